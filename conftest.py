@@ -1,0 +1,3 @@
+"""For the whole repository: the plugin's own tests run pytest inside pytest."""
+
+pytest_plugins = ["pytester"]

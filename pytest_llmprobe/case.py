@@ -1,0 +1,114 @@
+"""A case: one prompt with its target and what is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from pytest_llmprobe.errors import CasesError
+
+Message: TypeAlias = Mapping[str, str]
+"""One chat message: ``{"role": "user", "content": "..."}``."""
+
+Prompt: TypeAlias = str | Sequence[Message]
+"""A plain string (sent as a user message if the model has a chat template) or chat messages."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt, what a correct answer is, and what to group results by.
+
+    Args:
+        id: ``group/name`` or ``name``, unique within its experiment. Cases of one group share
+            a long prompt prefix (one haystack) and are generated together.
+        prompt: A string or a list of chat messages.
+        target: The correct answer, for the assertion and the report.
+        metadata: Built-in values (str, int, float, bool, None); ``task``, ``size`` and ``trial``
+            become fields of the report's record, the others its ``params``.
+        chance: Probability that a model without the ability passes, between 0 and 1.
+        seed: Seed of this case's sampling; set by the plugin from the suite's seed, the
+            experiment and the case id.
+
+    Raises:
+        CasesError: The id, the prompt or the chance cannot be used.
+    """
+
+    id: str
+    prompt: Prompt
+    target: str | tuple[str, ...] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    chance: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id.strip() or not self.id.isprintable():
+            raise CasesError(f"case id {self.id!r}: give a printable string such as 'group/name'")
+        if isinstance(self.target, list):
+            object.__setattr__(self, "target", tuple(self.target))
+        if self.chance is not None and not 0 <= self.chance <= 1:
+            raise CasesError(f"case {self.id!r}: chance {self.chance!r} is not between 0 and 1")
+        try:
+            check_prompt(self.prompt)
+        except CasesError as error:
+            raise CasesError(f"case {self.id!r}: {error}") from None
+
+    @property
+    def group(self) -> str | None:
+        """The part of the id before its last slash, if there is one."""
+        return self.id.rpartition("/")[0] or None
+
+
+def check_prompt(prompt: object) -> None:
+    """Raise CasesError unless ``prompt`` is a non-empty string or a list of chat messages."""
+    if isinstance(prompt, str):
+        if not prompt:
+            raise CasesError("the prompt is empty")
+        return
+    if not isinstance(prompt, Sequence) or not prompt:
+        raise CasesError(f"the prompt is {type(prompt).__name__}; give a string or chat messages")
+    for message in prompt:
+        if not (
+            isinstance(message, Mapping)
+            and isinstance(message.get("role"), str)
+            and isinstance(message.get("content"), str)
+        ):
+            raise CasesError(f"{message!r} is no chat message; it needs a 'role' and a 'content'")
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """All text of a prompt, messages joined by blank lines."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(message["content"] for message in prompt)
+
+
+def check_cases(cases: Iterable[object], source: str) -> list[Case]:
+    """Return the cases as a list, or say what is wrong with them.
+
+    Args:
+        cases: What a cases function returned.
+        source: Name of that function, for the error.
+
+    Raises:
+        CasesError: No cases, something that is not a Case, or an id that occurs twice.
+    """
+    checked: list[Case] = []
+    seen: set[str] = set()
+    for case in cases:
+        if not isinstance(case, Case):
+            raise CasesError(f"{source} yielded {case!r}, which is not a Case")
+        if case.id in seen:
+            raise CasesError(f"{source} yielded two cases with the id {case.id!r}; ids are unique")
+        seen.add(case.id)
+        checked.append(case)
+    if not checked:
+        raise CasesError(f"{source} yielded no cases")
+    return checked
+
+
+def spread(cases: Sequence[Case], limit: int | None) -> list[Case]:
+    """At most ``limit`` cases, evenly spread over the list and always the same ones."""
+    if limit is None or limit >= len(cases):
+        return list(cases)
+    return [cases[(2 * i + 1) * len(cases) // (2 * limit)] for i in range(limit)]

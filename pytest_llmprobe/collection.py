@@ -1,0 +1,207 @@
+"""From marked functions to cases, and from the selected cases to the plan of the run."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from pytest_llmprobe.case import Case, check_cases, spread
+from pytest_llmprobe.distribution import is_worker, share_plan
+from pytest_llmprobe.errors import CasesError, ReportError, SettingsError
+from pytest_llmprobe.generation import GenerateConfig, Request
+from pytest_llmprobe.options import Options, options_of
+from pytest_llmprobe.report.files import check_writable
+from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan
+from pytest_llmprobe.suite import seed_of
+from pytest_llmprobe.work_units import work_units
+
+MARKERS = (
+    "probe(*, cases=None, experiment=None, **generation): ask the model each case; cases is a "
+    "list of Case or a function of the suite that yields them",
+    "gate(*, pass_rate=None, score=None, rule='observed'): what the experiment must reach",
+    "needle: values of keys in a haystack of UUID pairs",
+    "threading: follow a thread of values that are keys",
+    "slow: takes minutes even on the reference model",
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a test function's markers declare.
+
+    Args:
+        experiment: Its name: the function's without ``test_`` unless the marker gives one.
+        function: Node id without parameters.
+        config: How to generate.
+        bar: Its gate, or None.
+        cases: A list or a function, or None for a test that generates by itself.
+    """
+
+    experiment: str
+    function: str
+    config: GenerateConfig
+    bar: Bar | None
+    cases: Sequence[Case] | Callable[..., Any] | None
+
+
+PROBE = pytest.StashKey[Probe]()
+NAMES = pytest.StashKey[dict[str, str]]()
+COLLECTED = pytest.StashKey[dict[str, int]]()
+PLAN = pytest.StashKey[Plan]()
+UNITS = pytest.StashKey[dict[str, list[pytest.Function]]]()
+
+
+def declare_markers(config: pytest.Config) -> None:
+    """Make the markers known to ``--strict-markers`` and ``--markers``."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
+def parametrise(metafunc: pytest.Metafunc) -> None:
+    """Turn a function with the probe marker into one test per case.
+
+    Called after all other parametrisation, so that every combination is counted.
+
+    Raises:
+        Collector.CollectError: A marker or the cases cannot be used; names the function.
+    """
+    node = metafunc.definition
+    if node.get_closest_marker("probe") is None:
+        return
+    options = options_of(metafunc.config)
+    try:
+        check_writable(options.report or options.storage / "runs" / "report.json")
+        probe = read_probe(node, options)
+        twin = metafunc.config.stash.setdefault(NAMES, {}).setdefault(
+            probe.experiment, probe.function
+        )
+        if twin != probe.function:
+            raise SettingsError(
+                f"{twin} is the experiment {probe.experiment!r} too; give one of them "
+                "probe(experiment='...')"
+            )
+        if probe.cases is not None and "case" in metafunc.fixturenames:
+            cases = build_cases(probe, options)
+            metafunc.parametrize("case", cases, ids=[case.id for case in cases])
+            # Counted here because -k, -m, --lf and node ids choose among them later.
+            counts = metafunc.config.stash.setdefault(COLLECTED, {})
+            counts[probe.function] = len(metafunc._calls)
+        elif probe.cases is not None:
+            raise SettingsError("the probe marker gives cases, but the test does not use `case`")
+    except (CasesError, ReportError, SettingsError) as error:
+        raise pytest.Collector.CollectError(f"{node.nodeid}: {error}") from error.__cause__
+
+
+def read_probe(node: pytest.Item | pytest.Function, options: Options) -> Probe:
+    """What the markers of a function say, with this model's own bar from the configuration.
+
+    Raises:
+        SettingsError: An argument is unknown or impossible.
+    """
+    marker = node.get_closest_marker("probe")
+    assert marker is not None
+    function = node.nodeid.partition("[")[0]
+    name = function.rpartition("::")[2].removeprefix("test_")
+    if marker.args:
+        raise SettingsError(f"probe takes keyword arguments only, as in probe(cases={name})")
+    arguments = dict(marker.kwargs)
+    cases = arguments.pop("cases", None)
+    experiment = arguments.pop("experiment", None) or name
+    if not isinstance(experiment, str):
+        raise SettingsError(f"probe(experiment={experiment!r}): give a name")
+    try:
+        config = GenerateConfig.of(**arguments)
+    except SettingsError as error:
+        raise SettingsError(f"probe marker: {error}; besides: cases, experiment") from None
+    return Probe(experiment, function, config, _bar(node, experiment, options), cases)
+
+
+def _bar(node: pytest.Item | pytest.Function, experiment: str, options: Options) -> Bar | None:
+    marked = node.get_closest_marker("gate")
+    if marked is not None and marked.args:
+        raise SettingsError("gate takes keyword arguments only, as in gate(pass_rate=0.9)")
+    bar = Bar.of(marked.kwargs, "gate marker") if marked is not None else None
+    if options.gate == "none":
+        return None
+    own = options.bars.get(experiment)
+    return own if isinstance(own, Bar) else None if own is False else bar
+
+
+def build_cases(probe: Probe, options: Options) -> list[Case]:
+    """The cases of one experiment, limited and seeded.
+
+    Raises:
+        CasesError: The cases function failed, or what it gave cannot be used.
+    """
+    source = getattr(probe.cases, "__name__", "cases")
+    try:
+        if callable(probe.cases):
+            wants_suite = bool(inspect.signature(probe.cases).parameters)
+            given = list(probe.cases(options.suite) if wants_suite else probe.cases())
+        else:
+            given = list(probe.cases or ())
+    except CasesError as error:
+        raise CasesError(f"{source}: {error}") from error
+    except Exception as error:
+        raise CasesError(
+            f"building the cases with {source} failed: {type(error).__name__}: {error}"
+        ) from error
+    cases = spread(check_cases(given, source), options.limit)
+    seed = options.suite.seed
+    return [replace(case, seed=seed_of(seed, probe.experiment, case.id)) for case in cases]
+
+
+def plan_session(session: pytest.Session) -> None:
+    """Work out experiments and work units of the selected cases."""
+    config = session.config
+    collected = config.stash.get(COLLECTED, {})
+    items: dict[str, list[pytest.Function]] = defaultdict(list)
+    probes: dict[str, Probe] = {}
+    for item in session.items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("probe") is not None:
+            function = item.nodeid.partition("[")[0]
+            if function not in probes:
+                probes[function] = read_probe(item, options_of(config))
+            item.stash[PROBE] = probes[function]
+            items[function].append(item)
+    plan: dict[str, ExperimentPlan] = {}
+    for function, probe in probes.items():
+        ids = [item.nodeid for item in items[function]]
+        count = max(collected.get(function, 0), len(ids))
+        plan[probe.experiment] = ExperimentPlan(probe.experiment, function, count, ids, probe.bar)
+    config.stash[PLAN] = plan
+    config.stash[UNITS] = _units(plan, items)
+    if plan and is_worker(config):
+        share_plan(config, plan)
+
+
+def _units(
+    plan: Plan, items: Mapping[str, list[pytest.Function]]
+) -> dict[str, list[pytest.Function]]:
+    """For each node id the items of its unit."""
+    by_id = {item.nodeid: item for members in items.values() for item in members}
+    units = {}
+    for experiment in plan.values():
+        for ids in work_units(experiment.ids):
+            unit = [by_id[node_id] for node_id in ids]
+            units.update(dict.fromkeys(ids, unit))
+    return units
+
+
+def case_of(item: pytest.Function) -> Case | None:
+    """The case that a test was parametrised with."""
+    callspec = getattr(item, "callspec", None)
+    case = callspec.params.get("case") if callspec is not None else None
+    return case if isinstance(case, Case) else None
+
+
+def request_of(item: pytest.Function) -> Request:
+    """What a test asks the model."""
+    case = case_of(item)
+    assert case is not None
+    return Request.of_case(case, item.stash[PROBE].config)

@@ -1,0 +1,57 @@
+"""What the engine needs from something that generates text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from pytest_llmprobe.case import Prompt
+from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.errors import RequestError
+from pytest_llmprobe.generation import FinishReason
+
+OnTokens: TypeAlias = Callable[[int], None]
+"""Called while a batch runs with the number of tokens that were just generated."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One row's answer: text cut before a stop string, ids with the end-of-sequence token."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Encodes prompts and generates one planned batch at a time."""
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens of prompt and answer together, or None if there is no limit."""
+
+    @property
+    def max_batch_size(self) -> int | None:
+        """Most rows that this model computes right in one batch, or None if there is no limit."""
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the report says about the model, in built-in types."""
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt, chat template applied, with exactly one BOS if the model has it.
+
+        Raises:
+            RequestError: The prompt cannot be rendered.
+        """
+
+    def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
+        """Answers in the order of ``rows``, which share one config; a row's failure is its own."""
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Whether ``error`` means that a smaller batch may succeed."""
+
+    def release_memory(self) -> None:
+        """Give back what a failed batch holds."""

@@ -1,0 +1,179 @@
+"""Requests in, completions out: encode, plan, run, put back in order."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from pytest_llmprobe.case import Prompt, check_prompt
+from pytest_llmprobe.engine.backend import Backend, Generated
+from pytest_llmprobe.engine.planning import TOKEN_BUDGET, Row, plan
+from pytest_llmprobe.errors import CasesError, PromptTooLongError, RequestError
+from pytest_llmprobe.generation import Completion, GenerateConfig, Request, Timings, Usage
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.models.loading import LoadedModel
+
+Outcome: TypeAlias = Completion | RequestError
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a call of the engine is."""
+
+    done: int
+    total: int
+    generated_tokens: int
+    seconds: float
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+
+
+class Engine:
+    """Answers requests on one model, in batches that it plans itself.
+
+    Args:
+        model: A loaded model, or anything that follows the Backend protocol.
+        batch_size: Rows of a batch; None fills a token budget. 1 is the reference path.
+        token_budget: Rows times padded length of a batch at most.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel | Backend,
+        *,
+        batch_size: int | None = None,
+        token_budget: int = TOKEN_BUDGET,
+    ) -> None:
+        self.backend = model if isinstance(model, Backend) else _transformers_backend(model)
+        self.batch_size = batch_size
+        self.token_budget = token_budget
+
+    def generate(
+        self, requests: Sequence[Request | Prompt], config: GenerateConfig | None = None
+    ) -> list[Completion]:
+        """Completions in the order of the requests.
+
+        Args:
+            requests: Requests, or prompts that are all generated with ``config``.
+            config: For bare prompts; greedy with 64 new tokens if left out.
+
+        Raises:
+            RequestError: A request cannot be answered, for instance because it does not fit the
+                model's context. ``attempt`` keeps the answers of the others.
+        """
+        outcomes = self.attempt(
+            [r if isinstance(r, Request) else Request(r, config or GenerateConfig()) for r in requests]
+        )
+        completions = []
+        for outcome in outcomes:
+            if isinstance(outcome, RequestError):
+                raise outcome
+            completions.append(outcome)
+        return completions
+
+    def attempt(
+        self, requests: Sequence[Request], on_progress: OnProgress | None = None
+    ) -> list[Outcome]:
+        """Like ``generate``, with the error of each request that failed in its place."""
+        outcomes: dict[int, Outcome] = {}
+        rows: list[Row] = []
+        for index, request in enumerate(requests):
+            try:
+                rows.append(self._row(index, request))
+            except RequestError as error:
+                outcomes[index] = error
+        meter = _Meter(len(requests), len(outcomes), on_progress)
+        batches = deque(plan(rows, self._batch_size(), self.token_budget))
+        while batches:
+            batch = batches.popleft()
+            if (answers := self._run(batch, meter)) is None:
+                half = (len(batch) + 1) // 2
+                batches.extendleft([batch[half:], batch[:half]])
+            else:
+                outcomes |= answers
+                meter.finished(len(batch))
+        return [outcomes[index] for index in range(len(requests))]
+
+    def _row(self, index: int, request: Request) -> Row:
+        try:
+            check_prompt(request.prompt)
+        except CasesError as error:
+            raise RequestError(str(error)) from None
+        ids = self.backend.encode(request.prompt)
+        room, limit = request.config.max_new_tokens, self.backend.context_length
+        if limit is not None and len(ids) + room > limit:
+            raise PromptTooLongError(
+                f"the prompt has {len(ids)} tokens and the answer may have {room}, together "
+                f"{len(ids) + room}; the model's context is {limit}. Use smaller cases, fewer "
+                "max_new_tokens, or a model with a longer context"
+            )
+        return Row(index, tuple(ids), request.config, request.seed, request.group)
+
+    def _batch_size(self) -> int | None:
+        limits = [n for n in (self.batch_size, self.backend.max_batch_size) if n is not None]
+        return min(limits, default=None)
+
+    def _run(self, batch: Sequence[Row], meter: _Meter) -> dict[int, Outcome] | None:
+        """The batch's outcomes by request, or None if it needs more memory than there is."""
+        start = time.perf_counter()
+        try:
+            answers = self.backend.generate(batch, meter.tokens)
+        except Exception as error:
+            if not self.backend.is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                row = batch[0]
+                self.backend.release_memory()
+                return {row.index: RequestError(f"out of memory with this prompt alone: {error}")}
+            answers = None
+        if answers is None:  # outside the except block: its traceback keeps the tensors alive
+            self.backend.release_memory()
+            return None
+        share = Timings((time.perf_counter() - start) / len(batch), len(batch))
+        return {
+            row.index: answer if isinstance(answer, RequestError) else _completion(row, answer, share)
+            for row, answer in zip(batch, answers, strict=True)
+        }
+
+
+class _Meter:
+    """Turns what a backend reports into progress."""
+
+    def __init__(self, total: int, done: int, on_progress: OnProgress | None) -> None:
+        self._total, self._done, self._generated = total, done, 0
+        self._start = time.perf_counter()
+        self._on_progress = on_progress
+
+    def tokens(self, count: int) -> None:
+        self._generated += count
+        self._report()
+
+    def finished(self, rows: int) -> None:
+        self._done += rows
+        self._report()
+
+    def _report(self) -> None:
+        if self._on_progress is not None:
+            seconds = time.perf_counter() - self._start
+            self._on_progress(Progress(self._done, self._total, self._generated, seconds))
+
+
+def _completion(row: Row, answer: Generated, timings: Timings) -> Completion:
+    usage = Usage(len(row.prompt_ids), len(answer.token_ids))
+    digest = hashlib.sha256(array("q", row.prompt_ids).tobytes()).hexdigest()[:16]
+    return Completion(
+        answer.text, answer.token_ids, answer.finish_reason, usage, timings, prompt_hash=digest
+    )
+
+
+def _transformers_backend(model: LoadedModel) -> Backend:
+    from pytest_llmprobe.engine.transformers_backend import TransformersBackend
+
+    return TransformersBackend(model)

@@ -1,0 +1,187 @@
+"""Left-padded batches through transformers' own ``generate``: right for every architecture.
+
+This is the reference path: at batch size 1 it is plain ``generate``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from jinja2 import TemplateError
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria
+
+from pytest_llmprobe.case import Prompt
+from pytest_llmprobe.engine.backend import Generated, OnTokens
+from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.engine.sampling import sampling_chain
+from pytest_llmprobe.errors import InvalidLogitsError, RequestError
+from pytest_llmprobe.generation import FinishReason, GenerateConfig
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.models.loading import LoadedModel
+
+
+class TransformersBackend:
+    """Generates with a loaded transformers model.
+
+    Args:
+        loaded: What ``load_model`` gave.
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self.model, self.tokenizer = loaded.model, loaded.tokenizer
+        self.context_length = loaded.capabilities.context_length
+        # Where pads change the answer, only rows on their own are right.
+        self.max_batch_size = None if loaded.capabilities.left_padding else 1
+        self.end_ids = frozenset(loaded.end_ids)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Source, revision, fingerprint, dtype, hashes, capabilities."""
+        return self.loaded.info
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Through the chat template if there is one; the template writes BOS itself."""
+        if isinstance(prompt, str) and not self.loaded.capabilities.chat_template:
+            return list(self.tokenizer(prompt)["input_ids"])
+        if not self.loaded.capabilities.chat_template:
+            raise RequestError(
+                "the prompt is a list of chat messages, but this model's tokenizer has no chat "
+                "template; give the prompt as one string"
+            )
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
+            )
+        except (TemplateError, ValueError) as error:
+            raise RequestError(f"the chat template refuses this prompt: {error}") from error
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @torch.inference_mode()
+    def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
+        """One ``generate`` call; every field that a checkpoint's own config could set is set."""
+        config = rows[0].config
+        ids, mask = self._left_pad([row.prompt_ids for row in rows])
+        watch = _FiniteScores()
+        stops = _RowStops(self.tokenizer, config.stop, ids.shape[1], on_tokens)
+        output = self.model.generate(
+            ids,
+            attention_mask=mask,
+            generation_config=self._generation_config(config),
+            logits_processor=LogitsProcessorList(
+                [watch, *sampling_chain(config, [row.seed for row in rows])]
+            ),
+            stopping_criteria=[stops],
+        )
+        answers = output[:, ids.shape[1] :].tolist()
+        return [
+            InvalidLogitsError(
+                "the model computed NaN or infinite scores for this prompt; try "
+                "--llmprobe-dtype=float32, and check that the weights are whole"
+            )
+            if broken
+            else self._generated(answer, stopped_after, config)
+            for answer, stopped_after, broken in zip(
+                answers, stops.stopped_after(len(rows)), watch.broken_rows(len(rows)), strict=True
+            )
+        ]
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Accelerate's list of messages, and the two that it does not know."""
+        return (
+            isinstance(error, torch.OutOfMemoryError | MemoryError)
+            or should_reduce_batch_size(error)
+            or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
+        )
+
+    def release_memory(self) -> None:
+        """Collect garbage and empty the device's cache."""
+        clear_device_cache(garbage_collection=True)
+
+    def _left_pad(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask, both (B, T), prompts at the right edge."""
+        width = max(map(len, prompts))
+        ids = torch.full((len(prompts), width), self.loaded.pad_id)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        return ids.to(self.model.device), mask.to(self.model.device)
+
+    def _generation_config(self, config: GenerateConfig) -> GenerationConfig:
+        return GenerationConfig(
+            max_new_tokens=config.max_new_tokens,
+            do_sample=False,  # sampling is the last processor's noise
+            eos_token_id=list(self.loaded.end_ids) or None,
+            pad_token_id=self.loaded.pad_id,
+        )
+
+    def _generated(
+        self, answer: list[int], stopped_after: int | None, config: GenerateConfig
+    ) -> Generated:
+        ended = next((i + 1 for i, token in enumerate(answer) if token in self.end_ids), None)
+        reason: FinishReason = "length"
+        if stopped_after is not None and (ended is None or stopped_after < ended):
+            answer, reason = answer[:stopped_after], "stop_string"
+        elif ended is not None:
+            answer, reason = answer[:ended], "stop"
+        text = self.tokenizer.decode(answer, skip_special_tokens=True)
+        if reason == "stop_string":
+            text = text[: min(at for stop in config.stop if (at := text.find(stop)) >= 0)]
+        return Generated(text, tuple(answer), reason)
+
+
+class _FiniteScores(LogitsProcessor):  # type: ignore[misc, no-untyped-call]
+    """Remembers the rows whose best score is not finite."""
+
+    def __init__(self) -> None:
+        self._broken: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        broken = ~scores.amax(dim=-1).isfinite()
+        self._broken = broken if self._broken is None else self._broken | broken
+        return scores
+
+    def broken_rows(self, rows: int) -> list[bool]:
+        return [False] * rows if self._broken is None else self._broken.tolist()
+
+
+class _RowStops(StoppingCriteria):  # type: ignore[misc, no-untyped-call]
+    """Ends each row at its first stop string and counts the steps.
+
+    A row that stopped here is padded only if an end-of-sequence token is configured; without one
+    ``generate`` goes on with it, so the step is kept and the answer cut there.
+    """
+
+    def __init__(
+        self, tokenizer: Any, stop: tuple[str, ...], prompt_length: int, on_tokens: OnTokens
+    ) -> None:
+        self._tokenizer, self._stop, self._start = tokenizer, stop, prompt_length
+        self._on_tokens = on_tokens
+        self._after: dict[int, int] = {}
+        # A stop string of c characters spans at most c tokens, of up to 4 bytes a character.
+        self._tail = 4 * max(map(len, stop), default=0) + 4
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        rows, length = input_ids.shape[0], input_ids.shape[1] - self._start
+        self._on_tokens(rows - len(self._after))
+        if self._stop:
+            tail = input_ids[:, -min(self._tail, length) :]
+            for row in range(rows):
+                if row not in self._after and self._ends(tail[row]):
+                    self._after[row] = length
+        done = torch.zeros(rows, dtype=torch.bool, device=input_ids.device)
+        done[list(self._after)] = True
+        return done
+
+    def _ends(self, tail: torch.Tensor) -> bool:
+        text = self._tokenizer.decode(tail, skip_special_tokens=True)
+        return any(stop in text for stop in self._stop)
+
+    def stopped_after(self, rows: int) -> list[int | None]:
+        return [self._after.get(row) for row in range(rows)]

@@ -1,0 +1,33 @@
+"""What can go wrong, as types that a caller may want to catch."""
+
+
+class LlmprobeError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class SettingsError(LlmprobeError):
+    """An option, a marker argument or a configuration file says something impossible."""
+
+
+class CasesError(LlmprobeError):
+    """The cases of an evaluation cannot be used: none, duplicates, or building them failed."""
+
+
+class ModelError(LlmprobeError):
+    """A model is unknown, absent, gated, damaged, or does not fit the machine."""
+
+
+class RequestError(LlmprobeError):
+    """One request cannot be answered; the others of its batch can."""
+
+
+class PromptTooLongError(RequestError):
+    """The prompt and the room for its answer exceed the model's context."""
+
+
+class InvalidLogitsError(RequestError):
+    """The model computed NaN or infinite scores for this request."""
+
+
+class ReportError(LlmprobeError):
+    """A report cannot be read or written, or does not follow the schema."""

@@ -1,0 +1,1 @@
+"""What is measured: builders of cases, reference solvers, parsers. One module per family."""

@@ -1,0 +1,132 @@
+"""What is asked of a model and what comes back: config, request, completion."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias
+
+from pytest_llmprobe.case import Case, Prompt
+from pytest_llmprobe.errors import SettingsError
+
+FinishReason: TypeAlias = Literal["stop", "length", "stop_string"]
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """How to generate; requests with equal configs may share a batch.
+
+    Args:
+        max_new_tokens: At most this many tokens.
+        stop: Strings that end the answer; the text is cut before the first one.
+        temperature: 0 for greedy decoding, else the sampling temperature.
+        top_k: Sample among the ``top_k`` likeliest tokens; 0 for all.
+        top_p: Sample among the likeliest tokens that together hold this probability.
+        min_p: Drop tokens less likely than ``min_p`` times the likeliest one.
+
+    Raises:
+        SettingsError: A value is out of range.
+    """
+
+    max_new_tokens: int = 64
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        object.__setattr__(self, "stop", stop)
+        whole = isinstance(self.max_new_tokens, int) and isinstance(self.top_k, int)
+        for name, valid, rule in (
+            ("max_new_tokens", whole and self.max_new_tokens >= 1, "a whole number from 1 up"),
+            ("stop", all(isinstance(s, str) and s for s in stop), "non-empty strings"),
+            ("temperature", 0 <= self.temperature < math.inf, "0 (greedy) or more"),
+            ("top_k", whole and self.top_k >= 0, "a whole number from 0 (off) up"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (off)"),
+            ("min_p", 0 <= self.min_p < 1, "at least 0 (off) and below 1"),
+        ):
+            if not valid:
+                raise SettingsError(f"{name}={getattr(self, name)!r}: it must be {rule}")
+
+    @classmethod
+    def of(cls, **options: Any) -> GenerateConfig:  # noqa: ANN401 - marker arguments, checked here
+        """Build from keyword arguments; an unknown one is an error that lists the known ones."""
+        known = [f.name for f in fields(cls)]
+        if unknown := sorted(options.keys() - set(known)):
+            raise SettingsError(f"unknown option {unknown[0]!r}; known: {', '.join(known)}")
+        try:
+            return cls(**options)
+        except TypeError as error:
+            raise SettingsError(f"generation options {options}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to be completed.
+
+    Args:
+        prompt: A string or chat messages.
+        config: How to generate.
+        seed: Seed of this row's sampling: its answer depends on no other row.
+        group: Requests of one group share a long prompt prefix; a hint for planning.
+    """
+
+    prompt: Prompt
+    config: GenerateConfig = GenerateConfig()
+    seed: int = 0
+    group: str | None = None
+
+    @classmethod
+    def of_case(cls, case: Case, config: GenerateConfig) -> Request:
+        """The request that asks a case."""
+        return cls(case.prompt, config, case.seed, case.group)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """True token counts of one row, padding apart.
+
+    Args:
+        prompt_tokens: Tokens of the prompt, chat template included.
+        generated_tokens: Tokens generated, the end-of-sequence token included.
+    """
+
+    prompt_tokens: int
+    generated_tokens: int
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where the time went.
+
+    Args:
+        generation_s: This row's share of its batch's wall time, in seconds.
+        batch_size: Rows that were generated together.
+    """
+
+    generation_s: float
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A model's answer to one request.
+
+    Args:
+        text: The answer without special tokens, cut before a stop string.
+        token_ids: The generated ids, the end-of-sequence token included.
+        finish_reason: ``stop`` (end-of-sequence token), ``length`` (max_new_tokens reached) or
+            ``stop_string``.
+        usage: Token counts.
+        timings: Seconds and batch size.
+        prompt_hash: SHA-256 of the prompt's token ids, 16 hex digits.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    prompt_hash: str

@@ -1,0 +1,102 @@
+"""What a model can do, measured by a few short forward passes instead of looked up.
+
+Flags of the library are no substitute: ``_can_set_attn_implementation()`` is true for Mamba, whose
+attention does not exist, and false for models that do work.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+TOLERANCE = 1e-3
+"""Largest difference of logits, relative to the largest logit, that counts as equal."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """Measured on one loaded model.
+
+    Args:
+        context_length: Most positions, or None if the config names no limit.
+        chat_template: The tokenizer renders chat messages.
+        offsets: The tokenizer maps tokens to characters.
+        left_padding: Pads before a prompt do not change its last logits, so rows of different
+            length may share a batch.
+        cached_continuation: Several tokens fed onto a filled cache give the logits of one pass.
+        hidden_states: Hidden states that a forward pass returns (embeddings included), 0 if none.
+    """
+
+    context_length: int | None
+    chat_template: bool
+    offsets: bool
+    left_padding: bool
+    cached_continuation: bool
+    hidden_states: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the report."""
+        return asdict(self)
+
+
+@torch.inference_mode()
+def measure(model: Any, tokenizer: Any, pad_id: int) -> Capabilities:
+    """Measure with forward passes of at most 11 tokens."""
+    text_config = model.config.get_text_config()
+    ids = (torch.arange(8, device=model.device)[None] * 7 + 5) % text_config.vocab_size
+    return Capabilities(
+        context_length=_context_length(text_config),
+        chat_template=bool(getattr(tokenizer, "chat_template", None)),
+        offsets=bool(tokenizer.is_fast),
+        left_padding=_left_padding(model, ids, pad_id),
+        cached_continuation=_cached_continuation(model, ids),
+        hidden_states=_hidden_states(model, ids),
+    )
+
+
+def _context_length(config: Any) -> int | None:
+    for name in ("max_position_embeddings", "n_positions", "max_sequence_length"):
+        if isinstance(length := getattr(config, name, None), int):
+            return length
+    return None
+
+
+def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return bool((a - b).abs().max() <= TOLERANCE * b.abs().max().clamp(min=1))
+
+
+def _last_logits(model: Any, ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    logits: torch.Tensor = model(ids, use_cache=False, **inputs).logits
+    return logits[:, -1].float()
+
+
+def _left_padding(model: Any, ids: torch.Tensor, pad_id: int) -> bool:
+    pads = ids.new_full((1, 3), pad_id)
+    mask = torch.cat([torch.zeros_like(pads), torch.ones_like(ids)], dim=1)
+    inputs: dict[str, torch.Tensor] = {"attention_mask": mask}
+    if "position_ids" in inspect.signature(model.forward).parameters:
+        inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+    alone = _last_logits(model, ids, attention_mask=torch.ones_like(ids))
+    return _close(_last_logits(model, torch.cat([pads, ids], dim=1), **inputs), alone)
+
+
+def _cached_continuation(model: Any, ids: torch.Tensor) -> bool:
+    parameters = inspect.signature(model.forward).parameters
+    name = next((n for n in ("past_key_values", "cache_params") if n in parameters), None)
+    if name is None:
+        return False
+    first = model(ids[:, :5], use_cache=True)
+    if (cache := first.get(name)) is None:
+        return False
+    try:
+        logits = model(ids[:, 5:], use_cache=True, **{name: cache}).logits[:, -1].float()
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        return False  # several state-space models refuse more than one token here
+    return _close(logits, _last_logits(model, ids))
+
+
+def _hidden_states(model: Any, ids: torch.Tensor) -> int:
+    return len(model(ids, use_cache=False, output_hidden_states=True).hidden_states or ())

@@ -1,0 +1,204 @@
+"""Load a model with transformers and accelerate, and say in one sentence what prevents it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.models.capabilities import Capabilities, measure
+from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
+from pytest_llmprobe.suite import seed_of
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is ready to generate.
+
+    Args:
+        spec: What was asked for.
+        model: The transformers model, in evaluation mode, its generation config cleaned.
+        tokenizer: Its tokenizer.
+        capabilities: Measured.
+        end_ids: Tokens that end an answer.
+        pad_id: Token that fills rows; always masked.
+        info: What the report says about the model.
+    """
+
+    spec: ModelSpec
+    model: Any
+    tokenizer: Any
+    capabilities: Capabilities
+    end_ids: tuple[int, ...]
+    pad_id: int
+    info: dict[str, Any]
+
+
+def load_model(
+    name: str,
+    *,
+    models: Mapping[str, Mapping[str, Any]] | None = None,
+    threads: int | None = None,
+    **options: Any,
+) -> LoadedModel:
+    """Load by registry name, local folder, or hub id ``org/name[@revision]``.
+
+    Args:
+        name: Which model.
+        models: A user's own registry entries.
+        threads: CPU threads of this process, or None to leave them.
+        options: Fields of ModelSpec that replace the registry's: dtype, device, revision ...
+
+    Raises:
+        ModelError: Unknown, absent, gated, damaged, or refused by a library; says what to do.
+    """
+    spec = with_options(resolve(name, models), **options)
+    if spec.folder is not None:
+        check_folder(spec.folder)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = _device(spec)
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(spec.source, **_origin(spec))
+        model = _from_spec(spec, device)
+    except Exception as error:
+        raise ModelError(f"model {spec.name!r} cannot be loaded: {_reason(spec, error)}") from error
+    finally:
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
+    end_ids = _end_ids(model, tokenizer)
+    pad_id = next((i for i in (tokenizer.pad_token_id, *end_ids) if i is not None), 0)
+    # A checkpoint's own settings (a repetition penalty, say) must not leak into an evaluation.
+    model.generation_config = GenerationConfig(eos_token_id=list(end_ids), pad_token_id=pad_id)
+    capabilities = measure(model, tokenizer, pad_id)
+    info = _info(spec, model, tokenizer, capabilities)
+    return LoadedModel(spec, model, tokenizer, capabilities, end_ids, pad_id, info)
+
+
+def _origin(spec: ModelSpec) -> dict[str, Any]:
+    origin: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
+    return origin if spec.revision is None else origin | {"revision": spec.revision}
+
+
+def _device(spec: ModelSpec) -> str:
+    if spec.device != "auto":
+        return spec.device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _dtype(spec: ModelSpec, device: str) -> str:
+    """float32 on CPU, where verdicts must not depend on the batch; else the checkpoint's."""
+    return "float32" if spec.dtype == "auto" and device == "cpu" else spec.dtype
+
+
+def _from_spec(spec: ModelSpec, device: str) -> Any:
+    arguments: dict[str, Any] = {"dtype": _dtype(spec, device), "attn_implementation": None}
+    arguments["attn_implementation"] = spec.attn_implementation
+    if spec.random_weights:
+        config = AutoConfig.from_pretrained(spec.source, **_origin(spec))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_of("random weights", spec.source.rpartition("/")[2]))
+            model = AutoModelForCausalLM.from_config(config, **arguments)
+        return model.to(device).eval()
+    if spec.quantization is not None:
+        from transformers import BitsAndBytesConfig
+
+        arguments["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=spec.quantization == "4bit", load_in_8bit=spec.quantization == "8bit"
+        )
+    placed = spec.device_map or (device if spec.quantization is not None else None)
+    if placed is not None:
+        arguments["device_map"] = placed
+    model = AutoModelForCausalLM.from_pretrained(spec.source, **arguments, **_origin(spec))
+    return (model if placed else model.to(device)).eval()
+
+
+def _reason(spec: ModelSpec, error: Exception) -> str:
+    """What went wrong and what to do, without a traceback or anything secret."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) and cause not in causes:
+        causes.append(cause)
+    hub = f"{spec.source}{'@' + spec.revision if spec.revision else ''}"
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        return (
+            f"{hub} is gated: accept its licence on its hub page, then run `hf auth login` or set "
+            "HF_TOKEN"
+        )
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+        return f"the hub has no {hub}, or it is private: check the name, or set HF_TOKEN"
+    if spec.folder is None and (
+        any(isinstance(cause, LocalEntryNotFoundError) for cause in causes)
+        or "offline" in str(error).lower()
+        or "connect" in str(error).lower()
+    ):
+        return (
+            f"{hub} is not on this machine and the hub cannot be reached (or HF_HUB_OFFLINE is "
+            f"set): run `hf download {spec.source}` where there is a network, or give a local folder"
+        )
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first[:500]}"
+
+
+def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """The end tokens of the checkpoint's generation config (chat models have several), or its EOS."""
+    configured = model.generation_config.eos_token_id
+    ids = configured if isinstance(configured, list) else [configured]
+    ids = [*ids, tokenizer.eos_token_id]
+    return tuple(dict.fromkeys(i for i in ids if i is not None))
+
+
+def _info(
+    spec: ModelSpec, model: Any, tokenizer: Any, capabilities: Capabilities
+) -> dict[str, Any]:
+    return {
+        "source": "embedded" if spec.name.startswith("reference") else spec.source,
+        "revision": spec.revision or getattr(model.config, "_commit_hash", None),
+        "architecture": type(model).__name__,
+        "fingerprint": fingerprint(model),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "attention": model.config._attn_implementation,
+        "quantization": spec.quantization,
+        "tokenizer_hash": _tokenizer_hash(tokenizer),
+        "chat_template_hash": _hash(tokenizer.chat_template) if capabilities.chat_template else None,
+        "capabilities": capabilities.as_dict(),
+        "accelerators": [
+            torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
+        ],
+    }
+
+
+def fingerprint(model: Any) -> str:
+    """16 hex digits that change with the weights: names, shapes, dtypes and sampled values.
+
+    Up to 4,096 evenly spaced values of each tensor are hashed, so a 7B model takes a second and a
+    training step is seen, but not the change of one single weight.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        flat = tensor.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // 4096)].contiguous().cpu()
+        digest.update(sample.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _tokenizer_hash(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return _hash(backend.to_str() if backend else repr(sorted(tokenizer.get_vocab().items())))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,174 @@
+"""Which models there are by name, and what a name that is not listed means.
+
+No torch here: names are resolved, and folders checked, before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pytest_llmprobe.errors import ModelError
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Where a model comes from and how it is loaded.
+
+    Args:
+        name: What the user calls it.
+        source: A local folder or a hub id ``org/name``.
+        revision: Branch, tag or commit of a hub id.
+        dtype: ``auto`` (float32 on CPU, else the checkpoint's), ``float32``, ``bfloat16`` or
+            ``float16``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps`` ...
+        device_map: For accelerate, for instance ``auto`` to spread one model over several GPUs.
+        attn_implementation: ``sdpa``, ``eager`` ...; None for transformers' choice.
+        quantization: ``4bit`` or ``8bit`` (bitsandbytes), or None.
+        trust_remote_code: Run code that comes with the model.
+        random_weights: Keep the architecture, draw the weights anew: a negative control.
+    """
+
+    name: str
+    source: str
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    device_map: str | None = None
+    attn_implementation: str | None = None
+    quantization: str | None = None
+    trust_remote_code: bool = False
+    random_weights: bool = False
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder, if the source is one."""
+        path = Path(self.source).expanduser()
+        return path if path.is_dir() else None
+
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTIZATIONS = ("4bit", "8bit")
+
+_HUB = {
+    "mistral": "mistralai/Mistral-7B-Instruct-v0.3",
+    "llama-3.2-1b": "meta-llama/Llama-3.2-1B",
+    "llama-3.2-1b-instruct": "meta-llama/Llama-3.2-1B-Instruct",
+    "llama-3.2-3b-instruct": "meta-llama/Llama-3.2-3B-Instruct",
+    "llama-3.1-8b-instruct": "meta-llama/Llama-3.1-8B-Instruct",
+    "gemma-2b": "google/gemma-2b",
+    "open_llama-3b": "openlm-research/open_llama_3b",
+    "mamba-3b": "state-spaces/mamba-2.8b-hf",
+    "qwen3-0.6b": "Qwen/Qwen3-0.6B",
+    "qwen3-4b": "Qwen/Qwen3-4B",
+    "gemma-3-1b-it": "google/gemma-3-1b-it",
+    "smollm2-360m-instruct": "HuggingFaceTB/SmolLM2-360M-Instruct",
+    "smollm3-3b": "HuggingFaceTB/SmolLM3-3B",
+}
+
+REGISTRY: dict[str, ModelSpec] = {
+    "reference": ModelSpec("reference", str(REFERENCE)),
+    "reference-random": ModelSpec("reference-random", str(REFERENCE), random_weights=True),
+} | {name: ModelSpec(name, source) for name, source in _HUB.items()}
+
+
+def registered(user_models: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, ModelSpec]:
+    """The registry with a user's own entries, ``{name: {"source": ..., "revision": ...}}``.
+
+    Raises:
+        ModelError: An entry has no source or an unknown field.
+    """
+    known = {f.name for f in fields(ModelSpec)} - {"name"}
+    specs = dict(REGISTRY)
+    for name, entry in (user_models or {}).items():
+        if unknown := sorted(entry.keys() - known):
+            raise ModelError(
+                f"[tool.llmprobe.models.{name}]: unknown field {unknown[0]!r}; "
+                f"known: {', '.join(sorted(known))}"
+            )
+        if "source" not in entry:
+            raise ModelError(f"[tool.llmprobe.models.{name}]: 'source' (folder or hub id) is missing")
+        specs[name] = ModelSpec(name, **entry)
+    return specs
+
+
+def resolve(name: str, user_models: Mapping[str, Mapping[str, Any]] | None = None) -> ModelSpec:
+    """The model that a name means: registry name, local folder, or hub id ``org/name[@revision]``.
+
+    Raises:
+        ModelError: It is none of these; the message lists the closest names.
+    """
+    specs = registered(user_models)
+    if name in specs:
+        return specs[name]
+    if Path(name).expanduser().is_dir():
+        return ModelSpec(name, str(Path(name).expanduser()))
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", name) and not name.startswith((".", "/")):
+        source, _, revision = name.partition("@")
+        return ModelSpec(name, source, revision or None)
+    close = difflib.get_close_matches(name, specs, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(specs))}"
+    raise ModelError(
+        f"unknown model {name!r}: no registry name, no local folder, no hub id org/name; {hint}"
+    )
+
+
+def with_options(spec: ModelSpec, **options: Any) -> ModelSpec:  # noqa: ANN401 - fields of ModelSpec
+    """The spec with the options that are not None in place of its own."""
+    given = {key: value for key, value in options.items() if value is not None}
+    try:
+        return replace(spec, **given)
+    except TypeError as error:
+        raise ModelError(f"unknown option for a model: {error}") from None
+
+
+def check_folder(folder: Path) -> None:
+    """Find damage that shows without loading: a missing config or tokenizer, cut-off weights.
+
+    Raises:
+        ModelError: Names the file and what is wrong with it.
+    """
+    _check_json(folder / "config.json")
+    tokenizers = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+    if not any((folder / name).is_file() for name in tokenizers):
+        raise ModelError(f"{folder} has no tokenizer (looked for {', '.join(tokenizers)})")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights and not any(folder.glob("*.bin")):
+        raise ModelError(f"{folder} has no weights (*.safetensors)")
+    for path in weights:
+        _check_safetensors(path)
+
+
+def _check_json(path: Path) -> None:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path.parent} is no model folder: it has no {path.name}") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from None
+
+
+def _check_safetensors(path: Path) -> None:
+    """Compare the header's last offset with the file's size (safetensors format, 8-byte length)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1
+        if not 0 < length <= min(size - 8, 100_000_000):
+            raise ModelError(f"{path} is damaged: {size} bytes without a safetensors header")
+        try:
+            header = json.loads(file.read(length))
+            ends = [t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise ModelError(f"{path} is damaged: its header is no safetensors header") from None
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise ModelError(f"{path} is damaged: it has {size} bytes, its header says {expected}")

@@ -1,0 +1,264 @@
+"""Command line, ini and configuration file: read once, checked, frozen."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
+from pytest_llmprobe.models.registry import (
+    DTYPES,
+    QUANTIZATIONS,
+    ModelSpec,
+    check_folder,
+    resolve,
+    with_options,
+)
+from pytest_llmprobe.report.files import check_writable
+from pytest_llmprobe.report.plan import Bar
+from pytest_llmprobe.suite import PROFILES, Suite
+
+DEFAULT_MODEL = "reference"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for.
+
+    Args:
+        model: Name of the model.
+        spec: What that name means, with the loading options.
+        user_models: ``[tool.llmprobe.models]``.
+        suite: Profile, seed, trials.
+        limit: Cases per experiment at most.
+        batch_size: Rows of a batch, or None to let the engine choose.
+        misses: ``count`` or ``fail``.
+        gate: ``all``, ``thresholds`` or ``none``.
+        bars: This model's bars by experiment; False for an experiment that is not gated.
+        storage: Folder of runs.
+        report: Path of the report, or None for a folder in the storage.
+    """
+
+    model: str
+    spec: ModelSpec
+    user_models: Mapping[str, Mapping[str, Any]]
+    suite: Suite
+    limit: int | None
+    batch_size: int | None
+    misses: str
+    gate: str
+    storage: Path
+    report: Path | None
+    bars: Mapping[str, Bar | bool] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the report's ``config``."""
+        return {
+            "model": self.model,
+            "profile": self.suite.profile,
+            "seed": self.suite.seed,
+            "trials": self.suite.trials,
+            "limit": self.limit,
+            "batch_size": self.batch_size or "auto",
+            "dtype": self.spec.dtype,
+            "device": self.spec.device,
+            "device_map": self.spec.device_map,
+            "attn_implementation": self.spec.attn_implementation,
+            "quantization": self.spec.quantization,
+            "trust_remote_code": self.spec.trust_remote_code,
+            "misses": self.misses,
+            "gate": self.gate,
+        }
+
+
+OPTIONS = pytest.StashKey[Options]()
+
+
+def options_of(config: pytest.Config) -> Options:
+    """The session's options, read at the first call.
+
+    Raises:
+        pytest.UsageError: An option or the configuration file is wrong.
+    """
+    if OPTIONS not in config.stash:
+        try:
+            config.stash[OPTIONS] = _read(config)
+        except (SettingsError, ModelError) as error:
+            raise pytest.UsageError(f"llmprobe: {error}") from None
+    return config.stash[OPTIONS]
+
+
+def check_explicit(config: pytest.Config) -> None:
+    """Find out now whether what the command line names can be had: the model, the report path.
+
+    Raises:
+        pytest.UsageError: The model is unknown or its folder damaged, or no report can be written.
+    """
+    try:
+        if config.option.llmprobe_json is not None:
+            check_writable(config.invocation_params.dir / config.option.llmprobe_json)
+        if config.option.llmprobe_model is not None:
+            folder = options_of(config).spec.folder
+            if folder is not None:
+                check_folder(folder)
+    except (ModelError, ReportError) as error:
+        raise pytest.UsageError(f"llmprobe: {error}") from None
+
+
+def _read(config: pytest.Config) -> Options:
+    option = config.option
+    settings = read_settings(_settings_file(config))
+    user_models = settings.get("models", {})
+    model = (
+        option.llmprobe_model
+        or os.environ.get("LLMPROBE_MODEL")
+        or config.getini("llmprobe_model")
+        or DEFAULT_MODEL
+    )
+    spec = with_options(
+        resolve(model, user_models),
+        dtype=option.llmprobe_dtype,
+        device=option.llmprobe_device,
+        device_map=option.llmprobe_device_map,
+        attn_implementation=option.llmprobe_attn_implementation,
+        quantization=option.llmprobe_quantization,
+        trust_remote_code=option.llmprobe_trust_remote_code or None,
+    )
+    start = config.invocation_params.dir
+    return Options(
+        model=model,
+        spec=spec,
+        user_models=user_models,
+        suite=Suite(option.llmprobe_profile, option.llmprobe_seed, option.llmprobe_trials),
+        limit=option.llmprobe_limit,
+        batch_size=option.llmprobe_batch_size,
+        misses=option.llmprobe_misses,
+        gate=option.llmprobe_gate,
+        storage=(start / option.llmprobe_storage).resolve(),
+        report=(start / option.llmprobe_json).resolve() if option.llmprobe_json else None,
+        bars=_bars(settings.get("gates", {}), model),
+    )
+
+
+def _settings_file(config: pytest.Config) -> Path | None:
+    if (given := config.option.llmprobe_config) is not None:
+        path = config.invocation_params.dir / given
+        if not path.is_file():
+            raise SettingsError(f"--llmprobe-config: there is no file {path}")
+        return path
+    candidates = (config.rootpath / "llmprobe.toml", config.rootpath / "pyproject.toml")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def read_settings(path: Path | None) -> dict[str, Any]:
+    """``[tool.llmprobe]`` of a pyproject.toml, or a whole llmprobe.toml.
+
+    Raises:
+        SettingsError: No TOML, or a table that does not exist.
+    """
+    if path is None:
+        return {}
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}") from None
+    tool = content.get("tool", {}).get("llmprobe", {})
+    settings: dict[str, Any] = tool or ({} if path.name == "pyproject.toml" else content)
+    if unknown := sorted(settings.keys() - {"models", "gates"}):
+        raise SettingsError(f"{path}: unknown table {unknown[0]!r}; known: gates, models")
+    return settings
+
+
+def _bars(gates: Mapping[str, Mapping[str, Any]], model: str) -> dict[str, Bar | bool]:
+    bars: dict[str, Bar | bool] = {}
+    for experiment, bar in gates.get(model, {}).items():
+        where = f"[tool.llmprobe.gates.{model}] {experiment}"
+        if bar is False:
+            bars[experiment] = False
+        elif isinstance(bar, Mapping):
+            bars[experiment] = Bar.of(bar, where)
+        else:
+            raise SettingsError(f"{where}: give a table such as {{ pass_rate = 0.9 }}, or false")
+    return bars
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def auto_or_positive(text: str) -> int | None:
+    """``auto`` (None) or a whole number from 1 up, for argparse."""
+    return None if text == "auto" else positive(text)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register every option but ``--model``, which may belong to another plugin."""
+    group = parser.getgroup("llmprobe", "llmprobe: evaluations of language models")
+
+    def add(name: str, help: str, type: Callable[[str], Any] = str, **more: Any) -> None:  # noqa: A002 - argparse's words
+        if "choices" in more:
+            more["metavar"] = "|".join(more["choices"])
+        group.addoption(f"--llmprobe-{name}", help=help, type=type, **more)
+
+    add(
+        "model",
+        "registry name, local folder, or hub id org/name[@revision] (default: reference, the "
+        "embedded model; ini llmprobe_model, environment LLMPROBE_MODEL)",
+        metavar="NAME",
+    )
+    add("profile", "size of the grids (default: ci)", choices=PROFILES, default="ci")
+    add("seed", "seed of all cases (default: 0)", int, default=0, metavar="N")
+    add("trials", "repeats of each cell of a grid", positive, metavar="N")
+    add("limit", "at most N cases per experiment, evenly spread", positive, metavar="N")
+    add("batch-size", "rows generated together (default: auto)", auto_or_positive, metavar="auto|N")
+    add("dtype", "default: float32 on CPU, else the checkpoint's", choices=DTYPES)
+    add("device", "cpu, cuda, cuda:1, mps (default: the best there is)", metavar="DEVICE")
+    add("device-map", "for accelerate: auto spreads a model over GPUs", metavar="MAP")
+    add("attn-implementation", "sdpa, eager, flash_attention_2 ...", metavar="NAME")
+    add("quantization", "load with bitsandbytes", choices=QUANTIZATIONS)
+    group.addoption(
+        "--llmprobe-trust-remote-code",
+        action="store_true",
+        help="run code that comes with the model (default: off)",
+    )
+    add(
+        "misses",
+        "count: a miss is a result; fail: every miss is a failed test (default: count)",
+        choices=("count", "fail"),
+        default="count",
+    )
+    add(
+        "gate",
+        "which verdicts decide the exit code (default: all)",
+        choices=("all", "thresholds", "none"),
+        default="all",
+    )
+    add("config", "TOML file with models and gates (default: pyproject.toml)", metavar="FILE")
+    add("storage", "folder of runs (default: .llmprobe)", default=".llmprobe", metavar="DIR")
+    add("json", "path of the JSON report", metavar="PATH")
+    parser.addini("llmprobe_model", "model to evaluate", default="")
+
+
+def add_short_model_option(parser: pytest.Parser) -> None:
+    """Register ``--model``, unless another plugin or a conftest owns it."""
+    group = parser.getgroup("llmprobe")
+    try:
+        group.addoption(
+            "--model", dest="llmprobe_model", metavar="NAME", help="short for --llmprobe-model"
+        )
+    except (ValueError, argparse.ArgumentError):
+        return

@@ -1,0 +1,171 @@
+"""A line that shows what is being generated, while it is; only on a terminal.
+
+In a worker the state goes through a file in the scratch folder, since a worker has no terminal;
+the controller's thread reads the files of all workers and draws.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import pytest
+
+from pytest_llmprobe.distribution import is_worker, scratch_folder, worker_input
+from pytest_llmprobe.report.terminal import printable
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.engine import Progress
+
+INTERVAL_S = 0.2
+SHOW_INPUT = "llmprobe_show_progress"
+REPORTER = pytest.StashKey["UnitProgress"]()
+
+
+class UnitProgress:
+    """Tells somebody how far a unit's generation is, a few times a second.
+
+    Args:
+        show: Receives the state, or None when the unit is done; None to tell nobody.
+    """
+
+    def __init__(self, show: Callable[[Mapping[str, Any] | None], None] | None) -> None:
+        self._show = show
+        self._last = 0.0
+
+    @contextmanager
+    def unit(self, experiment: str) -> Iterator[Callable[[Progress], None] | None]:
+        """A callback for the engine while one unit of ``experiment`` is generated."""
+        show = self._show
+        if show is None:
+            yield None
+            return
+
+        def on_progress(progress: Progress) -> None:
+            now = time.monotonic()
+            if now - self._last >= INTERVAL_S:
+                self._last = now
+                speed = progress.generated_tokens / max(progress.seconds, 1e-9)
+                state = {"experiment": experiment, "done": progress.done}
+                show(state | {"total": progress.total, "tokens_per_s": speed})
+
+        try:
+            yield on_progress
+        finally:
+            self._last = 0.0
+            show(None)
+
+
+def progress_of(config: pytest.Config) -> UnitProgress:
+    """This process's way of telling: a line on its terminal, a file for the controller, or none."""
+    if REPORTER not in config.stash:
+        show: Callable[[Mapping[str, Any] | None], None] | None = None
+        if is_worker(config):
+            if worker_input(config).get(SHOW_INPUT):
+                path = scratch_folder(config) / f"progress-{worker_input(config)['workerid']}.json"
+                show = FileOfOne(path)
+        elif shows_progress(config):
+            line = Line(terminal_stream(config))
+            show = line.show_one
+        config.stash[REPORTER] = UnitProgress(show)
+    return config.stash[REPORTER]
+
+
+def terminal_stream(config: pytest.Config) -> TextIO:
+    """The stream that pytest's own terminal output goes to."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return getattr(getattr(reporter, "_tw", None), "_file", None) or sys.stdout
+
+
+def shows_progress(config: pytest.Config) -> bool:
+    """Whether a person watches: output is a terminal that understands cursor movements."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return (
+        reporter is not None
+        and bool(reporter.isatty())
+        and config.get_verbosity() >= 0
+        and config.getoption("capture") != "no"
+    )
+
+
+class FileOfOne:
+    """Leaves the state in a file that is replaced as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, state: Mapping[str, Any] | None) -> None:
+        """Write the state, or remove the file when there is none."""
+        if state is None:
+            self._path.unlink(missing_ok=True)
+            return
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(state), encoding="utf-8")
+        temporary.replace(self._path)
+
+
+class Line:
+    """Text to the right of the cursor; what pytest writes next overwrites it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def show_one(self, state: Mapping[str, Any] | None) -> None:
+        """Draw one unit's state, or erase it."""
+        self.show([state] if state else [])
+
+    def show(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Save the cursor, write, erase the rest of the line, restore the cursor."""
+        text = "   ".join(
+            f"{printable(s['experiment'])} {s['done']}/{s['total']}, {s['tokens_per_s']:,.0f} tok/s"
+            for s in states
+        )
+        width = shutil.get_terminal_size().columns
+        text = f"  {text}"[: max(0, width // 2)] if text else ""
+        self._stream.write(f"\x1b7\x1b[K\x1b[2m{text}\x1b[0m\x1b8")
+        self._stream.flush()
+
+
+class WorkersProgress:
+    """In the controller: a thread that draws the states which the workers leave in files."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._folder = scratch_folder(config)
+        self._line = Line(terminal_stream(config))
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="llmprobe-progress", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Erase the line and end the thread."""
+        self._stop.set()
+        self._thread.join(timeout=2)
+
+    def _watch(self) -> None:
+        drawn: list[Mapping[str, Any]] = []
+        while not self._stop.wait(INTERVAL_S):
+            states = self._states()
+            if states or drawn:
+                self._line.show(states)
+            drawn = states
+        if drawn:
+            self._line.show([])
+
+    def _states(self) -> list[Mapping[str, Any]]:
+        states = []
+        for path in sorted(self._folder.glob("progress-*.json")):
+            try:
+                states.append(json.loads(path.read_text(encoding="utf-8")))
+            except (FileNotFoundError, ValueError):
+                continue  # the worker has just finished its unit
+        return states

@@ -1,0 +1,122 @@
+"""The files of a run: where they are, and how they are written so that nothing measured is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from itertools import chain, count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from pytest_llmprobe.errors import ReportError
+
+RECORDS = "records.jsonl"
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run's report and, beside it, the records that grow while the run goes."""
+
+    report: Path
+
+    @property
+    def records(self) -> Path:
+        """One JSON line for the header, then one for each record."""
+        return self.report.with_name(RECORDS)
+
+
+def open_run(storage: Path, model: str, report: Path | None, now: datetime) -> RunFiles:
+    """Where a run writes: the given report path, or a folder of its own that is made here.
+
+    Args:
+        storage: ``.llmprobe`` unless the user says otherwise.
+        model: The model's name, for the folder's name.
+        report: Path of the report that the user gave, or None.
+        now: Start of the run, with a time zone.
+    """
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        return RunFiles(report)
+    stamp = now.astimezone(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    name = f"{stamp}-{re.sub(r'[^A-Za-z0-9._-]+', '-', model).strip('-.') or 'model'}"
+    for suffix in chain([""], (f"-{number}" for number in count(2))):
+        folder = storage / "runs" / f"{name}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # another run began in the same second
+            continue
+        return RunFiles(folder / "report.json")
+    raise AssertionError("unreachable: the loop has no end")
+
+
+def check_writable(path: Path) -> None:
+    """Find out before anything is measured whether a file can be written there.
+
+    Raises:
+        ReportError: The path is a folder, or its nearest existing folder refuses.
+    """
+    if path.is_dir():
+        raise ReportError(f"the report path {path} is a folder; give a file name")
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise ReportError(f"the report path {path} cannot be written: {folder} is no folder")
+    target = path if path.exists() else folder
+    if not os.access(target, os.W_OK) or not os.access(folder, os.W_OK | os.X_OK):
+        raise ReportError(f"the report path {path} cannot be written: no permission for {target}")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a whole file or none: through a temporary file in the same folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def to_json(data: object, indent: int | None = None) -> str:
+    """JSON with sorted keys, ASCII only (a lone surrogate stays writable), and no NaN."""
+    return json.dumps(data, indent=indent, sort_keys=True, allow_nan=False)
+
+
+class RecordLog:
+    """Appends JSON lines, each on disk before the next test's result arrives."""
+
+    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+        self._file: TextIO = path.open("w", encoding="utf-8")
+        self.append({"header": dict(header)})
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Write one line and hand it to the operating system."""
+        self._file.write(to_json(line) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> RecordLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,132 @@
+"""One case's line in the report, in built-in types only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from pytest_llmprobe.case import Case
+from pytest_llmprobe.generation import Completion
+
+Outcome: TypeAlias = Literal["passed", "missed", "error", "skipped"]
+
+MAX_TEXT = 10_000
+"""Characters of model output or of an error message that a record keeps."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the report says about one case; see docs/report.md for each field."""
+
+    id: str
+    experiment: str
+    outcome: Outcome
+    task: str | None = None
+    size: int | float | str | None = None
+    trial: int | None = None
+    group: str | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+    expected: Any = None
+    received: str | None = None
+    explanation: str | None = None
+    error: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    chance: float | None = None
+    duration: float = 0.0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    finish_reason: str | None = None
+    batch_size: int | None = None
+    prompt_hash: str | None = None
+    seed: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, with ``is_correct``."""
+        return asdict(self) | {"is_correct": self.outcome == "passed"}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Record:
+        """The inverse of ``as_dict``."""
+        return cls(**{key: value for key, value in data.items() if key != "is_correct"})
+
+
+def build_record(
+    node_id: str,
+    experiment: str,
+    outcome: Outcome,
+    case: Case | None,
+    completions: Sequence[Completion],
+    scores: Mapping[str, float],
+    explanation: str | None = None,
+    error: str | None = None,
+) -> Record:
+    """Put together what is known about a case after its test ran.
+
+    Args:
+        node_id: pytest's id of the test.
+        experiment: Name of its experiment.
+        outcome: What became of it.
+        case: The case, if the test has one.
+        completions: All answers of the model in this test; the last is the one received.
+        scores: Named measurements.
+        explanation: Why it missed or was skipped, in the evaluation's words.
+        error: Why it could not be measured.
+    """
+    metadata = dict(plain(case.metadata)) if case else {}
+    last = completions[-1] if completions else None
+    return Record(
+        id=node_id,
+        experiment=experiment,
+        outcome=outcome,
+        task=metadata.pop("task", None),
+        size=metadata.pop("size", None),
+        trial=metadata.pop("trial", None),
+        group=case.group if case else None,
+        params=metadata,
+        expected=plain(case.target) if case else None,
+        received=bounded(last.text) if last else None,
+        explanation=bounded(explanation),
+        error=bounded(error),
+        scores=dict(scores),
+        chance=case.chance if case else None,
+        duration=sum(completion.timings.generation_s for completion in completions),
+        prompt_tokens=sum(completion.usage.prompt_tokens for completion in completions),
+        generated_tokens=sum(completion.usage.generated_tokens for completion in completions),
+        finish_reason=last.finish_reason if last else None,
+        batch_size=last.timings.batch_size if last else None,
+        prompt_hash=last.prompt_hash if last else None,
+        seed=case.seed if case else None,
+    )
+
+
+def bounded(text: str | None, limit: int = MAX_TEXT) -> str | None:
+    """The text, or its first ``limit`` characters and how many are left out."""
+    if text is None or len(text) <= limit:
+        return text
+    return f"{text[:limit]}... [{len(text) - limit} more characters]"
+
+
+def plain(value: object) -> Any:
+    """The value in exact built-in types that JSON knows.
+
+    Subclasses (a str-Enum, a numpy scalar) become their base type and NaN a string: execnet, which
+    carries reports between processes, accepts exact types only, and JSON has no NaN.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(float(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    item = getattr(value, "item", None)  # numpy and torch scalars
+    if callable(item) and getattr(value, "ndim", None) == 0:
+        return plain(item())
+    return str(value)
