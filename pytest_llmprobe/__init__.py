@@ -1,19 +1,20 @@
 """Probe language models with pytest: what they retrieve, keep to, memorise and know.
 
-Importing this package loads no torch; names that need it are loaded when they are first used.
+Every name is imported when it is first used, so importing this package loads nothing else: the
+pytest plugin inside it is imported in every pytest run of its environment.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmprobe.case import Case
-from pytest_llmprobe.generation import Completion, GenerateConfig, Request
-from pytest_llmprobe.suite import Suite
-
 if TYPE_CHECKING:
-    from pytest_llmprobe.engine import Engine, ScriptedModel
+    from pytest_llmprobe.case import Case
+    from pytest_llmprobe.engine.engine import Engine
+    from pytest_llmprobe.engine.scripted import ScriptedModel
+    from pytest_llmprobe.generation import Completion, GenerateConfig, Request
     from pytest_llmprobe.models.loading import LoadedModel, load_model
+    from pytest_llmprobe.suite import Suite
 
 __all__ = [
     "Case",
@@ -27,17 +28,22 @@ __all__ = [
     "load_model",
 ]
 
-_LAZY = {
-    "Engine": "pytest_llmprobe.engine",
-    "ScriptedModel": "pytest_llmprobe.engine",
-    "LoadedModel": "pytest_llmprobe.models.loading",
-    "load_model": "pytest_llmprobe.models.loading",
+_HOME = {
+    "Case": "case",
+    "Completion": "generation",
+    "Engine": "engine.engine",
+    "GenerateConfig": "generation",
+    "LoadedModel": "models.loading",
+    "Request": "generation",
+    "ScriptedModel": "engine.scripted",
+    "Suite": "suite",
+    "load_model": "models.loading",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LAZY:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_LAZY[name]), name)
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

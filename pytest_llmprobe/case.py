@@ -44,8 +44,9 @@ class Case:
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id.strip() or not self.id.isprintable():
             raise CasesError(f"case id {self.id!r}: give a printable string such as 'group/name'")
-        if isinstance(self.target, list):
-            object.__setattr__(self, "target", tuple(self.target))
+        target: object = self.target
+        if isinstance(target, list):
+            object.__setattr__(self, "target", tuple(target))
         if self.chance is not None and not 0 <= self.chance <= 1:
             raise CasesError(f"case {self.id!r}: chance {self.chance!r} is not between 0 and 1")
         try:

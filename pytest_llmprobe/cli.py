@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _models(_: argparse.Namespace) -> None:
     for name, spec in sorted(registered().items()):
-        print(f"{name:24}{'embedded' if spec.folder else spec.source}")
+        print(f"{name:24}{'embedded' if spec.embedded else spec.source}")
 
 
 def _validate(options: argparse.Namespace) -> None:
@@ -46,4 +46,6 @@ def _validate(options: argparse.Namespace) -> None:
     except (OSError, ValueError) as error:
         raise ReportError(f"{options.report} cannot be read: {error}") from None
     validate(report)
-    print(f"{options.report}: valid, {len(report['tests'])} tests, gate {report['gate']['verdict']}")
+    print(
+        f"{options.report}: valid, {len(report['tests'])} tests, gate {report['gate']['verdict']}"
+    )

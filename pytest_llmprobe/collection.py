@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_llmprobe.case import Case, check_cases, spread
-from pytest_llmprobe.distribution import is_worker, share_plan
+from pytest_llmprobe.distribution import share_plan
 from pytest_llmprobe.errors import CasesError, ReportError, SettingsError
 from pytest_llmprobe.generation import GenerateConfig, Request
 from pytest_llmprobe.options import Options, options_of
@@ -19,15 +19,6 @@ from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan
 from pytest_llmprobe.suite import seed_of
 from pytest_llmprobe.work_units import work_units
-
-MARKERS = (
-    "probe(*, cases=None, experiment=None, **generation): ask the model each case; cases is a "
-    "list of Case or a function of the suite that yields them",
-    "gate(*, pass_rate=None, score=None, rule='observed'): what the experiment must reach",
-    "needle: values of keys in a haystack of UUID pairs",
-    "threading: follow a thread of values that are keys",
-    "slow: takes minutes even on the reference model",
-)
 
 
 @dataclass(frozen=True)
@@ -52,14 +43,7 @@ class Probe:
 PROBE = pytest.StashKey[Probe]()
 NAMES = pytest.StashKey[dict[str, str]]()
 COLLECTED = pytest.StashKey[dict[str, int]]()
-PLAN = pytest.StashKey[Plan]()
 UNITS = pytest.StashKey[dict[str, list[pytest.Function]]]()
-
-
-def declare_markers(config: pytest.Config) -> None:
-    """Make the markers known to ``--strict-markers`` and ``--markers``."""
-    for marker in MARKERS:
-        config.addinivalue_line("markers", marker)
 
 
 def parametrise(metafunc: pytest.Metafunc) -> None:
@@ -174,10 +158,8 @@ def plan_session(session: pytest.Session) -> None:
         ids = [item.nodeid for item in items[function]]
         count = max(collected.get(function, 0), len(ids))
         plan[probe.experiment] = ExperimentPlan(probe.experiment, function, count, ids, probe.bar)
-    config.stash[PLAN] = plan
     config.stash[UNITS] = _units(plan, items)
-    if plan and is_worker(config):
-        share_plan(config, plan)
+    share_plan(config, plan)
 
 
 def _units(

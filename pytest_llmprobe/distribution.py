@@ -1,28 +1,32 @@
-"""Which worker runs what: work units stay whole, and workers share cores and GPUs."""
+"""Which worker runs what: work units stay whole, and workers share cores and GPUs.
+
+Imported in every pytest run of the environment, so heavier imports wait until they are needed.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from pytest_llmprobe.report.environment import usable_cores
-from pytest_llmprobe.report.plan import Plan, read_plan, write_plan
-from pytest_llmprobe.work_units import unit_numbers, work_units
-
 if TYPE_CHECKING:
-    from xdist.remote import Producer
-    from xdist.scheduler import LoadScheduling
-    from xdist.workermanage import WorkerController
+    from pytest_llmprobe.report.plan import Plan
 
+PROPERTY = "llmprobe"
+"""Name of the user property in which a record rides on a report."""
+
+MISSED = "llmprobe_missed"
+"""Attribute of the report of a case that missed."""
+
+PLAN = pytest.StashKey["Plan"]()
 SCRATCH = pytest.StashKey[Path]()
 SCRATCH_INPUT = "llmprobe_scratch"
+WATCHED_INPUT = "llmprobe_watched"
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -33,6 +37,26 @@ def is_worker(config: pytest.Config) -> bool:
 def worker_input(config: pytest.Config) -> Mapping[str, Any]:
     """What the controller sent to this worker; empty in the only process or the controller."""
     return getattr(config, "workerinput", {})
+
+
+def prepare_worker(config: pytest.Config, workerinput: MutableMapping[str, Any]) -> bool:
+    """In the controller, tell a worker where to leave its plan and whether anybody watches."""
+    workerinput[SCRATCH_INPUT] = str(scratch_folder(config))
+    workerinput[WATCHED_INPUT] = watched(config)
+    return watched(config)
+
+
+def watched(config: pytest.Config) -> bool:
+    """Whether a person watches: output is a terminal, not quiet, and not shared with prints."""
+    if is_worker(config):
+        return bool(worker_input(config).get(WATCHED_INPUT))
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return (
+        reporter is not None
+        and bool(reporter.isatty())
+        and config.get_verbosity() >= 0
+        and config.getoption("capture") != "no"
+    )
 
 
 def scratch_folder(config: pytest.Config) -> Path:
@@ -49,27 +73,35 @@ def scratch_folder(config: pytest.Config) -> Path:
 
 
 def share_plan(config: pytest.Config, plan: Plan) -> None:
-    """In a worker, leave the plan for the controller, which collects nothing itself."""
-    scratch = scratch_folder(config)
-    scratch.mkdir(mode=0o700, exist_ok=True)
-    path = scratch / "plan.json"
-    if not path.exists():
-        write_plan(plan, path)
+    """Keep the plan; in a worker, leave it for the controller too, which collects nothing."""
+    config.stash[PLAN] = plan
+    if plan and is_worker(config):
+        from pytest_llmprobe.report.plan import write_plan
+
+        scratch = scratch_folder(config)
+        scratch.mkdir(mode=0o700, exist_ok=True)
+        if not (path := scratch / "plan.json").exists():
+            write_plan(plan, path)
 
 
-def shared_plan(config: pytest.Config) -> Plan:
-    """In the controller, the plan that the workers left, or an empty one."""
-    path = scratch_folder(config) / "plan.json"
-    return read_plan(path) if path.exists() else {}
+def plan_of(config: pytest.Config) -> Plan:
+    """What was to run: collected in this process, or left by the workers; else empty."""
+    if PLAN not in config.stash:
+        path = scratch_folder(config) / "plan.json"
+        if not path.exists():
+            return {}
+        from pytest_llmprobe.report.plan import read_plan
+
+        config.stash[PLAN] = read_plan(path)
+    return config.stash[PLAN]
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(NamedTuple):
     """What one process may use.
 
     Args:
         threads: CPU threads.
-        worker: Number of this worker, for choosing a GPU.
+        worker: Number of this worker, for choosing a GPU; None in the only process.
     """
 
     threads: int
@@ -87,14 +119,16 @@ class Placement:
 
 def placement() -> Placement:
     """This process's share: the cores divided by the workers, and a worker number."""
+    from pytest_llmprobe.report.environment import usable_cores
+
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     name = os.environ.get("PYTEST_XDIST_WORKER", "")
     number = int(name.removeprefix("gw")) if name.startswith("gw") else None
     return Placement(max(1, usable_cores() // workers), number)
 
 
-def unit_scheduler(config: pytest.Config, log: Producer) -> LoadScheduling | None:
-    """xdist's load scheduling with whole work units, or None if the user chose another kind.
+def unit_scheduler(config: pytest.Config, log: Any) -> object | None:
+    """A load scheduler that keeps work units whole, or None if the user chose another kind.
 
     ``--dist loadgroup`` would not do: on pytest 9.2 it silently spreads groups (pytest-xdist
     issue 1386).
@@ -103,26 +137,25 @@ def unit_scheduler(config: pytest.Config, log: Producer) -> LoadScheduling | Non
         return None
     from xdist.scheduler import LoadScheduling
 
-    class UnitScheduling(LoadScheduling):
+    from pytest_llmprobe.work_units import unit_numbers, work_units
+
+    class UnitScheduling(LoadScheduling):  # type: ignore[misc] # xdist has no type information
         """Rounds every chunk up to the end of its last work unit."""
 
         _units: list[int] | None = None
 
         def _unit_of(self, index: int) -> int:
             if self._units is None:
-                assert self.collection is not None
-                plan = shared_plan(self.config).values()
-                units = [unit for e in plan for unit in work_units(e.ids)]
+                plan = plan_of(self.config).values()
+                units = [unit for experiment in plan for unit in work_units(experiment.ids)]
                 self._units = unit_numbers(self.collection, units)
             return self._units[index]
 
-        def _send_tests(self, node: WorkerController, num: int) -> None:
-            pending = self.pending
-            if num > 0 and pending:
-                while num < len(pending) and self._unit_of(pending[num - 1]) == self._unit_of(
-                    pending[num]
-                ):
-                    num += 1
+        def _send_tests(self, node: object, num: int) -> None:
+            while 0 < num < len(self.pending) and (
+                self._unit_of(self.pending[num - 1]) == self._unit_of(self.pending[num])
+            ):
+                num += 1
             super()._send_tests(node, num)
 
     return UnitScheduling(config, log)

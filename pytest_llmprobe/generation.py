@@ -36,7 +36,8 @@ class GenerateConfig:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        given: object = self.stop
+        stop = (given,) if isinstance(given, str) else tuple(self.stop)
         object.__setattr__(self, "stop", stop)
         whole = isinstance(self.max_new_tokens, int) and isinstance(self.top_k, int)
         for name, valid, rule in (
@@ -51,7 +52,7 @@ class GenerateConfig:
                 raise SettingsError(f"{name}={getattr(self, name)!r}: it must be {rule}")
 
     @classmethod
-    def of(cls, **options: Any) -> GenerateConfig:  # noqa: ANN401 - marker arguments, checked here
+    def of(cls, **options: Any) -> GenerateConfig:
         """Build from keyword arguments; an unknown one is an error that lists the known ones."""
         known = [f.name for f in fields(cls)]
         if unknown := sorted(options.keys() - set(known)):

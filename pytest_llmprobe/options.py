@@ -1,11 +1,10 @@
-"""Command line, ini and configuration file: read once, checked, frozen."""
+"""What the user asked for, from command line, environment, ini and configuration file."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,10 @@ from typing import Any
 import pytest
 
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
-from pytest_llmprobe.models.registry import (
-    DTYPES,
-    QUANTIZATIONS,
-    ModelSpec,
-    check_folder,
-    resolve,
-    with_options,
-)
+from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar
-from pytest_llmprobe.suite import PROFILES, Suite
+from pytest_llmprobe.suite import Suite
 
 DEFAULT_MODEL = "reference"
 
@@ -104,10 +96,9 @@ def check_explicit(config: pytest.Config) -> None:
     try:
         if config.option.llmprobe_json is not None:
             check_writable(config.invocation_params.dir / config.option.llmprobe_json)
-        if config.option.llmprobe_model is not None:
-            folder = options_of(config).spec.folder
-            if folder is not None:
-                check_folder(folder)
+        folder = options_of(config).spec.folder
+        if folder is not None:
+            check_folder(folder)
     except (ModelError, ReportError) as error:
         raise pytest.UsageError(f"llmprobe: {error}") from None
 
@@ -149,7 +140,7 @@ def _read(config: pytest.Config) -> Options:
 
 def _settings_file(config: pytest.Config) -> Path | None:
     if (given := config.option.llmprobe_config) is not None:
-        path = config.invocation_params.dir / given
+        path: Path = config.invocation_params.dir / given
         if not path.is_file():
             raise SettingsError(f"--llmprobe-config: there is no file {path}")
         return path
@@ -191,74 +182,3 @@ def _bars(gates: Mapping[str, Mapping[str, Any]], model: str) -> dict[str, Bar |
         else:
             raise SettingsError(f"{where}: give a table such as {{ pass_rate = 0.9 }}, or false")
     return bars
-
-
-def positive(text: str) -> int:
-    """A whole number from 1 up, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
-    return int(text)
-
-
-def auto_or_positive(text: str) -> int | None:
-    """``auto`` (None) or a whole number from 1 up, for argparse."""
-    return None if text == "auto" else positive(text)
-
-
-def add_options(parser: pytest.Parser) -> None:
-    """Register every option but ``--model``, which may belong to another plugin."""
-    group = parser.getgroup("llmprobe", "llmprobe: evaluations of language models")
-
-    def add(name: str, help: str, type: Callable[[str], Any] = str, **more: Any) -> None:  # noqa: A002 - argparse's words
-        if "choices" in more:
-            more["metavar"] = "|".join(more["choices"])
-        group.addoption(f"--llmprobe-{name}", help=help, type=type, **more)
-
-    add(
-        "model",
-        "registry name, local folder, or hub id org/name[@revision] (default: reference, the "
-        "embedded model; ini llmprobe_model, environment LLMPROBE_MODEL)",
-        metavar="NAME",
-    )
-    add("profile", "size of the grids (default: ci)", choices=PROFILES, default="ci")
-    add("seed", "seed of all cases (default: 0)", int, default=0, metavar="N")
-    add("trials", "repeats of each cell of a grid", positive, metavar="N")
-    add("limit", "at most N cases per experiment, evenly spread", positive, metavar="N")
-    add("batch-size", "rows generated together (default: auto)", auto_or_positive, metavar="auto|N")
-    add("dtype", "default: float32 on CPU, else the checkpoint's", choices=DTYPES)
-    add("device", "cpu, cuda, cuda:1, mps (default: the best there is)", metavar="DEVICE")
-    add("device-map", "for accelerate: auto spreads a model over GPUs", metavar="MAP")
-    add("attn-implementation", "sdpa, eager, flash_attention_2 ...", metavar="NAME")
-    add("quantization", "load with bitsandbytes", choices=QUANTIZATIONS)
-    group.addoption(
-        "--llmprobe-trust-remote-code",
-        action="store_true",
-        help="run code that comes with the model (default: off)",
-    )
-    add(
-        "misses",
-        "count: a miss is a result; fail: every miss is a failed test (default: count)",
-        choices=("count", "fail"),
-        default="count",
-    )
-    add(
-        "gate",
-        "which verdicts decide the exit code (default: all)",
-        choices=("all", "thresholds", "none"),
-        default="all",
-    )
-    add("config", "TOML file with models and gates (default: pyproject.toml)", metavar="FILE")
-    add("storage", "folder of runs (default: .llmprobe)", default=".llmprobe", metavar="DIR")
-    add("json", "path of the JSON report", metavar="PATH")
-    parser.addini("llmprobe_model", "model to evaluate", default="")
-
-
-def add_short_model_option(parser: pytest.Parser) -> None:
-    """Register ``--model``, unless another plugin or a conftest owns it."""
-    group = parser.getgroup("llmprobe")
-    try:
-        group.addoption(
-            "--model", dest="llmprobe_model", metavar="NAME", help="short for --llmprobe-model"
-        )
-    except (ValueError, argparse.ArgumentError):
-        return

@@ -1,54 +1,63 @@
-"""pytest hooks. This module loads in every pytest run of the environment: it must be free."""
+"""pytest hooks. This module loads in every pytest run of the environment: it must be free.
+
+Where a run has no test with the ``probe`` marker, nothing below imports or does anything else.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from pytest_llmprobe import collection, options
-from pytest_llmprobe.distribution import is_worker, unit_scheduler
+from pytest_llmprobe import arguments
+from pytest_llmprobe.controller import Controller
+from pytest_llmprobe.distribution import MISSED, is_worker, unit_scheduler
 from pytest_llmprobe.fixtures import completion, engine, generate, model, score
-from pytest_llmprobe.recorder import Recorder, attach_record, test_status
-
-if TYPE_CHECKING:
-    from xdist.remote import Producer
 
 __all__ = ["completion", "engine", "generate", "model", "score"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Our options; ``--model`` comes later."""
-    options.add_options(parser)
+    arguments.add_options(parser)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None, object, object]:
     """``--model``, once every plugin and conftest that may own it has been heard."""
     result = yield
-    options.add_short_model_option(parser)
+    arguments.add_short_model_option(parser)
     return result
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Markers; where reports arrive, the recorder; a wrong ``--model`` ends the run here."""
-    collection.declare_markers(config)
+    """Markers; where reports arrive, the controller; what is wrong on the command line."""
+    arguments.declare_markers(config)
     if not is_worker(config):
-        options.check_explicit(config)
-        config.pluginmanager.register(Recorder(config), "llmprobe-recorder")
+        if arguments.names_model_or_report(config):
+            from pytest_llmprobe.options import check_explicit
+
+            check_explicit(config)
+        config.pluginmanager.register(Controller(config), "llmprobe-controller")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test per case."""
-    collection.parametrise(metafunc)
+    if metafunc.definition.get_closest_marker("probe") is not None:
+        from pytest_llmprobe.collection import parametrise
+
+        parametrise(metafunc)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Experiments and work units of what was selected, before xdist is told the ids."""
-    collection.plan_session(session)
+    if any(item.get_closest_marker("probe") is not None for item in session.items):
+        from pytest_llmprobe.collection import plan_session
+
+        plan_session(session)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -57,15 +66,21 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """The record rides on the report."""
     report = yield
-    return attach_record(item, call, report)
+    if item.get_closest_marker("probe") is not None:
+        from pytest_llmprobe.recorder import attach_record
+
+        attach_record(item, call, report)
+    return report
 
 
-def pytest_report_teststatus(report: Any) -> tuple[str, str, Any] | None:
-    """``m`` for a miss."""
-    return test_status(report)
+def pytest_report_teststatus(report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """``m`` for a miss that only counts."""
+    if getattr(report, MISSED, False) and report.when == "call" and report.outcome == "passed":
+        return "missed", "m", ("MISSED", {"yellow": True})
+    return None
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> object:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
     """Keep work units whole."""
     return unit_scheduler(config, log)

@@ -14,18 +14,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 import pytest
 
-from pytest_llmprobe.distribution import is_worker, scratch_folder, worker_input
+from pytest_llmprobe.distribution import is_worker, scratch_folder, watched, worker_input
 from pytest_llmprobe.report.terminal import printable
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Progress
 
 INTERVAL_S = 0.2
-SHOW_INPUT = "llmprobe_show_progress"
+
+State: TypeAlias = Mapping[str, Any]
+Show: TypeAlias = Callable[[State | None], None]
 REPORTER = pytest.StashKey["UnitProgress"]()
 
 
@@ -36,7 +38,7 @@ class UnitProgress:
         show: Receives the state, or None when the unit is done; None to tell nobody.
     """
 
-    def __init__(self, show: Callable[[Mapping[str, Any] | None], None] | None) -> None:
+    def __init__(self, show: Show | None) -> None:
         self._show = show
         self._last = 0.0
 
@@ -66,14 +68,13 @@ class UnitProgress:
 def progress_of(config: pytest.Config) -> UnitProgress:
     """This process's way of telling: a line on its terminal, a file for the controller, or none."""
     if REPORTER not in config.stash:
-        show: Callable[[Mapping[str, Any] | None], None] | None = None
-        if is_worker(config):
-            if worker_input(config).get(SHOW_INPUT):
-                path = scratch_folder(config) / f"progress-{worker_input(config)['workerid']}.json"
-                show = FileOfOne(path)
-        elif shows_progress(config):
-            line = Line(terminal_stream(config))
-            show = line.show_one
+        show: Show | None = None
+        if watched(config):
+            if is_worker(config):
+                worker = worker_input(config)["workerid"]
+                show = StateFile(scratch_folder(config) / f"progress-{worker}.json")
+            else:
+                show = Line(terminal_stream(config)).show_one
         config.stash[REPORTER] = UnitProgress(show)
     return config.stash[REPORTER]
 
@@ -84,24 +85,13 @@ def terminal_stream(config: pytest.Config) -> TextIO:
     return getattr(getattr(reporter, "_tw", None), "_file", None) or sys.stdout
 
 
-def shows_progress(config: pytest.Config) -> bool:
-    """Whether a person watches: output is a terminal that understands cursor movements."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    return (
-        reporter is not None
-        and bool(reporter.isatty())
-        and config.get_verbosity() >= 0
-        and config.getoption("capture") != "no"
-    )
-
-
-class FileOfOne:
+class StateFile:
     """Leaves the state in a file that is replaced as a whole."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __call__(self, state: Mapping[str, Any] | None) -> None:
+    def __call__(self, state: State | None) -> None:
         """Write the state, or remove the file when there is none."""
         if state is None:
             self._path.unlink(missing_ok=True)
@@ -117,11 +107,11 @@ class Line:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def show_one(self, state: Mapping[str, Any] | None) -> None:
+    def show_one(self, state: State | None) -> None:
         """Draw one unit's state, or erase it."""
         self.show([state] if state else [])
 
-    def show(self, states: Sequence[Mapping[str, Any]]) -> None:
+    def show(self, states: Sequence[State]) -> None:
         """Save the cursor, write, erase the rest of the line, restore the cursor."""
         text = "   ".join(
             f"{printable(s['experiment'])} {s['done']}/{s['total']}, {s['tokens_per_s']:,.0f} tok/s"
@@ -152,7 +142,7 @@ class WorkersProgress:
         self._thread.join(timeout=2)
 
     def _watch(self) -> None:
-        drawn: list[Mapping[str, Any]] = []
+        drawn: list[State] = []
         while not self._stop.wait(INTERVAL_S):
             states = self._states()
             if states or drawn:
@@ -161,7 +151,7 @@ class WorkersProgress:
         if drawn:
             self._line.show([])
 
-    def _states(self) -> list[Mapping[str, Any]]:
+    def _states(self) -> list[State]:
         states = []
         for path in sorted(self._folder.glob("progress-*.json")):
             try:

@@ -3,47 +3,35 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
-from pytest_llmprobe.collection import PLAN, PROBE, case_of
-from pytest_llmprobe.distribution import SCRATCH_INPUT, scratch_folder, shared_plan
-from pytest_llmprobe.fixtures import MODEL_INFO, TRACE, Trace, explained
+from pytest_llmprobe.answers import MODEL_INFO, Trace, trace_of
+from pytest_llmprobe.collection import PROBE, case_of
+from pytest_llmprobe.distribution import MISSED, PROPERTY, plan_of
+from pytest_llmprobe.errors import LlmprobeError
 from pytest_llmprobe.options import options_of
-from pytest_llmprobe.progress import SHOW_INPUT, WorkersProgress, shows_progress
 from pytest_llmprobe.report.environment import commit, environment
-from pytest_llmprobe.report.files import (
-    RecordLog,
-    RunFiles,
-    open_run,
-    to_json,
-    write_atomically,
-)
+from pytest_llmprobe.report.files import RecordLog, RunFiles, open_run, to_json, write_atomically
 from pytest_llmprobe.report.gate import Check, judge, run_verdict
-from pytest_llmprobe.report.plan import Plan
 from pytest_llmprobe.report.record import Outcome, Record, build_record
 from pytest_llmprobe.report.schema import SCHEMA_VERSION
 from pytest_llmprobe.report.terminal import printable, remarks, table
 
-PROPERTY = "llmprobe"
-MISSED = "llmprobe_missed"
-
 
 def attach_record(
     item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
-) -> pytest.TestReport:
+) -> None:
     """Put the record of a finished test on its report, and turn a miss into no failure.
 
     Only built-in types travel: one JSON string.
     """
     if PROBE not in item.stash or (call.when != "call" and report.outcome == "passed"):
-        return report
-    trace = item.stash.setdefault(TRACE, Trace())
+        return
+    trace = trace_of(item)
     options = options_of(item.config)
     error = call.excinfo.value if call.excinfo is not None else None
     if call.when == "call" and isinstance(error, AssertionError) and report.outcome == "failed":
@@ -69,7 +57,6 @@ def attach_record(
         payload["model_info"] = info
         item.config.stash[MODEL_INFO] = {}
     report.user_properties.append((PROPERTY, to_json(payload)))
-    return report
 
 
 def _outcome(
@@ -95,11 +82,10 @@ def explanation(error: AssertionError) -> str:
     return words.strip() or "the assertion failed"
 
 
-def test_status(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-    """How a miss looks in the terminal."""
-    if getattr(report, MISSED, False) and report.when == "call" and report.outcome == "passed":
-        return "missed", "m", ("MISSED", {"yellow": True})
-    return None
+def explained(error: BaseException) -> str:
+    """An error on one line, ours without their type's name."""
+    text = str(error).strip() or type(error).__name__
+    return text if isinstance(error, LlmprobeError) else f"{type(error).__name__}: {text}"
 
 
 class Recorder:
@@ -107,151 +93,112 @@ class Recorder:
 
     Args:
         config: The session's config.
+        started: When the session began, in seconds since the epoch.
     """
 
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-        self.started = datetime.now(timezone.utc)
-        self.clock = time.perf_counter()
-        self.records: dict[str, Record] = {}
-        self.model_info: dict[str, Any] = {}
-        self.failures: set[str] = set()
-        self.checks: list[Check] = []
-        self.experiments: list[dict[str, Any]] = []
-        self.files: RunFiles | None = None
-        self.session: pytest.Session | None = None
+    def __init__(self, config: pytest.Config, started: float) -> None:
+        self._config = config
+        self._started = started
+        self._options = options_of(config)
+        self._records: dict[str, Record] = {}
+        self._model_info: dict[str, Any] = {}
+        self._files: RunFiles | None = None
         self._log: RecordLog | None = None
-        self._progress: WorkersProgress | None = None
+        self._session: pytest.Session | None = None
+        self._experiments: list[dict[str, Any]] = []
+        self._checks: list[Check] = []
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker where to leave its plan and whether anybody watches its progress."""
-        show = shows_progress(self.config)
-        node.workerinput[SCRATCH_INPUT] = str(scratch_folder(self.config))
-        node.workerinput[SHOW_INPUT] = show
-        if show and self._progress is None:
-            self._progress = WorkersProgress(self.config)
-            self._progress.start()
+    def keep(self, carried: str) -> None:
+        """Keep the record that a report carried; a later one of the same test replaces it."""
+        payload = json.loads(carried)
+        self._model_info = self._model_info or payload.get("model_info", {})
+        self._append(Record.from_dict(payload["record"]))
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the record that a report carries; a crashed test carries none."""
-        if report.failed:
-            self.failures.add(report.nodeid)
-        for key, value in report.user_properties:
-            if key == PROPERTY:
-                self._keep(json.loads(str(value)))
-        if report.when == "???":  # how xdist reports the test that its worker died in
-            self._crashed(report)
+    def crashed(self, node_id: str, error: str) -> None:
+        """Record the case that a worker died on: it has no report of its own."""
+        for experiment in plan_of(self._config).values():
+            if node_id in experiment.ids:
+                name = experiment.name
+                self._append(build_record(node_id, name, "error", None, (), {}, error=error))
 
-    def _crashed(self, report: pytest.TestReport) -> None:
-        for experiment in self.plan().values():
-            if report.nodeid in experiment.ids:
-                error = str(report.longrepr) or "the worker died"
-                record = build_record(
-                    report.nodeid, experiment.name, "error", None, (), {}, error=error
-                )
-                self._keep({"record": record.as_dict()})
-
-    def _keep(self, payload: Mapping[str, Any]) -> None:
-        record = Record.from_dict(payload["record"])
-        if self.records.get(record.id) == record:
-            return
-        self.model_info = self.model_info or dict(payload.get("model_info", {}))
-        self.records[record.id] = record
+    def _append(self, record: Record) -> None:
+        self._records[record.id] = record
         if self._log is None:
-            self.files = self._open()
-            self._log = RecordLog(self.files.records, self.header())
+            self._log = RecordLog(self._open().records, self._header())
         self._log.append(record.as_dict())
 
     def _open(self) -> RunFiles:
-        options = options_of(self.config)
-        return open_run(options.storage, options.model, options.report, self.started)
+        if self._files is None:
+            options = self._options
+            start = datetime.fromtimestamp(self._started, timezone.utc)
+            self._files = open_run(options.storage, options.model, options.report, start)
+        return self._files
 
-    def plan(self) -> Plan:
-        """What was to run: collected here, or left by the workers."""
-        own = self.config.stash.get(PLAN, None)
-        return own if own is not None else shared_plan(self.config)
-
-    def header(self) -> dict[str, Any]:
+    def _header(self) -> dict[str, Any]:
         """What is known of the run before its first result."""
-        options = options_of(self.config)
+        start = datetime.fromtimestamp(self._started, timezone.utc)
         return {
             "schema_version": SCHEMA_VERSION,
-            "model": options.model,
-            "timestamp": self.started.isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "config": options.as_dict(),
-            "commit": commit(self.config.rootpath),
+            "model": self._options.model,
+            "timestamp": start.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "config": self._options.as_dict(),
+            "commit": commit(self._config.rootpath),
         }
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+    def finish(self, session: pytest.Session) -> None:
         """Judge, raise the exit code if a gate failed, write the report."""
-        self.session = session
-        if self._progress is not None:
-            self._progress.stop()
-        plan = self.plan()
-        shutil.rmtree(scratch_folder(self.config), ignore_errors=True)
-        if not plan or self.config.option.collectonly:
-            return
-        self._summarise(plan)
-        if session.exitstatus == 0 and any(check.verdict == "FAIL" for check in self.checks):
+        from pytest_llmprobe.report.summary import summarise
+
+        self._session = session
+        plan = plan_of(self._config)
+        records: dict[str, list[Record]] = {name: [] for name in sorted(plan)}
+        for node_id in sorted(self._records):
+            records[self._records[node_id].experiment].append(self._records[node_id])
+        self._experiments = [summarise(plan[name], of_it) for name, of_it in records.items()]
+        self._checks = judge(plan, self._experiments)
+        if session.exitstatus == 0 and any(check.verdict == "FAIL" for check in self._checks):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._log is not None:
             self._log.close()
-        self.files = self.files or self._open()
-        write_atomically(self.files.report, to_json(self.report(), indent=1) + "\n")
+        write_atomically(self._open().report, to_json(self._report(), indent=1) + "\n")
 
-    def _summarise(self, plan: Plan) -> None:
-        from pytest_llmprobe.report.summary import summarise  # its imports cost 10 ms
-
-        for name in sorted(plan):
-            records = [record for record in self.records.values() if record.experiment == name]
-            self.experiments.append(summarise(plan[name], records))
-        self.checks = judge(plan, self.experiments)
-        for experiment in self.experiments:
-            experiment["gate"] = [
-                check.as_dict() for check in self.checks if check.experiment == experiment["name"]
-            ]
-
-    def verdict(self) -> tuple[str, str]:
+    def _verdict(self) -> tuple[str, str]:
         """The run's verdict and its reason, from what the process will exit with."""
-        assert self.session is not None
-        return run_verdict(self.checks, int(self.session.exitstatus), len(self.failures))
+        assert self._session is not None
+        return run_verdict(self._checks, int(self._session.exitstatus), self._session.testsfailed)
 
-    def report(self) -> dict[str, Any]:
-        """The whole report."""
-        info = dict(self.model_info)
+    def _report(self) -> dict[str, Any]:
+        info = dict(self._model_info)
         accelerators = info.pop("accelerators", [])
-        complete = all(e["reported"] == e["selected"] for e in self.experiments)
-        verdict, reason = self.verdict()
-        return self.header() | {
+        complete = all(e["reported"] == e["selected"] for e in self._experiments)
+        verdict, reason = self._verdict()
+        checks = [check.as_dict() for check in self._checks]
+        return self._header() | {
             "status": "complete" if complete else "interrupted",
             "environment": environment(accelerators),
             "model_info": info,
-            "experiments": self.experiments,
-            "gate": {
-                "verdict": verdict,
-                "reason": reason,
-                "checks": [check.as_dict() for check in self.checks],
-            },
+            "experiments": [
+                experiment | {"gate": [c for c in checks if c["experiment"] == experiment["name"]]}
+                for experiment in self._experiments
+            ],
+            "gate": {"verdict": verdict, "reason": reason, "checks": checks},
             "timings": {
-                "total_s": time.perf_counter() - self.clock,
-                "generation_s": sum(e["timings"]["generation_s"] for e in self.experiments),
+                "total_s": time.time() - self._started,
+                "generation_s": sum(e["timings"]["generation_s"] for e in self._experiments),
             },
-            "tests": [self.records[node_id].as_dict() for node_id in sorted(self.records)],
+            "tests": [self._records[node_id].as_dict() for node_id in sorted(self._records)],
         }
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def print_summary(self, terminal: pytest.TerminalReporter) -> None:
         """The table, where the report is, and the verdict."""
-        if not self.experiments or self.files is None:
+        if self._session is None or self._files is None:
             return
-        terminalreporter.section("llmprobe")
-        for line in [*table(self.experiments, self.checks), *remarks(self.experiments)]:
-            terminalreporter.write_line(line)
-        verdict, reason = self.verdict()
+        terminal.section("llmprobe")
+        for line in [*table(self._experiments, self._checks), *remarks(self._experiments)]:
+            terminal.write_line(line)
+        verdict, reason = self._verdict()
         colour = {"PASS": "green", "FAIL": "red"}.get(verdict, "yellow")
-        terminalreporter.write_line(f"report: {self.files.report}")
-        terminalreporter.write_line(
+        terminal.write_line(f"report: {self._files.report}")
+        terminal.write_line(
             f"llmprobe: GATE {verdict} ({printable(reason)})", **{colour: True, "bold": True}
         )

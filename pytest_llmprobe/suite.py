@@ -7,8 +7,6 @@ import json
 import random
 from dataclasses import dataclass
 
-PROFILES = ("smoke", "ci", "full")
-
 
 def seed_of(*key: str | int | float | None) -> int:
     """A 63-bit seed that depends on every part of ``key`` and on nothing else.

@@ -69,7 +69,10 @@ class Engine:
                 model's context. ``attempt`` keeps the answers of the others.
         """
         outcomes = self.attempt(
-            [r if isinstance(r, Request) else Request(r, config or GenerateConfig()) for r in requests]
+            [
+                r if isinstance(r, Request) else Request(r, config or GenerateConfig())
+                for r in requests
+            ]
         )
         completions = []
         for outcome in outcomes:
@@ -138,7 +141,9 @@ class Engine:
             return None
         share = Timings((time.perf_counter() - start) / len(batch), len(batch))
         return {
-            row.index: answer if isinstance(answer, RequestError) else _completion(row, answer, share)
+            row.index: answer
+            if isinstance(answer, RequestError)
+            else _completion(row, answer, share)
             for row, answer in zip(batch, answers, strict=True)
         }
 

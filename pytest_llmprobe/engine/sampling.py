@@ -46,7 +46,7 @@ def sampling_chain(config: GenerateConfig, seeds: Sequence[int]) -> LogitsProces
     return chain
 
 
-class RowGumbel(LogitsProcessor):  # type: ignore[misc, no-untyped-call]
+class RowGumbel(LogitsProcessor):
     """Adds to row b's scores noise that depends on (seeds[b], step, token id).
 
     Args:

@@ -136,7 +136,7 @@ class TransformersBackend:
         return Generated(text, tuple(answer), reason)
 
 
-class _FiniteScores(LogitsProcessor):  # type: ignore[misc, no-untyped-call]
+class _FiniteScores(LogitsProcessor):
     """Remembers the rows whose best score is not finite."""
 
     def __init__(self) -> None:
@@ -151,7 +151,7 @@ class _FiniteScores(LogitsProcessor):  # type: ignore[misc, no-untyped-call]
         return [False] * rows if self._broken is None else self._broken.tolist()
 
 
-class _RowStops(StoppingCriteria):  # type: ignore[misc, no-untyped-call]
+class _RowStops(StoppingCriteria):
     """Ends each row at its first stop string and counts the steps.
 
     A row that stopped here is padded only if an end-of-sequence token is configured; without one

@@ -13,6 +13,7 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple, TypeAlias
 
 from pytest_llmprobe.case import Case, Prompt, prompt_text
@@ -22,7 +23,9 @@ from pytest_llmprobe.generation import Completion
 Direction: TypeAlias = Literal["forward", "backward", "random"]
 
 _HEX = "[0-9a-fA-F]"
-UUID = re.compile(rf"(?<![0-9a-fA-F-]){_HEX}{{8}}-(?:{_HEX}{{4}}-){{3}}{_HEX}{{12}}(?![0-9a-fA-F-])")
+UUID = re.compile(
+    rf"(?<![0-9a-fA-F-]){_HEX}{{8}}-(?:{_HEX}{{4}}-){{3}}{_HEX}{{12}}(?![0-9a-fA-F-])"
+)
 
 
 class Pair(NamedTuple):
@@ -90,7 +93,7 @@ def thread(n: int, hops: int, direction: Direction, rng: random.Random) -> Threa
     if direction != "random":
         positions.sort(reverse=direction == "backward")
     pairs = list(random_pairs(n, rng))
-    for before, after in zip(positions, positions[1:], strict=False):
+    for before, after in pairwise(positions):
         pairs[after] = Pair(pairs[before].value, pairs[after].value)
     return Thread(tuple(pairs), tuple(positions))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.capabilities import Capabilities, measure
+from pytest_llmprobe.models.identity import model_info
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
 from pytest_llmprobe.suite import seed_of
 
@@ -46,7 +46,7 @@ def load_model(
     *,
     models: Mapping[str, Mapping[str, Any]] | None = None,
     threads: int | None = None,
-    **options: Any,
+    **options: object,
 ) -> LoadedModel:
     """Load by registry name, local folder, or hub id ``org/name[@revision]``.
 
@@ -59,7 +59,14 @@ def load_model(
     Raises:
         ModelError: Unknown, absent, gated, damaged, or refused by a library; says what to do.
     """
-    spec = with_options(resolve(name, models), **options)
+    return load_spec(with_options(resolve(name, models), **options), threads=threads)
+
+
+def load_spec(
+    spec: ModelSpec, *, device: str | None = None, threads: int | None = None
+) -> LoadedModel:
+    """Load what a spec describes, on ``device`` in place of its own; as ``load_model``."""
+    spec = with_options(spec, device=device)
     if spec.folder is not None:
         check_folder(spec.folder)
     if threads is not None:
@@ -80,7 +87,7 @@ def load_model(
     # A checkpoint's own settings (a repetition penalty, say) must not leak into an evaluation.
     model.generation_config = GenerationConfig(eos_token_id=list(end_ids), pad_token_id=pad_id)
     capabilities = measure(model, tokenizer, pad_id)
-    info = _info(spec, model, tokenizer, capabilities)
+    info = model_info(spec, model, tokenizer) | {"capabilities": capabilities.as_dict()}
     return LoadedModel(spec, model, tokenizer, capabilities, end_ids, pad_id, info)
 
 
@@ -103,8 +110,10 @@ def _dtype(spec: ModelSpec, device: str) -> str:
 
 
 def _from_spec(spec: ModelSpec, device: str) -> Any:
-    arguments: dict[str, Any] = {"dtype": _dtype(spec, device), "attn_implementation": None}
-    arguments["attn_implementation"] = spec.attn_implementation
+    arguments: dict[str, Any] = {
+        "dtype": _dtype(spec, device),
+        "attn_implementation": spec.attn_implementation,
+    }
     if spec.random_weights:
         config = AutoConfig.from_pretrained(spec.source, **_origin(spec))
         with torch.random.fork_rng():
@@ -120,8 +129,8 @@ def _from_spec(spec: ModelSpec, device: str) -> Any:
     placed = spec.device_map or (device if spec.quantization is not None else None)
     if placed is not None:
         arguments["device_map"] = placed
-    model = AutoModelForCausalLM.from_pretrained(spec.source, **arguments, **_origin(spec))
-    return (model if placed else model.to(device)).eval()
+    loaded: Any = AutoModelForCausalLM.from_pretrained(spec.source, **arguments, **_origin(spec))
+    return (loaded if placed else loaded.to(device)).eval()
 
 
 def _reason(spec: ModelSpec, error: Exception) -> str:
@@ -143,62 +152,16 @@ def _reason(spec: ModelSpec, error: Exception) -> str:
         or "connect" in str(error).lower()
     ):
         return (
-            f"{hub} is not on this machine and the hub cannot be reached (or HF_HUB_OFFLINE is "
-            f"set): run `hf download {spec.source}` where there is a network, or give a local folder"
+            f"{hub} is not on this machine, and the hub cannot be reached or HF_HUB_OFFLINE is "
+            f"set: run `hf download {spec.source}` where there is a network, or name a local folder"
         )
     first = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first[:500]}"
 
 
 def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """The end tokens of the checkpoint's generation config (chat models have several), or its EOS."""
+    """End tokens of the checkpoint's generation config (chat models have several) and EOS."""
     configured = model.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     ids = [*ids, tokenizer.eos_token_id]
     return tuple(dict.fromkeys(i for i in ids if i is not None))
-
-
-def _info(
-    spec: ModelSpec, model: Any, tokenizer: Any, capabilities: Capabilities
-) -> dict[str, Any]:
-    return {
-        "source": "embedded" if spec.name.startswith("reference") else spec.source,
-        "revision": spec.revision or getattr(model.config, "_commit_hash", None),
-        "architecture": type(model).__name__,
-        "fingerprint": fingerprint(model),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": str(model.device),
-        "attention": model.config._attn_implementation,
-        "quantization": spec.quantization,
-        "tokenizer_hash": _tokenizer_hash(tokenizer),
-        "chat_template_hash": _hash(tokenizer.chat_template) if capabilities.chat_template else None,
-        "capabilities": capabilities.as_dict(),
-        "accelerators": [
-            torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
-        ],
-    }
-
-
-def fingerprint(model: Any) -> str:
-    """16 hex digits that change with the weights: names, shapes, dtypes and sampled values.
-
-    Up to 4,096 evenly spaced values of each tensor are hashed, so a 7B model takes a second and a
-    training step is seen, but not the change of one single weight.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        flat = tensor.detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // 4096)].contiguous().cpu()
-        digest.update(sample.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _tokenizer_hash(tokenizer: Any) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return _hash(backend.to_str() if backend else repr(sorted(tokenizer.get_vocab().items())))
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -49,14 +49,16 @@ class ModelSpec:
     random_weights: bool = False
 
     @property
+    def embedded(self) -> bool:
+        """Whether the model ships with this package."""
+        return self.source == str(REFERENCE)
+
+    @property
     def folder(self) -> Path | None:
         """The local folder, if the source is one."""
         path = Path(self.source).expanduser()
         return path if path.is_dir() else None
 
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-QUANTIZATIONS = ("4bit", "8bit")
 
 _HUB = {
     "mistral": "mistralai/Mistral-7B-Instruct-v0.3",
@@ -95,7 +97,9 @@ def registered(user_models: Mapping[str, Mapping[str, Any]] | None = None) -> di
                 f"known: {', '.join(sorted(known))}"
             )
         if "source" not in entry:
-            raise ModelError(f"[tool.llmprobe.models.{name}]: 'source' (folder or hub id) is missing")
+            raise ModelError(
+                f"[tool.llmprobe.models.{name}]: 'source' (folder or hub id) is missing"
+            )
         specs[name] = ModelSpec(name, **entry)
     return specs
 
@@ -121,7 +125,7 @@ def resolve(name: str, user_models: Mapping[str, Mapping[str, Any]] | None = Non
     )
 
 
-def with_options(spec: ModelSpec, **options: Any) -> ModelSpec:  # noqa: ANN401 - fields of ModelSpec
+def with_options(spec: ModelSpec, **options: Any) -> ModelSpec:
     """The spec with the options that are not None in place of its own."""
     given = {key: value for key, value in options.items() if value is not None}
     try:

@@ -43,7 +43,9 @@ def judge(plan: Plan, experiments: Sequence[Mapping[str, Any]]) -> list[Check]:
         if bar.pass_rate is not None:
             interval = experiment["ci95_clustered"]
             checks.append(
-                _check(experiment, bar, "pass_rate", bar.pass_rate, experiment["pass_rate"], interval)
+                _check(
+                    experiment, bar, "pass_rate", bar.pass_rate, experiment["pass_rate"], interval
+                )
             )
         for name, lowest in (bar.score or {}).items():
             score = experiment["scores"].get(name, {"mean": None, "ci95": None})

@@ -50,7 +50,9 @@ class Bar:
             return cls(**options)
         except TypeError:
             known = "pass_rate, score, rule"
-            raise SettingsError(f"{where}: unknown among {sorted(options)}; known: {known}") from None
+            raise SettingsError(
+                f"{where}: unknown among {sorted(options)}; known: {known}"
+            ) from None
         except (SettingsError, ValueError) as error:
             raise SettingsError(f"{where}: {error}") from None
 

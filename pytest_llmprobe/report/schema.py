@@ -29,4 +29,6 @@ def validate(report: object) -> None:
     validator = Draft202012Validator(schema(), format_checker=FormatChecker())
     error = min(validator.iter_errors(report), key=lambda e: e.json_path, default=None)
     if error is not None:
-        raise ReportError(f"the report does not follow its schema: {error.json_path}: {error.message}")
+        raise ReportError(
+            f"the report does not follow its schema: {error.json_path}: {error.message}"
+        )

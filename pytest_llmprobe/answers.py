@@ -1,0 +1,167 @@
+"""Behind the fixtures: one model a worker, one generation a work unit, a trace of every test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmprobe.case import Prompt
+from pytest_llmprobe.collection import PROBE, UNITS, case_of, request_of
+from pytest_llmprobe.distribution import placement
+from pytest_llmprobe.errors import ModelError, SettingsError
+from pytest_llmprobe.generation import Completion, GenerateConfig, Request
+from pytest_llmprobe.options import options_of
+from pytest_llmprobe.progress import progress_of
+from pytest_llmprobe.suite import seed_of
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.engine import Engine
+    from pytest_llmprobe.models.loading import LoadedModel
+
+
+@dataclass
+class Trace:
+    """What happened in one test.
+
+    Args:
+        completions: Every answer that the test received, in order.
+        scores: Every measurement by name.
+        miss: The explanation of a failed assertion, if there was one.
+    """
+
+    completions: list[Completion] = field(default_factory=list)
+    scores: dict[str, float] = field(default_factory=dict)
+    miss: str | None = None
+
+    def score(self, name: str, value: float) -> None:
+        """Record a measurement; numpy scalars and booleans become floats.
+
+        Raises:
+            ValueError: The name was scored before, or the value is not finite.
+        """
+        if name in self.scores:
+            raise ValueError(f"score {name!r} was given twice in one test")
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"score {name!r} is {number}; give a finite number")
+        self.scores[name] = number
+
+
+TRACE = pytest.StashKey[Trace]()
+ANSWERS = pytest.StashKey["UnitAnswers"]()
+MODEL_INFO = pytest.StashKey[dict[str, Any]]()
+
+
+def trace_of(item: pytest.Item) -> Trace:
+    """The trace of a test, empty at first."""
+    return item.stash.setdefault(TRACE, Trace())
+
+
+def load_for_session(session: pytest.Session) -> LoadedModel:
+    """Load the model that the options name, on this worker's share of the machine.
+
+    Raises:
+        ModelError: It cannot be loaded; the session stops, since every case would fail alike.
+    """
+    from pytest_llmprobe.models.loading import load_spec
+
+    options, share = options_of(session.config), placement()
+    try:
+        return load_spec(
+            options.spec, device=share.device(options.spec.device), threads=share.threads
+        )
+    except ModelError as error:
+        session.shouldfail = f"llmprobe: {error}"
+        raise
+
+
+def answer_case(item: pytest.Function, engine: Engine) -> Completion:
+    """The model's answer to a test's case.
+
+    Raises:
+        RequestError: The case cannot be answered.
+        SettingsError: The test has no case.
+    """
+    if PROBE not in item.stash or case_of(item) is None:
+        raise SettingsError("`completion` needs @pytest.mark.probe(cases=...) and `case`")
+    answer = item.config.stash.setdefault(ANSWERS, UnitAnswers()).of(item, engine)
+    _keep(item, engine, [answer])
+    return answer
+
+
+def _keep(item: pytest.Item, engine: Engine, completions: Sequence[Completion]) -> None:
+    trace_of(item).completions.extend(completions)
+    item.config.stash.setdefault(MODEL_INFO, engine.backend.info)
+
+
+class Asker:
+    """Asks the model within one test; what the ``generate`` fixture gives.
+
+    Args:
+        item: The test.
+        engine: What answers.
+    """
+
+    def __init__(self, item: pytest.Function, engine: Engine) -> None:
+        self._item, self._engine = item, engine
+        probe = item.stash.get(PROBE, None)
+        self._options = vars(probe.config) if probe else {}
+        case = case_of(item)
+        seed = options_of(item.config).suite.seed
+        self._seed = case.seed if case else seed_of(seed, item.nodeid)
+
+    def __call__(self, prompts: Prompt | Sequence[Prompt], **config: object) -> Any:
+        """A Completion for one prompt, a list of them for a list of prompts.
+
+        Raises:
+            RequestError: A prompt cannot be answered.
+            SettingsError: A generation option is unknown or out of range.
+        """
+        one = isinstance(prompts, str) or isinstance(next(iter(prompts), None), Mapping)
+        many: list[Any] = [prompts] if one else list(prompts)
+        options = GenerateConfig.of(**self._options | config)
+        asked = len(trace_of(self._item).completions)
+        completions = self._engine.generate(
+            [
+                Request(prompt, options, seed_of(self._seed, asked + number))
+                for number, prompt in enumerate(many)
+            ]
+        )
+        _keep(self._item, self._engine, completions)
+        return completions[0] if one else completions
+
+
+class UnitAnswers:
+    """The answers of the work unit at hand; a unit's are dropped when the next one begins."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, Completion | Exception] = {}
+
+    def of(self, item: pytest.Function, engine: Engine) -> Completion:
+        """The answer to this test's case, generating its unit if it is not the one at hand.
+
+        Raises:
+            RequestError: The case cannot be answered.
+        """
+        if item.nodeid not in self._answers:
+            self._answers = _generate_unit(item, engine)
+        answer = self._answers[item.nodeid]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _generate_unit(item: pytest.Function, engine: Engine) -> dict[str, Completion | Exception]:
+    unit = item.config.stash[UNITS][item.nodeid]
+    requests = [request_of(member) for member in unit]
+    outcomes: Sequence[Completion | Exception]
+    with progress_of(item.config).unit(item.stash[PROBE].experiment) as on_progress:
+        try:
+            outcomes = engine.attempt(requests, on_progress)
+        except Exception as error:  # kept, so that each test of the unit shows it
+            outcomes = [error] * len(unit)
+    return {member.nodeid: outcome for member, outcome in zip(unit, outcomes, strict=True)}

@@ -1,0 +1,109 @@
+"""Options and markers as pytest shows them in --help and --markers.
+
+Imported in every pytest run of the environment, so nothing of weight is imported here.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+PROFILES = ("smoke", "ci", "full")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTIZATIONS = ("4bit", "8bit")
+
+MARKERS = (
+    "probe(*, cases=None, experiment=None, **generation): ask the model each case; cases is a "
+    "list of Case or a function of the suite that yields them",
+    "gate(*, pass_rate=None, score=None, rule='observed'): what the experiment must reach",
+    "needle: values of keys in a haystack of UUID pairs",
+    "threading: follow a thread of values that are keys",
+    "slow: takes minutes even on the reference model",
+)
+
+
+def declare_markers(config: pytest.Config) -> None:
+    """Make the markers known to ``--strict-markers`` and ``--markers``."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def auto_or_positive(text: str) -> int | None:
+    """``auto`` (None) or a whole number from 1 up, for argparse."""
+    return None if text == "auto" else positive(text)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register every option but ``--model``, which may belong to another plugin."""
+    group = parser.getgroup("llmprobe", "llmprobe: evaluations of language models")
+
+    def add(name: str, help: str, type: Callable[[str], Any] = str, **more: Any) -> None:
+        if "choices" in more:
+            more["metavar"] = "|".join(more["choices"])
+        group.addoption(f"--llmprobe-{name}", help=help, type=type, **more)
+
+    add(
+        "model",
+        "registry name, local folder, or hub id org/name[@revision] (default: reference, the "
+        "embedded model; ini llmprobe_model, environment LLMPROBE_MODEL)",
+        metavar="NAME",
+    )
+    add("profile", "size of the grids (default: ci)", choices=PROFILES, default="ci")
+    add("seed", "seed of all cases (default: 0)", int, default=0, metavar="N")
+    add("trials", "repeats of each cell of a grid", positive, metavar="N")
+    add("limit", "at most N cases per experiment, evenly spread", positive, metavar="N")
+    add("batch-size", "rows generated together (default: auto)", auto_or_positive, metavar="auto|N")
+    add("dtype", "default: float32 on CPU, else the checkpoint's", choices=DTYPES)
+    add("device", "cpu, cuda, cuda:1, mps (default: the best there is)", metavar="DEVICE")
+    add("device-map", "for accelerate: auto spreads a model over GPUs", metavar="MAP")
+    add("attn-implementation", "sdpa, eager, flash_attention_2 ...", metavar="NAME")
+    add("quantization", "load with bitsandbytes", choices=QUANTIZATIONS)
+    group.addoption(
+        "--llmprobe-trust-remote-code",
+        action="store_true",
+        help="run code that comes with the model (default: off)",
+    )
+    add(
+        "misses",
+        "count: a miss is a result; fail: every miss is a failed test (default: count)",
+        choices=("count", "fail"),
+        default="count",
+    )
+    add(
+        "gate",
+        "which verdicts decide the exit code (default: all)",
+        choices=("all", "thresholds", "none"),
+        default="all",
+    )
+    add("config", "TOML file with models and gates (default: pyproject.toml)", metavar="FILE")
+    add("storage", "folder of runs (default: .llmprobe)", default=".llmprobe", metavar="DIR")
+    add("json", "path of the JSON report", metavar="PATH")
+    parser.addini("llmprobe_model", "model to evaluate", default="")
+
+
+def add_short_model_option(parser: pytest.Parser) -> None:
+    """Register ``--model``, unless another plugin or a conftest owns it."""
+    group = parser.getgroup("llmprobe")
+    try:
+        group.addoption(
+            "--model", dest="llmprobe_model", metavar="NAME", help="short for --llmprobe-model"
+        )
+    except (ValueError, argparse.ArgumentError):
+        return
+
+
+def names_model_or_report(config: pytest.Config) -> bool:
+    """Whether the command line names a model, a report path or a configuration file."""
+    option = config.option
+    return any((option.llmprobe_model, option.llmprobe_json, option.llmprobe_config))

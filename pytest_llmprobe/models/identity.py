@@ -1,0 +1,54 @@
+"""Which model this is, beyond its name: what two runs are compared by."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+
+from pytest_llmprobe.models.registry import ModelSpec
+
+
+def model_info(spec: ModelSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
+    """What the report says about a loaded model, in built-in types."""
+    template = getattr(tokenizer, "chat_template", None)
+    gpus = range(torch.cuda.device_count())
+    return {
+        "source": "embedded" if spec.embedded else spec.source,
+        "revision": getattr(model.config, "_commit_hash", None) or spec.revision,
+        "architecture": type(model).__name__,
+        "fingerprint": fingerprint(model),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "attention": model.config._attn_implementation,
+        "quantization": spec.quantization,
+        "tokenizer_hash": _tokenizer_hash(tokenizer),
+        "chat_template_hash": None if template is None else _hash(str(template)),
+        "accelerators": [torch.cuda.get_device_name(gpu) for gpu in gpus],
+    }
+
+
+def fingerprint(model: Any) -> str:
+    """16 hex digits that change with the weights: names, shapes, dtypes and sampled values.
+
+    About 4,096 evenly spaced values of each tensor are hashed, so a 7B model takes a second and a
+    training step is seen, but not the change of one single weight.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        flat = tensor.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // 4096)].contiguous().cpu()
+        digest.update(sample.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _tokenizer_hash(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return _hash(backend.to_str() if backend else repr(sorted(tokenizer.get_vocab().items())))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
