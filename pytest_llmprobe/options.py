@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
+from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar
@@ -96,9 +97,11 @@ def check_explicit(config: pytest.Config) -> None:
     try:
         if config.option.llmprobe_json is not None:
             check_writable(config.invocation_params.dir / config.option.llmprobe_json)
-        folder = options_of(config).spec.folder
-        if folder is not None:
-            check_folder(folder)
+        spec = options_of(config).spec
+        if spec.folder is not None:
+            check_folder(spec.folder)
+        elif not config.option.collectonly:
+            check_hub(spec)
     except (ModelError, ReportError) as error:
         raise pytest.UsageError(f"llmprobe: {error}") from None
 

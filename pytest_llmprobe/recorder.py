@@ -39,6 +39,8 @@ def attach_record(
         if options.misses == "count":
             report.outcome, report.longrepr = "passed", None
     outcome = _outcome(call.when, report, trace, error)
+    if outcome == "error" and isinstance(error, LlmprobeError):
+        report.longrepr = str(error)  # says what to do; a traceback of our code would not
     if outcome == "missed":
         setattr(report, MISSED, True)
     payload: dict[str, Any] = {

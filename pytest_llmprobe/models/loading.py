@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.capabilities import Capabilities, measure
+from pytest_llmprobe.models.hub import check_hub, explain
 from pytest_llmprobe.models.identity import model_info
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
 from pytest_llmprobe.suite import seed_of
@@ -69,6 +69,8 @@ def load_spec(
     spec = with_options(spec, device=device)
     if spec.folder is not None:
         check_folder(spec.folder)
+    else:
+        check_hub(spec)
     if threads is not None:
         torch.set_num_threads(threads)
     device = _device(spec)
@@ -78,7 +80,7 @@ def load_spec(
         tokenizer = AutoTokenizer.from_pretrained(spec.source, **_origin(spec))
         model = _from_spec(spec, device)
     except Exception as error:
-        raise ModelError(f"model {spec.name!r} cannot be loaded: {_reason(spec, error)}") from error
+        raise ModelError(f"model {spec.name!r} cannot be loaded: {explain(spec, error)}") from error
     finally:
         if bars:
             transformers.utils.logging.enable_progress_bar()
@@ -131,32 +133,6 @@ def _from_spec(spec: ModelSpec, device: str) -> Any:
         arguments["device_map"] = placed
     loaded: Any = AutoModelForCausalLM.from_pretrained(spec.source, **arguments, **_origin(spec))
     return (loaded if placed else loaded.to(device)).eval()
-
-
-def _reason(spec: ModelSpec, error: Exception) -> str:
-    """What went wrong and what to do, without a traceback or anything secret."""
-    causes: list[BaseException] = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) and cause not in causes:
-        causes.append(cause)
-    hub = f"{spec.source}{'@' + spec.revision if spec.revision else ''}"
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
-        return (
-            f"{hub} is gated: accept its licence on its hub page, then run `hf auth login` or set "
-            "HF_TOKEN"
-        )
-    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
-        return f"the hub has no {hub}, or it is private: check the name, or set HF_TOKEN"
-    if spec.folder is None and (
-        any(isinstance(cause, LocalEntryNotFoundError) for cause in causes)
-        or "offline" in str(error).lower()
-        or "connect" in str(error).lower()
-    ):
-        return (
-            f"{hub} is not on this machine, and the hub cannot be reached or HF_HUB_OFFLINE is "
-            f"set: run `hf download {spec.source}` where there is a network, or name a local folder"
-        )
-    first = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first[:500]}"
 
 
 def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:

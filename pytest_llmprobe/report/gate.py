@@ -95,9 +95,7 @@ def run_verdict(checks: Sequence[Check], exit_code: int, failures: int) -> tuple
     failed = [check for check in judged if check.verdict == "FAIL"]
     if exit_code == 1:
         reasons = [f"{check.experiment}: {check.reason}" for check in failed]
-        if failures:
-            reasons.append(f"{failures} failed or in error")
-        return "FAIL", "; ".join(reasons) or "the run failed"
+        return "FAIL", "; ".join(reasons) or f"{failures} tests failed or ended in an error"
     if exit_code != 0:
         return "NOT JUDGED", {2: "the run was interrupted"}.get(exit_code, f"exit code {exit_code}")
     if not judged:
