@@ -125,12 +125,14 @@ class Asker:
         many: list[Any] = [prompts] if one else list(prompts)
         options = GenerateConfig.of(**self._options | config)
         asked = len(trace_of(self._item).completions)
-        completions = self._engine.generate(
-            [
-                Request(prompt, options, seed_of(self._seed, asked + number))
-                for number, prompt in enumerate(many)
-            ]
-        )
+        requests = [
+            Request(prompt, options, seed_of(self._seed, asked + number))
+            for number, prompt in enumerate(many)
+        ]
+        try:
+            completions = self._engine.generate(requests)
+        except AssertionError as error:  # not the test's own: it must not count as a miss
+            raise RuntimeError(f"generation failed: {error}") from error
         _keep(self._item, self._engine, completions)
         return completions[0] if one else completions
 

@@ -65,6 +65,7 @@ def check_prompt(prompt: object) -> None:
     if isinstance(prompt, str):
         if not prompt:
             raise CasesError("the prompt is empty")
+        _check_text(prompt)
         return
     if not isinstance(prompt, Sequence) or not prompt:
         raise CasesError(f"the prompt is {type(prompt).__name__}; give a string or chat messages")
@@ -75,6 +76,16 @@ def check_prompt(prompt: object) -> None:
             and isinstance(message.get("content"), str)
         ):
             raise CasesError(f"{message!r} is no chat message; it needs a 'role' and a 'content'")
+        _check_text(message["content"])
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CasesError(
+            f"the prompt is no Unicode text: {error.reason} at {error.start}"
+        ) from None
 
 
 def prompt_text(prompt: Prompt) -> str:

@@ -7,14 +7,12 @@ the controller's thread reads the files of all workers and draws.
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
@@ -74,15 +72,9 @@ def progress_of(config: pytest.Config) -> UnitProgress:
                 worker = worker_input(config)["workerid"]
                 show = StateFile(scratch_folder(config) / f"progress-{worker}.json")
             else:
-                show = Line(terminal_stream(config)).show_one
+                show = Line(config).show_one
         config.stash[REPORTER] = UnitProgress(show)
     return config.stash[REPORTER]
-
-
-def terminal_stream(config: pytest.Config) -> TextIO:
-    """The stream that pytest's own terminal output goes to."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    return getattr(getattr(reporter, "_tw", None), "_file", None) or sys.stdout
 
 
 class StateFile:
@@ -102,25 +94,34 @@ class StateFile:
 
 
 class Line:
-    """Text to the right of the cursor; what pytest writes next overwrites it."""
+    """Text to the right of the cursor; what pytest writes next overwrites it.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    Args:
+        config: Its terminal reporter knows the stream and how much of the line is left.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        plugin: Any = config.pluginmanager.get_plugin
+        self._writer = plugin("terminalreporter")._tw
+        self._capture = plugin("capturemanager")
 
     def show_one(self, state: State | None) -> None:
-        """Draw one unit's state, or erase it."""
-        self.show([state] if state else [])
+        """Draw one unit's state, or erase it, from within a test whose output is captured."""
+        with self._capture.global_and_fixture_disabled():
+            self.show([state] if state else [])
 
     def show(self, states: Sequence[State]) -> None:
-        """Save the cursor, write, erase the rest of the line, restore the cursor."""
-        text = "   ".join(
-            f"{printable(s['experiment'])} {s['done']}/{s['total']}, {s['tokens_per_s']:,.0f} tok/s"
-            for s in states
+        """Save the cursor, erase the rest of the line, write, restore the cursor."""
+        text = "".join(
+            f"  {printable(at['experiment'])} {at['done']}/{at['total']}, "
+            f"{at['tokens_per_s']:.0f} tok/s"
+            for at in states
         )
-        width = shutil.get_terminal_size().columns
-        text = f"  {text}"[: max(0, width // 2)] if text else ""
-        self._stream.write(f"\x1b7\x1b[K\x1b[2m{text}\x1b[0m\x1b8")
-        self._stream.flush()
+        # pytest never writes the last column, so what we left there would stay.
+        room = self._writer.fullwidth - self._writer.width_of_current_line - 2
+        stream = self._writer._file
+        stream.write(f"\x1b7\x1b[K\x1b[2m{text[: max(0, room)]}\x1b[0m\x1b8")
+        stream.flush()
 
 
 class WorkersProgress:
@@ -128,7 +129,7 @@ class WorkersProgress:
 
     def __init__(self, config: pytest.Config) -> None:
         self._folder = scratch_folder(config)
-        self._line = Line(terminal_stream(config))
+        self._line = Line(config)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="llmprobe-progress", daemon=True)
 

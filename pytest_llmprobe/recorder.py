@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,7 @@ def attach_record(
         trace.miss = explanation(error)
         if options.misses == "count":
             report.outcome, report.longrepr = "passed", None
+            call.excinfo = None  # or --pdb would stop at it
     outcome = _outcome(call.when, report, trace, error)
     if outcome == "error" and isinstance(error, LlmprobeError):
         report.longrepr = str(error)  # says what to do; a traceback of our code would not
@@ -84,6 +86,11 @@ def explanation(error: AssertionError) -> str:
     return words.strip() or "the assertion failed"
 
 
+def _from_here(path: Path, config: pytest.Config) -> Path:
+    start = config.invocation_params.dir
+    return path.relative_to(start) if path.is_relative_to(start) else path
+
+
 def explained(error: BaseException) -> str:
     """An error on one line, ours without their type's name."""
     text = str(error).strip() or type(error).__name__
@@ -102,6 +109,15 @@ class Recorder:
         self._config = config
         self._started = started
         self._options = options_of(config)
+        start = datetime.fromtimestamp(started, timezone.utc)
+        # What is known of the run before its first result.
+        self._header = {
+            "schema_version": SCHEMA_VERSION,
+            "model": self._options.model,
+            "timestamp": start.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "config": self._options.as_dict(),
+            "commit": commit(config.rootpath),
+        }
         self._records: dict[str, Record] = {}
         self._model_info: dict[str, Any] = {}
         self._files: RunFiles | None = None
@@ -126,7 +142,7 @@ class Recorder:
     def _append(self, record: Record) -> None:
         self._records[record.id] = record
         if self._log is None:
-            self._log = RecordLog(self._open().records, self._header())
+            self._log = RecordLog(self._open().records, self._header)
         self._log.append(record.as_dict())
 
     def _open(self) -> RunFiles:
@@ -135,17 +151,6 @@ class Recorder:
             start = datetime.fromtimestamp(self._started, timezone.utc)
             self._files = open_run(options.storage, options.model, options.report, start)
         return self._files
-
-    def _header(self) -> dict[str, Any]:
-        """What is known of the run before its first result."""
-        start = datetime.fromtimestamp(self._started, timezone.utc)
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "model": self._options.model,
-            "timestamp": start.isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "config": self._options.as_dict(),
-            "commit": commit(self._config.rootpath),
-        }
 
     def finish(self, session: pytest.Session) -> None:
         """Judge, raise the exit code if a gate failed, write the report."""
@@ -175,7 +180,7 @@ class Recorder:
         complete = all(e["reported"] == e["selected"] for e in self._experiments)
         verdict, reason = self._verdict()
         checks = [check.as_dict() for check in self._checks]
-        return self._header() | {
+        return self._header | {
             "status": "complete" if complete else "interrupted",
             "environment": environment(accelerators),
             "model_info": info,
@@ -200,7 +205,7 @@ class Recorder:
             terminal.write_line(line)
         verdict, reason = self._verdict()
         colour = {"PASS": "green", "FAIL": "red"}.get(verdict, "yellow")
-        terminal.write_line(f"report: {self._files.report}")
+        terminal.write_line(f"report: {_from_here(self._files.report, self._config)}")
         terminal.write_line(
             f"llmprobe: GATE {verdict} ({printable(reason)})", **{colour: True, "bold": True}
         )

@@ -102,7 +102,7 @@ def _by(judged: Sequence[Record]) -> dict[str, Any]:
     """Pass rate for each value of each metadata key that tells cases apart."""
     cells: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for record in judged:
-        fields = {"task": record.task, "size": record.size, "trial": record.trial}
+        fields = {"task": record.task, "size": record.size}  # trials are interchangeable
         for key, value in chain(fields.items(), record.params.items()):
             if isinstance(value, str | int | float):
                 cells[key][str(value)].append(record.outcome == "passed")

@@ -1,0 +1,403 @@
+"""Needles and threads: what is built can be solved, and what is answered is judged fairly."""
+
+import importlib.util
+import json
+import random
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_llmprobe.case import Case, check_cases
+from pytest_llmprobe.errors import CasesError
+from pytest_llmprobe.experiments import needle
+from pytest_llmprobe.experiments.needle import Pair
+from pytest_llmprobe.generation import Completion, Timings, Usage
+from pytest_llmprobe.suite import Suite
+
+EVALS = Path(__file__).parents[2] / "evals" / "needle"
+VERSION_4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+many = settings(deadline=None, max_examples=200)
+seeds = st.integers(0, 2**32)
+sizes = st.integers(1, 60)
+directions = st.sampled_from(["forward", "backward", "random"])
+
+
+@st.composite
+def threads(draw):
+    n = draw(sizes)
+    hops, direction, seed = draw(st.integers(1, n)), draw(directions), draw(seeds)
+    return needle.thread(n, hops, direction, random.Random(seed)), hops, direction, seed
+
+
+def load_eval(name):
+    spec = importlib.util.spec_from_file_location(f"evals_needle_{name}", EVALS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SINGLE, THREADING = load_eval("test_single_needle"), load_eval("test_threading")
+EVAL_CASES = {"single": SINGLE.single_needles, "threading": THREADING.threads}
+
+
+# Builders
+
+
+@many
+@given(sizes, seeds)
+def test_all_uuids_of_a_haystack_differ_and_are_version_4(n, seed):
+    pairs = needle.random_pairs(n, random.Random(seed))
+    uuids = [uuid for pair in pairs for uuid in pair]
+    assert len(pairs) == n
+    assert len(set(uuids)) == 2 * n
+    assert all(map(VERSION_4.fullmatch, uuids))
+
+
+def test_a_uuid_that_is_drawn_twice_is_drawn_again():
+    class Stuck(random.Random):
+        drawn = iter([1, 1, 2, 1, 3, 4])
+
+        def getrandbits(self, k):
+            return next(self.drawn)
+
+    pairs = needle.random_pairs(2, Stuck())
+    assert [int(uuid[-1]) for pair in pairs for uuid in pair] == [1, 2, 3, 4]
+
+
+@many
+@given(sizes, st.integers(0, 100))
+def test_a_depth_is_a_place_in_the_haystack_as_near_as_can_be(n, depth):
+    place = needle.position(depth, n)
+    assert 0 <= place < n
+    assert abs(place - depth / 100 * (n - 1)) <= 0.5
+
+
+def test_depths_reach_from_the_first_pair_to_the_last():
+    assert [needle.position(depth, 5) for depth in (0, 25, 50, 75, 100)] == [0, 1, 2, 3, 4]
+
+
+@many
+@given(threads())
+def test_each_value_of_a_thread_is_the_next_ones_key(built):
+    thread, hops, _, _ = built
+    followed = [thread.pairs[place] for place in thread.positions]
+    assert len(set(thread.positions)) == hops
+    assert all(before.value == after.key for before, after in pairwise(followed))
+    assert (thread.start, thread.target) == (followed[0].key, followed[-1].value)
+
+
+@many
+@given(threads())
+def test_the_positions_of_a_thread_obey_its_direction(built):
+    thread, _, direction, _ = built
+    places = list(thread.positions)
+    if direction != "random":
+        assert places == sorted(places, reverse=direction == "backward")
+
+
+def test_a_random_direction_goes_both_ways():
+    orders = {needle.thread(3, 3, "random", random.Random(seed)).positions for seed in range(100)}
+    assert len(orders) == 6
+
+
+@many
+@given(threads())
+def test_no_key_and_no_value_occurs_twice_but_the_links_of_the_thread(built):
+    thread, hops, _, _ = built
+    keys = [pair.key for pair in thread.pairs]
+    values = [pair.value for pair in thread.pairs]
+    assert len(set(keys)) == len(keys)
+    assert len(set(values)) == len(values)
+    assert len(set(keys) & set(values)) == hops - 1
+    assert thread.target not in keys
+    assert [*keys, *values].count(thread.start) == 1
+
+
+@many
+@given(threads())
+def test_only_the_keys_along_the_thread_are_overwritten(built):
+    thread, hops, _, seed = built
+    rng = random.Random(seed)
+    n = len(thread.pairs)
+    rng.sample(range(n), hops)  # the positions
+    untouched = needle.random_pairs(n, rng)
+    overwritten = set(thread.positions[1:])
+    for place, (pair, original) in enumerate(zip(thread.pairs, untouched, strict=True)):
+        assert pair.value == original.value
+        assert (pair.key == original.key) == (place not in overwritten)
+
+
+@pytest.mark.parametrize(("n", "hops"), [(5, 6), (5, 0), (5, -1), (0, 1)])
+def test_a_thread_that_does_not_fit_is_refused_with_the_numbers(n, hops):
+    with pytest.raises(CasesError, match=f"{hops} pairs .* {n}"):
+        needle.thread(n, hops, "forward", random.Random(0))
+
+
+def test_an_unknown_direction_is_refused():
+    with pytest.raises((CasesError, ValueError), match="backwards"):
+        needle.thread(5, 3, "backwards", random.Random(0))
+
+
+# Rendering and reading
+
+
+@many
+@given(threads())
+def test_a_rendered_haystack_reads_back_as_the_same_list(built):
+    pairs = built[0].pairs
+    text = needle.render(pairs)
+    assert needle.read_haystack(f"Here:\n{text}\nKey: ...") == pairs
+    assert [Pair(*pair) for pair in json.loads(text, object_pairs_hook=list)] == list(pairs)
+    assert len(text) == 80 * len(pairs)
+    assert "\n" not in text
+
+
+def test_duplicate_keys_survive_rendering_and_reading():
+    pairs = (Pair("a", "b"), Pair("a", "c"))
+    assert needle.read_haystack(needle.render(pairs)) == pairs
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no object", '{"a": "b"', "{a: b}", '{"a": 1}', '{"a": {"b": "c"}}', '{"a": null}']
+)
+def test_what_is_no_object_of_string_pairs_is_no_haystack(text):
+    with pytest.raises(CasesError, match="no JSON object of pairs"):
+        needle.read_haystack(text)
+
+
+@pytest.mark.parametrize("after", ["", "no uuid", "two"])
+def test_a_prompt_that_asks_for_no_or_several_keys_is_refused(after):
+    pairs = needle.random_pairs(3, random.Random(0))
+    asked = f"{pairs[0].key} {pairs[1].key}" if after == "two" else after
+    with pytest.raises(CasesError, match="0 keys" if after != "two" else "2 keys"):
+        needle.solve(f"{needle.render(pairs)}\nKey: {asked}")
+
+
+def test_a_key_that_is_not_in_the_haystack_cannot_be_solved():
+    pairs = needle.random_pairs(3, random.Random(0))
+    with pytest.raises(CasesError, match=f"{pairs[0].value} is not in the haystack"):
+        needle.solve(f"{needle.render(pairs[1:])}\nKey: {pairs[0].value}")
+
+
+def test_a_circle_is_followed_once_around():
+    circle = [Pair("a", "b"), Pair("b", "c"), Pair("c", "a")]
+    assert needle.follow(circle, "a") == ["b", "c", "a"]
+    assert needle.follow([Pair("a", "a")], "a") == ["a"]
+
+
+def test_nothing_is_met_from_an_unknown_key():
+    assert needle.follow([Pair("a", "b")], "x") == []
+
+
+# The reference solver answers what the evaluations ask
+
+
+@many
+@given(threads())
+def test_the_solver_answers_the_threading_prompt(built):
+    thread = built[0]
+    prompt = THREADING.PROMPT.format(haystack=needle.render(thread.pairs), key=thread.start)
+    assert needle.solve(prompt) == thread.target
+    assert needle.solve([{"role": "user", "content": prompt}]) == thread.target
+
+
+@many
+@given(sizes, seeds, st.data())
+def test_the_solver_answers_the_single_needle_prompt_at_every_place(n, seed, data):
+    pairs = needle.random_pairs(n, random.Random(seed))
+    key, value = pairs[data.draw(st.integers(0, n - 1))]
+    prompt = SINGLE.PROMPT.format(haystack=needle.render(pairs), key=key)
+    assert needle.solve(prompt) == value
+
+
+def test_the_solver_passes_through_every_value_of_the_thread():
+    thread = needle.thread(20, 6, "random", random.Random(1))
+    met = needle.follow(thread.pairs, thread.start)
+    assert met == [thread.pairs[place].value for place in thread.positions]
+
+
+@pytest.mark.parametrize("profile", ["smoke", "ci", "full"])
+@pytest.mark.parametrize("name", EVAL_CASES)
+def test_every_case_of_an_evaluation_has_its_own_id_and_is_solvable(name, profile):
+    cases = check_cases(EVAL_CASES[name](Suite(profile, trials=1)), name)
+    for case in cases:
+        assert needle.solve(case.prompt) == case.target
+        pairs = needle.read_haystack(case.prompt)
+        assert case.metadata["size"] == len(pairs)
+        assert case.chance == pytest.approx(1 / len(pairs))
+        assert case.prompt.count("{") == 1
+        assert case.prompt.rstrip() == case.prompt  # a token of its own after the cue would hurt
+
+
+@pytest.mark.parametrize("profile", ["smoke", "ci", "full"])
+@pytest.mark.parametrize("name", EVAL_CASES)
+def test_the_cases_of_an_evaluation_depend_on_the_seed_and_on_nothing_else(name, profile):
+    def build(seed):
+        random.seed()
+        return list(EVAL_CASES[name](Suite(profile, seed, trials=1)))
+
+    first, again, other = build(5), build(5), build(6)
+    assert first == again
+    assert [case.id for case in first] == [case.id for case in other]
+    assert not {case.prompt for case in first} & {case.prompt for case in other}
+
+
+@pytest.mark.parametrize("name", EVAL_CASES)
+def test_more_trials_add_cases_and_change_none(name):
+    few = {case.id: case for case in EVAL_CASES[name](Suite("ci", trials=1))}
+    more = {case.id: case for case in EVAL_CASES[name](Suite("ci", trials=3))}
+    assert len(more) == 3 * len(few)
+    assert all(more[case_id] == case for case_id, case in few.items())
+
+
+def test_the_cases_of_a_group_share_their_haystack_and_ask_at_its_depths():
+    haystacks = {}
+    for case in SINGLE.single_needles(Suite("ci")):
+        pairs = needle.read_haystack(case.prompt)
+        assert haystacks.setdefault(case.group, pairs) == pairs
+        asked = [pair.key for pair in pairs].index(needle.read_question(case.prompt))
+        assert asked == needle.position(case.metadata["depth"], len(pairs))
+    assert len(set(haystacks.values())) == len(haystacks) == 4 * 5
+
+
+def test_threads_have_the_hops_and_the_direction_that_their_case_says():
+    for case in THREADING.threads(Suite("ci")):
+        pairs = needle.read_haystack(case.prompt)
+        path = needle.follow(pairs, needle.read_question(case.prompt))
+        assert len(path) == case.metadata["hops"]
+        places = [[pair.value for pair in pairs].index(value) for value in path]
+        backward = case.metadata["direction"] == "backward"
+        assert places == sorted(places, reverse=backward)
+
+
+def test_threads_that_have_no_room_are_left_out_and_not_shortened():
+    cells = {
+        (case.metadata["size"], case.metadata["hops"])
+        for case in THREADING.threads(Suite("full", trials=1))
+    }
+    assert (25, 25) in cells
+    assert len(cells) == 5 * 12
+
+
+# Answers
+
+
+THREAD = needle.thread(8, 4, "forward", random.Random(11))
+CASE = Case(
+    "t",
+    THREADING.PROMPT.format(haystack=needle.render(THREAD.pairs), key=THREAD.start),
+    THREAD.target,
+)
+START, TARGET = THREAD.start, THREAD.target
+MET = needle.follow(THREAD.pairs, START)
+OFF = next(pair for place, pair in enumerate(THREAD.pairs) if place not in THREAD.positions)
+INVENTED = "01234567-89ab-4cde-8f01-23456789abcd"
+
+
+def answer(text, finish_reason="stop"):
+    completion = Completion(text, (), finish_reason, Usage(1, 1), Timings(0.1, 1), "0" * 16)
+    return needle.parse_answer(completion)
+
+
+CORRECT = {
+    "alone": TARGET,
+    "quoted": f'"{TARGET}"',
+    "in a sentence": f"The final value is {TARGET}.",
+    "upper case": TARGET.upper(),
+    "in braces": f"{{{TARGET}}}",
+    "in a JSON object": f'{{"value": "{TARGET}"}}',
+    "bold": f"**{TARGET}**",
+    "in a code block": f"```\n{TARGET}\n```",
+    "a bullet": f"- {TARGET}",
+    "said twice": f"{TARGET}\n{TARGET.upper()}",
+    "as a URN": f"urn:uuid:{TARGET}",
+    "before half a repetition": f"{TARGET} {TARGET[:20]}",
+}
+
+
+@pytest.mark.parametrize("finish_reason", ["stop", "length", "stop_string"])
+@pytest.mark.parametrize("text", CORRECT.values(), ids=CORRECT.keys())
+def test_an_answer_with_the_target_and_no_other_uuid_passes(text, finish_reason):
+    parsed = answer(text, finish_reason)
+    assert parsed.only == parsed.first == TARGET
+
+
+# name: (text, finish reason, the lenient reading, the word of the taxonomy)
+WRONG = {
+    "empty": ("", "stop", None, "no_uuid"),
+    "a refusal": ("I cannot find it.", "stop", None, "no_uuid"),
+    "no tokens left": ("Let me see: first", "length", None, "cut_off"),
+    "a truncated uuid": (TARGET[:-1], "stop", None, "no_uuid"),
+    "a uuid cut off by the limit": (TARGET[:30], "length", None, "cut_off"),
+    "a uuid without its start": (TARGET[1:], "stop", None, "no_uuid"),
+    "a uuid without hyphens": (TARGET.replace("-", ""), "stop", None, "no_uuid"),
+    "a uuid with a letter beyond hex": ("g" + TARGET[1:], "stop", None, "no_uuid"),
+    "a uuid broken by spaces": (TARGET.replace("-", " - "), "stop", None, "no_uuid"),
+    "a uuid glued to a hex digit before it": (f"a{TARGET}", "stop", None, "no_uuid"),
+    "a uuid glued to a hex digit after it": (f"{TARGET}0", "stop", None, "no_uuid"),
+    "a uuid glued to an upper-case digit": (f"{TARGET}F", "stop", None, "no_uuid"),
+    "a uuid glued to a hyphen before it": (f"-{TARGET}", "stop", None, "no_uuid"),
+    "a uuid glued to a hyphen after it": (f"{TARGET}-", "stop", None, "no_uuid"),
+    "two uuids without a gap": (f"{TARGET}{TARGET}", "stop", None, "no_uuid"),
+    "the key": (START, "stop", START, "start_key"),
+    "the key in upper case": (START.upper(), "stop", START, "start_key"),
+    "the key, then the value": (f"{START}: {TARGET}", "stop", START, "start_key"),
+    "the question echoed": (f'Key: "{START}"\nFinal value: {TARGET}', "stop", START, "start_key"),
+    "the value, then the key": (f"{TARGET} for {START}", "stop", TARGET, "start_key"),
+    "the first value": (MET[0], "stop", MET[0], "stopped_3_hops_early"),
+    "the last but one": (MET[2], "stop", MET[2], "stopped_1_hops_early"),
+    "the whole way": (" -> ".join(MET), "stop", MET[0], "stopped_3_hops_early"),
+    "another value": (OFF.value, "stop", OFF.value, "other_value_in_haystack"),
+    "another key": (OFF.key, "stop", OFF.key, "other_key_in_haystack"),
+    "two candidates": (
+        f"{TARGET} or {OFF.value}",
+        "stop",
+        TARGET,
+        "other_value_in_haystack",
+    ),
+    "an invented uuid": (INVENTED, "stop", INVENTED, "invented_uuid"),
+    "wrong, then out of tokens": (f"{INVENTED}, no", "length", INVENTED, "invented_uuid"),
+    "right, then wrong, then out of tokens": (
+        f"{TARGET}, or {INVENTED}, or",
+        "length",
+        TARGET,
+        "invented_uuid",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "finish_reason", "first", "word"), WRONG.values(), ids=WRONG)
+def test_a_wrong_answer_misses_and_says_how(text, finish_reason, first, word):
+    parsed = answer(text, finish_reason)
+    assert parsed.only != TARGET
+    assert parsed.first == first
+    assert parsed.explain(CASE).partition(":")[0] == word
+
+
+def test_an_explanation_names_the_uuid_that_is_wrong():
+    assert INVENTED in answer(f"{TARGET} {INVENTED}").explain(CASE)
+
+
+def test_uuids_are_given_in_their_order_and_in_lower_case():
+    text = f"{OFF.key.upper()} {TARGET} {START}"
+    assert answer(text).uuids == (OFF.key, TARGET, START)
+
+
+@many
+@given(seeds, st.integers(1, 35))
+def test_no_part_of_a_uuid_counts(seed, length):
+    uuid = needle.random_pairs(1, random.Random(seed))[0].key
+    assert answer(uuid[:length]).uuids == ()
+    assert answer(uuid[-length:]).uuids == ()
+
+
+@many
+@given(seeds, st.text(max_size=20), st.text(max_size=20))
+def test_a_uuid_between_spaces_is_found_whatever_surrounds_it(seed, before, after):
+    uuid = needle.random_pairs(1, random.Random(seed))[0].key
+    assert answer(f"{before} {uuid.upper()} {after}").uuids == (uuid,)

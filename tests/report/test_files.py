@@ -1,0 +1,155 @@
+"""Files of a run: where they go, and that nothing half-written is left."""
+
+import json
+import math
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from pytest_llmprobe.errors import ReportError
+from pytest_llmprobe.report import files
+from pytest_llmprobe.report.files import (
+    RecordLog,
+    RunFiles,
+    check_writable,
+    open_run,
+    to_json,
+    write_atomically,
+)
+
+NOON = datetime(2026, 3, 1, 12, 0, 5, tzinfo=timezone.utc)
+
+
+def test_a_run_gets_a_folder_named_after_its_start_in_utc_and_its_model(tmp_path):
+    there = NOON.astimezone(timezone(timedelta(hours=5)))
+    run = open_run(tmp_path, "reference", None, there)
+    assert run.report == tmp_path / "runs" / "20260301T120005Z-reference" / "report.json"
+    assert run.report.parent.is_dir()
+    assert run.records == run.report.with_name("records.jsonl")
+
+
+def test_runs_of_one_second_get_folders_of_their_own(tmp_path):
+    names = [open_run(tmp_path, "m", None, NOON).report.parent.name for _ in range(3)]
+    assert names == [f"20260301T120005Z-m{suffix}" for suffix in ("", "-2", "-3")]
+
+
+@pytest.mark.parametrize(
+    ("model", "part"),
+    [
+        ("org/name@main", "org-name-main"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("..", "model"),
+        ("", "model"),
+        ("größe 3\n", "gr-e-3"),
+        ("llama-3.2-1b_x", "llama-3.2-1b_x"),
+    ],
+)
+def test_no_model_name_leads_out_of_the_storage(tmp_path, model, part):
+    folder = open_run(tmp_path, model, None, NOON).report.parent
+    assert folder.parent == tmp_path / "runs"
+    assert folder.name == f"20260301T120005Z-{part}"
+
+
+def test_a_model_name_of_any_length_makes_a_folder(tmp_path):
+    assert open_run(tmp_path, "/models/" + "x" * 400, None, NOON).report.parent.is_dir()
+
+
+def test_a_report_path_is_taken_as_given_and_its_folder_is_made(tmp_path):
+    path = tmp_path / "a" / "b" / "out.json"
+    assert open_run(tmp_path / "storage", "m", path, NOON).report == path
+    assert path.parent.is_dir()
+    assert not (tmp_path / "storage").exists()
+
+
+def test_two_reports_in_one_folder_do_not_share_their_records():
+    assert RunFiles(Path("out/a.json")).records != RunFiles(Path("out/b.json")).records
+
+
+def test_a_report_is_never_its_own_record_log():
+    run = RunFiles(Path("out/records.jsonl"))
+    assert run.records != run.report
+
+
+@pytest.mark.parametrize("name", ["new.json", "new/folder/report.json", "old.json"])
+def test_a_path_that_can_be_written_passes_and_is_left_alone(tmp_path, name):
+    (tmp_path / "old.json").write_text("old")
+    before = sorted(tmp_path.rglob("*"))
+    check_writable(tmp_path / name)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "old.json").read_text() == "old"
+
+
+def test_a_folder_is_no_report_path(tmp_path):
+    with pytest.raises(ReportError, match="is a folder"):
+        check_writable(tmp_path)
+
+
+def test_a_path_below_a_file_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ReportError, match="file is no folder"):
+        check_writable(tmp_path / "file" / "sub" / "report.json")
+
+
+@pytest.mark.parametrize("protected", ["folder", "report.json"])
+def test_a_path_without_permission_cannot_be_written(tmp_path, monkeypatch, protected):
+    # os.access is replaced because the superuser may write everywhere
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "report.json").write_text("old")
+    monkeypatch.setattr(files.os, "access", lambda path, mode: Path(path).name != protected)
+    with pytest.raises(ReportError, match="no permission"):
+        check_writable(tmp_path / "folder" / "report.json")
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "new" / "report.json"
+    for text in ("first, and longer", "second"):
+        write_atomically(path, text)
+        assert path.read_text(encoding="utf-8") == text
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "report.json"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "x" * 100_000 + "\ud800")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_written_file_can_be_read_by_others(tmp_path):
+    write_atomically(tmp_path / "report.json", "{}")
+    assert (tmp_path / "report.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_json_is_sorted_and_ascii():
+    assert to_json({"b": 1, "a": "ü\ud800"}) == '{"a": "\\u00fc\\ud800", "b": 1}'
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_json_is_not_written(value):
+    with pytest.raises(ValueError, match="JSON"):
+        to_json({"x": value})
+
+
+def test_each_record_is_in_the_file_before_the_log_is_closed(tmp_path):
+    path = tmp_path / "records.jsonl"
+    with RecordLog(path, {"model": "m"}) as log:
+        for number in range(3):
+            log.append({"id": number})
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            assert lines == [{"header": {"model": "m"}}, *({"id": n} for n in range(number + 1))]
+
+
+def test_a_text_with_line_breaks_is_still_one_line(tmp_path):
+    with RecordLog(tmp_path / "r", {}) as log:
+        log.append({"received": "a\nb\u2028c\r"})
+    assert len((tmp_path / "r").read_bytes().splitlines()) == 2
+
+
+def test_a_log_is_closed_even_if_the_run_fails(tmp_path):
+    with pytest.raises(RuntimeError, match="boom"), RecordLog(tmp_path / "r", {}) as log:
+        raise RuntimeError("boom")
+    with pytest.raises(ValueError, match="closed"):
+        log.append({})

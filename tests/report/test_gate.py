@@ -1,0 +1,280 @@
+"""Bars, plans and verdicts: what the exit code and the last line must agree on."""
+
+import json
+import math
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.report.gate import Check, judge, run_verdict
+from pytest_llmprobe.report.plan import Bar, ExperimentPlan, read_plan, write_plan
+from pytest_llmprobe.report.schema import schema
+
+many = settings(deadline=None, max_examples=200)
+
+
+def experiment(
+    name="needle",
+    passed=9,
+    n=10,
+    errors=0,
+    skipped=0,
+    collected=None,
+    interval=(0.6, 0.98),
+    scores=None,
+):
+    reported = n + errors + skipped
+    return {
+        "name": name,
+        "n": n,
+        "pass_rate": passed / n if n else None,
+        "errors": errors,
+        "skipped": skipped,
+        "reported": reported,
+        "collected": reported if collected is None else collected,
+        "ci95_clustered": list(interval) if n else None,
+        "scores": scores or {},
+    }
+
+
+def check(bar, **fields):
+    found = experiment(**fields)
+    plan = {found["name"]: ExperimentPlan(found["name"], "t::a", found["collected"], [], bar)}
+    (only,) = judge(plan, [found])
+    return only
+
+
+def verdict_of(verdict, name="needle", reason="because"):
+    return Check(name, "pass_rate", 0.9, "observed", 0.5, verdict, reason)
+
+
+# Bars
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"score": {}},
+        {"rule": "significant"},
+        {"pass_rate": -0.1},
+        {"pass_rate": 1.1},
+        {"pass_rate": 90},
+        {"pass_rate": True},
+        {"pass_rate": "high"},
+        {"pass_rate": math.nan},
+        {"score": {"f1": "high"}},
+        {"score": {"f1": True}},
+        {"score": {"f1": None}},
+        {"score": {"f1": math.nan}},
+        {"score": {"f1": math.inf}},
+        {"score": 0.8},
+        {"score": "f1"},
+        {"pass_rate": 0.5, "rule": "exact"},
+        {"passrate": 0.5},
+    ],
+)
+def test_an_impossible_bar_is_refused_and_the_error_says_where_it_stands(options):
+    with pytest.raises(SettingsError, match=r"^gate marker: "):
+        Bar.of(options, "gate marker")
+
+
+def test_a_misspelt_option_is_named_with_the_known_ones():
+    with pytest.raises(SettingsError, match=r"passrate.*known: pass_rate, score, rule"):
+        Bar.of({"passrate": 0.5}, "here")
+
+
+def test_a_known_option_with_a_wrong_value_is_not_called_unknown():
+    with pytest.raises(SettingsError) as caught:
+        Bar.of({"score": 0.8}, "here")
+    assert "unknown" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pass_rate": 0},
+        {"pass_rate": 1},
+        {"score": {"f1": 0.5, "loss": -3}},
+        {"pass_rate": 0.5, "score": {"f1": 1}, "rule": "significant"},
+    ],
+)
+def test_a_possible_bar_is_kept(options):
+    bar = Bar.of(options, "here")
+    assert {key: getattr(bar, key) for key in options} == options
+
+
+bars = st.none() | st.builds(
+    Bar,
+    pass_rate=st.floats(0, 1),
+    score=st.none() | st.dictionaries(st.text(max_size=5), st.floats(-5, 5), max_size=3),
+    rule=st.sampled_from(["observed", "significant"]),
+)
+plans = st.lists(
+    st.builds(
+        ExperimentPlan,
+        name=st.text(min_size=1, max_size=8),
+        function=st.text(max_size=8),
+        collected=st.integers(0, 99),
+        ids=st.lists(st.text(max_size=8), max_size=4),
+        bar=bars,
+    ),
+    max_size=4,
+    unique_by=lambda plan: plan.name,
+).map(lambda experiments: {plan.name: plan for plan in experiments})
+
+
+@settings(deadline=None, max_examples=60)
+@given(plans)
+def test_a_plan_is_the_same_after_a_journey_through_its_file(tmp_path_factory, plan):
+    path = tmp_path_factory.getbasetemp() / "plan.json"
+    write_plan(plan, path)
+    assert read_plan(path) == plan
+
+
+def test_an_experiment_is_partial_if_cases_were_deselected():
+    assert ExperimentPlan("a", "t::a", 3, ["x", "y"]).partial
+    assert not ExperimentPlan("a", "t::a", 2, ["x", "y"]).partial
+
+
+# Checks
+
+
+@pytest.mark.parametrize(
+    ("fields", "verdict", "reason"),
+    [
+        ({"passed": 9}, "PASS", "0.900 reaches 0.9"),
+        ({"passed": 10}, "PASS", "1.000 reaches 0.9"),
+        ({"passed": 8}, "FAIL", "0.800 is below 0.9"),
+        ({"passed": 0}, "FAIL", "0.000 is below 0.9"),
+        ({"passed": 10, "errors": 1}, "FAIL", "1 of 11 cases ended in an error"),
+        ({"passed": 10, "errors": 1, "collected": 20}, "FAIL", "ended in an error"),
+        ({"passed": 10, "collected": 11}, "NOT JUDGED", "only 10 of 11 cases ran"),
+        ({"passed": 0, "collected": 11}, "NOT JUDGED", "only 10 of 11 cases ran"),
+        ({"passed": 0, "n": 0, "skipped": 5}, "NOT JUDGED", "every case was skipped"),
+        ({"passed": 0, "n": 0, "collected": 5}, "NOT JUDGED", "only 0 of 5 cases ran"),
+        ({"passed": 0, "n": 0, "errors": 5}, "FAIL", "5 of 5 cases ended in an error"),
+    ],
+)
+def test_the_verdict_on_a_pass_rate(fields, verdict, reason):
+    found = check(Bar(pass_rate=0.9), **fields)
+    assert found.verdict == verdict
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("high", "rule", "verdict"),
+    [
+        (0.95, "observed", "FAIL"),
+        (0.95, "significant", "PASS"),
+        (0.9, "significant", "PASS"),
+        (0.89, "significant", "FAIL"),
+    ],
+)
+def test_a_significant_bar_fails_only_if_the_whole_interval_lies_below(high, rule, verdict):
+    found = check(Bar(pass_rate=0.9, rule=rule), passed=5, interval=(0.2, high))
+    assert (found.verdict, found.rule) == (verdict, rule)
+    assert "0.500 is below 0.9" in found.reason
+    assert ("not significantly" in found.reason) == (verdict == "PASS")
+
+
+def test_a_score_is_held_against_its_own_bar():
+    scores = {"f1": {"mean": 0.7, "ci95": [0.6, 0.8], "n": 10}}
+    assert check(Bar(score={"f1": 0.7}), scores=scores).verdict == "PASS"
+    assert check(Bar(score={"f1": 0.75}), scores=scores).verdict == "FAIL"
+    assert check(Bar(score={"f1": 0.75}, rule="significant"), scores=scores).verdict == "PASS"
+
+
+def test_a_score_without_an_interval_is_judged_as_it_was_observed():
+    scores = {"f1": {"mean": 0.7, "ci95": None, "n": 1}}
+    assert check(Bar(score={"f1": 0.75}, rule="significant"), scores=scores).verdict == "FAIL"
+
+
+def test_a_score_that_no_case_gave_fails_and_is_named():
+    found = check(Bar(score={"f1": 0.5}))
+    assert (found.verdict, found.value) == ("FAIL", None)
+    assert "'f1'" in found.reason
+
+
+def test_every_bar_gives_a_check_and_an_experiment_without_bars_none():
+    scores = {"f1": {"mean": 0.7, "ci95": None, "n": 1}}
+    plan = {
+        "a": ExperimentPlan("a", "t::a", 10, [], Bar(pass_rate=0.9, score={"f1": 0.5, "em": 1})),
+        "b": ExperimentPlan("b", "t::b", 10, []),
+    }
+    checks = judge(plan, [experiment("a", scores=scores), experiment("b", scores=scores)])
+    assert [(c.experiment, c.metric, c.bar) for c in checks] == [
+        ("a", "pass_rate", 0.9),
+        ("a", "f1", 0.5),
+        ("a", "em", 1),
+    ]
+
+
+@pytest.mark.parametrize("bar", [0.0, 0.5, 1.0])
+def test_a_bar_of_zero_is_a_bar(bar):
+    assert check(Bar(pass_rate=bar), passed=0).verdict == ("PASS" if bar == 0 else "FAIL")
+
+
+def test_a_value_just_below_the_bar_does_not_look_like_the_bar():
+    found = check(Bar(pass_rate=0.9), passed=89_999, n=100_000)
+    assert found.verdict == "FAIL"
+    assert "0.900 is below 0.9" not in found.reason
+
+
+def test_a_check_in_the_report_follows_the_schema():
+    written = json.loads(json.dumps(check(Bar(pass_rate=0.9)).as_dict()))
+    definition = schema()["$defs"]["check"] | {"$defs": schema()["$defs"]}
+    assert set(definition["required"]) == written.keys()
+    assert list(Draft202012Validator(definition).iter_errors(written)) == []
+
+
+# The run
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "exit_code"),
+    [
+        (verdicts, exit_code)
+        for length in range(3)
+        for verdicts in product(("PASS", "FAIL", "NOT JUDGED"), repeat=length)
+        for exit_code in range(6)
+        if exit_code != 0 or "FAIL" not in verdicts  # a failed check has raised the exit code
+    ],
+)
+def test_the_line_agrees_with_the_exit_code(verdicts, exit_code):
+    verdict, reason = run_verdict([verdict_of(v) for v in verdicts], exit_code, 0)
+    assert (verdict == "FAIL") == (exit_code == 1)
+    assert (verdict == "PASS") == (exit_code == 0 and "PASS" in verdicts)
+    assert reason
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "reason"),
+    [
+        ([], "no experiment has a gate"),
+        (["PASS", "PASS"], "2 of 2 checks passed"),
+        (["PASS", "NOT JUDGED"], "1 of 2 checks passed, 1 not judged"),
+        (["NOT JUDGED"], "because"),
+    ],
+)
+def test_a_run_without_failures_says_what_was_judged(verdicts, reason):
+    assert run_verdict([verdict_of(v) for v in verdicts], 0, 0)[1] == reason
+
+
+def test_a_failed_run_names_every_failed_check_and_no_other():
+    checks = [verdict_of("FAIL", "a", "too low"), verdict_of("PASS", "b"), verdict_of("FAIL", "c")]
+    assert run_verdict(checks, 1, 0) == ("FAIL", "a: too low; c: because")
+
+
+def test_a_run_that_failed_without_a_gate_counts_its_failures():
+    verdict, reason = run_verdict([verdict_of("PASS")], 1, 3)
+    assert (verdict, "3" in reason) == ("FAIL", True)
+
+
+def test_an_interrupted_run_is_not_judged():
+    assert run_verdict([verdict_of("PASS")], 2, 0) == ("NOT JUDGED", "the run was interrupted")
+    assert run_verdict([verdict_of("PASS")], 5, 0) == ("NOT JUDGED", "exit code 5")

@@ -1,0 +1,131 @@
+"""The table and the remarks: aligned, complete, and safe to print."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_llmprobe.report.gate import Check
+from pytest_llmprobe.report.terminal import printable, remarks, table
+
+CONTROL = [*map(chr, range(32)), "\x7f", *map(chr, range(0x80, 0xA0)), "\u2028", "\u2029"]
+
+
+def experiment(name="needle", **fields):
+    return {
+        "name": name,
+        "n": 20,
+        "pass_rate": 0.85,
+        "ci95": [0.1, 0.2],
+        "ci95_clustered": [0.64, 0.948],
+        "chance": 0.05,
+        "errors": 0,
+        "skipped": 0,
+        "collected": 20,
+        "selected": 20,
+        "reported": 20,
+        "timings": {"tokens_per_s": 1234.5},
+    } | fields
+
+
+def check(verdict="PASS", name="needle", metric="pass_rate", bar=0.8):
+    return Check(name, metric, bar, "observed", 0.85, verdict, "because")
+
+
+def cells(line):
+    return [cell for cell in line.split("  ") if cell.strip()]
+
+
+def test_a_row_holds_count_rate_clustered_interval_chance_gate_and_speed():
+    header, row = table([experiment()], [check()])
+    assert [cell.strip() for cell in cells(header)] == [
+        "experiment",
+        "n",
+        "pass rate [95% CI]",
+        "chance",
+        "gate",
+        "tokens/s",
+    ]
+    assert [cell.strip() for cell in cells(row)] == [
+        "needle",
+        "20",
+        "0.850 [0.640, 0.948]",
+        "0.050",
+        "PASS (>= 0.8)",
+        "1,234",
+    ]
+
+
+def test_what_was_not_measured_is_a_dash():
+    nothing = experiment(
+        n=0, pass_rate=None, ci95_clustered=None, chance=None, timings={"tokens_per_s": None}
+    )
+    _, row = table([nothing], [])
+    assert [cell.strip() for cell in cells(row)] == ["needle", "0", "-", "-", "-", "-"]
+
+
+def test_a_row_shows_the_checks_of_its_own_experiment_and_their_metrics():
+    checks = [check("FAIL"), check("NOT JUDGED", metric="f1", bar=0.5), check(name="other")]
+    _, row = table([experiment()], checks)
+    assert "FAIL (>= 0.8), NOT JUDGED (f1 >= 0.5)" in row
+    assert "PASS" not in row
+
+
+def test_columns_begin_and_end_at_the_same_place_in_every_row():
+    lines = table([experiment(), experiment("a_much_longer_name", n=12345)], [check()])
+    assert len({len(line) for line in lines}) == 1
+    assert len({line.index("]") for line in lines}) == 1
+    assert [line[:18] for line in lines] == [
+        "experiment        ",
+        "needle            ",
+        "a_much_longer_name",
+    ]
+
+
+def test_no_experiment_is_a_header_alone():
+    assert len(table([], [])) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"errors": 2}, "needle: 2 in error"),
+        ({"skipped": 3}, "needle: 3 skipped"),
+        ({"reported": 15}, "needle: 5 selected but never ran"),
+        ({"collected": 100}, "needle: 80 deselected"),
+        (
+            {"errors": 1, "skipped": 2, "reported": 17, "collected": 24},
+            "needle: 1 in error, 2 skipped, 3 selected but never ran, 4 deselected",
+        ),
+    ],
+)
+def test_a_remark_says_what_the_table_does_not(fields, line):
+    assert remarks([experiment("other"), experiment(**fields)]) == [line]
+
+
+@pytest.mark.parametrize("character", CONTROL)
+def test_no_control_character_reaches_the_terminal(character):
+    assert printable(f"a{character}b") == "a b"
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text())
+def test_printable_text_is_one_line_of_the_same_length(text):
+    shown = printable(text)
+    assert len(shown) == len(text)
+    assert len(shown.splitlines()) <= 1
+    assert all(new in (old, " ") for old, new in zip(text, shown, strict=True))
+
+
+def test_a_hostile_name_cannot_steer_the_terminal():
+    hostile = "x\x1b[2J\r\nGATE PASS"
+    lines = [
+        *table([experiment(hostile)], [check(name=hostile, metric=hostile)]),
+        *remarks([experiment(hostile, errors=1)]),
+    ]
+    assert len(lines) == 3
+    assert not any(character in line for line in lines for character in CONTROL)
+
+
+@pytest.mark.parametrize("override", ["\u202e", "\u2066"])
+def test_text_cannot_reorder_the_line_that_it_stands_in(override):
+    assert override not in printable(f"a{override}b")

@@ -1,0 +1,119 @@
+"""Cases: what is refused, what is normalised, and the even choice of --llmprobe-limit."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_llmprobe.case import Case, check_cases, check_prompt, prompt_text, spread
+from pytest_llmprobe.errors import CasesError
+
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
+
+
+@pytest.mark.parametrize("bad", ["", " ", "\t", "a\nb", "a\x1b[31m", "a\x00", 5, None])
+def test_an_id_that_cannot_be_shown_on_one_line_is_refused(bad):
+    with pytest.raises(CasesError, match="id"):
+        Case(bad, "prompt")
+
+
+@pytest.mark.parametrize("fine", ["a", "group/name", "größe 3/depth-50", "[x]"])
+def test_a_printable_id_is_taken_as_it_is(fine):
+    assert Case(fine, "prompt").id == fine
+
+
+@pytest.mark.parametrize(
+    ("case_id", "group"),
+    [("name", None), ("group/name", "group"), ("a/b/name", "a/b"), ("/name", None), ("g/", "g")],
+)
+def test_the_group_is_what_stands_before_the_last_slash(case_id, group):
+    assert Case(case_id, "prompt").group == group
+
+
+def test_a_list_as_target_becomes_a_tuple_and_a_string_stays_one():
+    assert Case("a", "p", ["x", "y"]).target == ("x", "y")
+    assert Case("a", "p", "xy").target == "xy"
+
+
+@pytest.mark.parametrize("chance", [-0.1, 1.01, math.nan, math.inf])
+def test_a_chance_that_is_no_probability_is_refused_with_the_case_and_the_value(chance):
+    with pytest.raises(CasesError, match=f"'a': chance {chance}"):
+        Case("a", "p", chance=chance)
+
+
+@pytest.mark.parametrize("chance", [None, 0, 0.5, 1])
+def test_a_probability_is_a_chance(chance):
+    assert Case("a", "p", chance=chance).chance == chance
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "",
+        [],
+        (),
+        None,
+        5,
+        b"bytes",
+        {"role": "user", "content": "one message without its list"},
+        ["a string is no message"],
+        [{"role": "user"}],
+        [{"content": "hello"}],
+        [{"role": "user", "content": None}],
+        [*CHAT, {"role": 1, "content": "x"}],
+        (message for message in CHAT),
+    ],
+)
+def test_what_is_no_prompt_is_refused_and_the_error_names_the_case(prompt):
+    with pytest.raises(CasesError, match="case 'a'"):
+        Case("a", prompt)
+
+
+@pytest.mark.parametrize("prompt", ["text", " ", CHAT, tuple(CHAT)])
+def test_text_and_chat_messages_are_prompts(prompt):
+    check_prompt(prompt)
+    assert Case("a", prompt).prompt == prompt
+
+
+def test_the_text_of_messages_is_joined_by_blank_lines_without_roles():
+    assert prompt_text(CHAT) == "Be brief.\n\n2 + 2?"
+    assert prompt_text("as is") == "as is"
+
+
+def test_cases_of_a_generator_are_listed_in_order():
+    cases = check_cases((Case(name, "p") for name in "abc"), "letters")
+    assert [case.id for case in cases] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("given_cases", "message"),
+    [
+        ([], "letters yielded no cases"),
+        ([Case("a", "p"), "b"], "letters yielded 'b', which is not a Case"),
+        ([Case("a", "p"), Case("b", "p"), Case("a", "q")], "letters yielded two .* 'a'"),
+    ],
+)
+def test_unusable_cases_are_refused_with_the_name_of_their_function(given_cases, message):
+    with pytest.raises(CasesError, match=message):
+        check_cases(given_cases, "letters")
+
+
+@settings(deadline=None, max_examples=300)
+@given(n=st.integers(0, 200), limit=st.integers(1, 250))
+def test_a_limit_takes_that_many_cases_in_order_and_evenly(n, limit):
+    cases = [Case(str(i), "p") for i in range(n)]
+    chosen = [int(case.id) for case in spread(cases, limit)]
+    assert len(chosen) == min(n, limit)
+    gaps = {b - a for a, b in pairwise(chosen)}
+    assert all(gap >= 1 for gap in gaps)
+    assert max(gaps, default=0) - min(gaps, default=0) <= 1
+    if chosen:
+        before, after = chosen[0], n - 1 - chosen[-1]
+        assert abs(before - after) <= 1
+
+
+def test_no_limit_keeps_every_case():
+    cases = [Case(str(i), "p") for i in range(7)]
+    assert spread(cases, None) == cases

@@ -1,0 +1,231 @@
+"""What may import what (DESIGN.md), and what an import costs a stranger's pytest run."""
+
+import ast
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import pytest_llmprobe
+
+PACKAGE = Path(pytest_llmprobe.__file__).parent
+NAME = "pytest_llmprobe"
+MODULES = {
+    ".".join((NAME, *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    ): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+VOCABULARY = {"case", "generation", "suite", "work_units", "errors", "score"}
+PYTEST_LAYER = {
+    "plugin",
+    "arguments",
+    "options",
+    "fixtures",
+    "answers",
+    "collection",
+    "controller",
+    "recorder",
+    "distribution",
+    "progress",
+}
+LIGHT = {"plugin", "arguments", "controller", "distribution", "fixtures"}
+MAY_IMPORT = {
+    "vocabulary": {"vocabulary"},
+    "statistics": {"vocabulary", "statistics"},
+    "models": {"vocabulary", "models"},
+    "whitebox": {"vocabulary", "models", "statistics", "whitebox"},
+    "engine": {"vocabulary", "models", "statistics", "whitebox", "engine"},
+    "experiments": {"vocabulary", "models", "statistics", "whitebox", "experiments"},
+    "report": {"vocabulary", "models", "statistics", "whitebox", "report"},
+}
+TOP = {"pytest layer", "command line", "public names"}
+HEAVY = {"torch", "transformers", "accelerate"}
+
+
+class Import(NamedTuple):
+    """One import statement's module."""
+
+    name: str
+    line: int
+    in_function: bool
+
+    @property
+    def root(self):
+        return self.name.partition(".")[0]
+
+
+class Imports(ast.NodeVisitor):
+    """Every import of a module; ``from a import b`` gives both a and a.b."""
+
+    def __init__(self):
+        self.found = []
+        self._depth = 0
+
+    def visit_FunctionDef(self, node):
+        self._depth += 1
+        self.generic_visit(node)
+        self._depth -= 1
+
+    visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
+
+    def visit_Import(self, node):
+        self._add(node, *(alias.name for alias in node.names))
+
+    def visit_ImportFrom(self, node):
+        assert node.level == 0, "imports within the package are absolute"
+        self._add(node, node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+
+    def _add(self, node, *names):
+        self.found += [Import(name, node.lineno, self._depth > 0) for name in names]
+
+
+@cache
+def imports(module):
+    visitor = Imports()
+    visitor.visit(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+    return visitor.found
+
+
+def layer(module):
+    """The part of DESIGN.md's layout that a module belongs to."""
+    if module == NAME:
+        return "public names"
+    first = module.split(".")[1]
+    if first in MAY_IMPORT:
+        return first
+    if first in VOCABULARY:
+        return "vocabulary"
+    if first in PYTEST_LAYER:
+        return "pytest layer"
+    if first in ("cli", "__main__"):
+        return "command line"
+    pytest.fail(f"{module} is in no layer; DESIGN.md and this test must say where it belongs")
+
+
+def fresh(code):
+    """What a program prints in an interpreter that has imported nothing yet."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def modules_of(*layers):
+    return [module for module in MODULES if layer(module) in layers]
+
+
+def roots(module, at_once=False):
+    """The packages that a module imports; ``at_once``: when it is imported itself."""
+    return {found.root for found in imports(module) if not (at_once and found.in_function)}
+
+
+def test_imports_point_downward():
+    upward = [
+        f"{module}:{found.line} imports {found.name}: {layer(module)} knows {layer(found.name)}"
+        for module in modules_of(*MAY_IMPORT)
+        for found in imports(module)
+        if found.name in MODULES
+        and found.name != NAME  # named by every ``from pytest_llmprobe import module``
+        and layer(found.name) not in MAY_IMPORT[layer(module)]
+    ]
+    assert upward == []
+
+
+def test_no_module_takes_a_name_from_the_package_instead_of_its_home():
+    public = {f"{NAME}.{name}" for name in pytest_llmprobe.__all__}
+    assert [
+        f"{module}:{found.line} imports {found.name}"
+        for module in MODULES
+        for found in imports(module)
+        if found.name in public
+    ] == []
+
+
+def test_the_vocabulary_needs_the_standard_library_only():
+    for module in modules_of("vocabulary"):
+        assert roots(module) <= sys.stdlib_module_names | {NAME}, module
+
+
+def test_statistics_need_numpy_at_most():
+    for module in modules_of("statistics"):
+        assert roots(module) <= sys.stdlib_module_names | {NAME, "numpy"}, module
+
+
+def test_only_the_pytest_layer_imports_pytest():
+    users = {m for m in MODULES if roots(m) & {"pytest", "_pytest", "xdist"}}
+    assert users - set(modules_of("pytest layer")) == set()
+
+
+def test_report_and_experiments_never_import_torch():
+    users = [m for m in modules_of("report", "experiments") if roots(m) & HEAVY]
+    assert users == []
+
+
+def test_torch_is_imported_at_once_only_where_a_model_is_at_work():
+    users = {m for m in MODULES if roots(m, at_once=True) & HEAVY}
+    assert users - set(modules_of("models", "engine", "whitebox")) == set()
+
+
+def test_a_module_fits_into_300_lines():
+    lengths = {m: len(p.read_text(encoding="utf-8").splitlines()) for m, p in MODULES.items()}
+    assert {module: lines for module, lines in lengths.items() if lines > 300} == {}
+
+
+def test_the_hooks_fit_on_two_screens():
+    assert len(MODULES[f"{NAME}.plugin"].read_text(encoding="utf-8").splitlines()) < 120
+
+
+def test_the_checks_above_see_what_they_look_for():
+    assert {layer(module) for module in MODULES} >= set(MAY_IMPORT) - {"whitebox"} | TOP
+    assert "torch" in roots(f"{NAME}.models.loading", at_once=True)
+    assert f"{NAME}.case" in {found.name for found in imports(f"{NAME}.generation")}
+    inner = {found.name for found in imports(f"{NAME}.engine.engine") if found.in_function}
+    assert f"{NAME}.engine.transformers_backend" in inner
+
+
+def test_loading_the_plugin_costs_a_strangers_run_nothing():
+    loaded = set(fresh(f"import json, sys, {NAME}.plugin; print(json.dumps(list(sys.modules)))"))
+    packages = {name.partition(".")[0] for name in loaded}
+    assert not packages & {*HEAVY, "numpy", "jsonschema", "huggingface_hub", "tokenizers", "xdist"}
+    ours = {name for name in loaded if name.partition(".")[0] == NAME}
+    assert ours == {NAME, *(f"{NAME}.{module}" for module in LIGHT)}
+
+
+def test_importing_the_package_loads_nothing_of_it():
+    code = (
+        f"import json, sys, {NAME}; print(json.dumps([m for m in sys.modules if '{NAME}.' in m]))"
+    )
+    assert fresh(code) == []
+
+
+def test_names_that_need_no_model_load_no_torch():
+    light = "Case, Completion, Engine, GenerateConfig, Request, ScriptedModel, Suite"
+    code = f"""
+import json, sys
+from {NAME} import {light}
+Engine(ScriptedModel(str.upper)).generate(["a"], GenerateConfig())
+print(json.dumps(sorted({{"torch", "transformers", "numpy", "pytest"}} & sys.modules.keys())))
+"""
+    assert fresh(code) == []
+
+
+def test_every_public_name_resolves_to_what_it_is_called():
+    code = f"""
+import json, {NAME}
+print(json.dumps({{name: getattr({NAME}, name).__name__ for name in {NAME}.__all__}}))
+"""
+    names = fresh(code)
+    assert {"Case", "Engine", "GenerateConfig", "load_model"} <= names.keys()
+    assert names == {name: name for name in pytest_llmprobe.__all__}
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Cases'"):
+        _ = pytest_llmprobe.Cases
+    with pytest.raises(ImportError, match="Cases"):
+        exec(f"from {NAME} import Cases")
