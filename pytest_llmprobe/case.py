@@ -47,12 +47,21 @@ class Case:
         target: object = self.target
         if isinstance(target, list):
             object.__setattr__(self, "target", tuple(target))
-        if self.chance is not None and not 0 <= self.chance <= 1:
-            raise CasesError(f"case {self.id!r}: chance {self.chance!r} is not between 0 and 1")
+        if self.chance is not None:
+            object.__setattr__(self, "chance", self._checked_chance(self.chance))
         try:
             check_prompt(self.prompt)
         except CasesError as error:
             raise CasesError(f"case {self.id!r}: {error}") from None
+
+    def _checked_chance(self, chance: float) -> float:
+        try:
+            number = float(chance)  # a numpy scalar or a fraction, say
+        except (TypeError, ValueError):
+            number = -1.0
+        if not 0 <= number <= 1:
+            raise CasesError(f"case {self.id!r}: chance {chance!r} is not between 0 and 1")
+        return number
 
     @property
     def group(self) -> str | None:

@@ -18,7 +18,7 @@ from pytest_llmprobe.options import Options, options_of
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan
 from pytest_llmprobe.suite import seed_of
-from pytest_llmprobe.work_units import work_units
+from pytest_llmprobe.work_units import function_of, work_units
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def read_probe(node: pytest.Item | pytest.Function, options: Options) -> Probe:
     """
     marker = node.get_closest_marker("probe")
     assert marker is not None
-    function = node.nodeid.partition("[")[0]
+    function = function_of(node.nodeid)
     name = function.rpartition("::")[2].removeprefix("test_")
     if marker.args:
         raise SettingsError(f"probe takes keyword arguments only, as in probe(cases={name})")
@@ -148,7 +148,7 @@ def plan_session(session: pytest.Session) -> None:
     probes: dict[str, Probe] = {}
     for item in session.items:
         if isinstance(item, pytest.Function) and item.get_closest_marker("probe") is not None:
-            function = item.nodeid.partition("[")[0]
+            function = function_of(item.nodeid)
             if function not in probes:
                 probes[function] = read_probe(item, options_of(config))
             item.stash[PROBE] = probes[function]

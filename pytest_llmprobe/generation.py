@@ -39,12 +39,11 @@ class GenerateConfig:
         given: object = self.stop
         stop = (given,) if isinstance(given, str) else tuple(self.stop)
         object.__setattr__(self, "stop", stop)
-        whole = isinstance(self.max_new_tokens, int) and isinstance(self.top_k, int)
         for name, valid, rule in (
-            ("max_new_tokens", whole and self.max_new_tokens >= 1, "a whole number from 1 up"),
+            ("max_new_tokens", _whole(self.max_new_tokens, 1), "a whole number from 1 up"),
             ("stop", all(isinstance(s, str) and s for s in stop), "non-empty strings"),
             ("temperature", 0 <= self.temperature < math.inf, "0 (greedy) or more"),
-            ("top_k", whole and self.top_k >= 0, "a whole number from 0 (off) up"),
+            ("top_k", _whole(self.top_k, 0), "a whole number from 0 (off) up"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (off)"),
             ("min_p", 0 <= self.min_p < 1, "at least 0 (off) and below 1"),
         ):
@@ -61,6 +60,10 @@ class GenerateConfig:
             return cls(**options)
         except TypeError as error:
             raise SettingsError(f"generation options {options}: {error}") from None
+
+
+def _whole(value: object, lowest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= lowest
 
 
 @dataclass(frozen=True)

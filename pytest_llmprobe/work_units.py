@@ -13,11 +13,18 @@ UNIT_SIZE = 32
 """Cases in a unit at most, unless one group alone is larger."""
 
 
+def function_of(node_id: str) -> str:
+    """The test function of ``path::test[parameters]``; a folder's name may hold a bracket too."""
+    path, colons, test = node_id.partition("::")
+    return path + colons + test.partition("[")[0]
+
+
 def group_of(node_id: str) -> tuple[str, str]:
     """Test function and case group of ``path::test[group/name]``; without a group, the whole id."""
-    function, bracket, parameters = node_id.partition("[")
+    function = function_of(node_id)
+    parameters = node_id[len(function) + 1 :]
     group, slash, _ = parameters.rpartition("/")
-    return function, group if bracket and slash else parameters
+    return function, group if slash else parameters
 
 
 def work_units(node_ids: Iterable[str], size: int = UNIT_SIZE) -> list[tuple[str, ...]]:

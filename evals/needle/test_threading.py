@@ -26,7 +26,7 @@ Final value:"""
 
 SIZES = {"smoke": (5,), "ci": (5, 10, 20), "full": (25, 50, 100, 200, 400)}  # pairs
 HOPS = {"smoke": (2,), "ci": (2, 3, 4), "full": (*range(2, 11), 15, 20, 25)}  # pairs of the thread
-DIRECTIONS = ("forward", "backward")
+DIRECTIONS = ("forward", "backward", "random")
 TRIALS = {"smoke": 2, "ci": 2, "full": 5}
 
 

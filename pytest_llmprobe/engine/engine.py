@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from array import array
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from pytest_llmprobe.case import Prompt, check_prompt
 from pytest_llmprobe.engine.backend import Backend, Generated
 from pytest_llmprobe.engine.planning import TOKEN_BUDGET, Row, plan
-from pytest_llmprobe.errors import CasesError, PromptTooLongError, RequestError
+from pytest_llmprobe.errors import CasesError, PromptTooLongError, RequestError, SettingsError
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request, Timings, Usage
 
 if TYPE_CHECKING:
@@ -51,6 +50,8 @@ class Engine:
         batch_size: int | None = None,
         token_budget: int = TOKEN_BUDGET,
     ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise SettingsError(f"batch_size={batch_size}: it must be 1 or more, or None for auto")
         self.backend = model if isinstance(model, Backend) else _transformers_backend(model)
         self.batch_size = batch_size
         self.token_budget = token_budget
@@ -68,6 +69,8 @@ class Engine:
             RequestError: A request cannot be answered, for instance because it does not fit the
                 model's context. ``attempt`` keeps the answers of the others.
         """
+        if isinstance(requests, str | Request):
+            raise TypeError("generate takes a list of prompts or requests")
         outcomes = self.attempt(
             [
                 r if isinstance(r, Request) else Request(r, config or GenerateConfig())
@@ -93,16 +96,31 @@ class Engine:
             except RequestError as error:
                 outcomes[index] = error
         meter = _Meter(len(requests), len(outcomes), on_progress)
-        batches = deque(plan(rows, self._batch_size(), self.token_budget))
+        batches = self._plan(rows)
         while batches:
-            batch = batches.popleft()
-            if (answers := self._run(batch, meter)) is None:
-                half = (len(batch) + 1) // 2
-                batches.extendleft([batch[half:], batch[:half]])
-            else:
-                outcomes |= answers
-                meter.finished(len(batch))
+            batch = batches.pop(0)
+            answers = self._run(batch, meter)
+            if isinstance(answers, _OutOfMemory) and len(batch) > 1:
+                self._shrink(batch)
+                batches = self._plan([row for rest in (batch, *batches) for row in rest])
+                continue
+            if isinstance(answers, _OutOfMemory):
+                answers = {batch[0].index: RequestError(f"out of memory with one row: {answers}")}
+            outcomes |= answers
+            meter.finished(len(batch))
         return [outcomes[index] for index in range(len(requests))]
+
+    def _plan(self, rows: Sequence[Row]) -> list[list[Row]]:
+        limits = (self.batch_size, self.backend.max_batch_size)
+        size = min((limit for limit in limits if limit is not None), default=None)
+        return plan(rows, size, self.token_budget)
+
+    def _shrink(self, batch: Sequence[Row]) -> None:
+        """Plan at most half of what did not fit from here on; it would not fit again."""
+        if self.batch_size is not None:
+            self.batch_size = min(self.batch_size, (len(batch) + 1) // 2)
+        longest = max(len(row.prompt_ids) + row.config.max_new_tokens for row in batch)
+        self.token_budget = min(self.token_budget, longest * ((len(batch) + 1) // 2))
 
     def _row(self, index: int, request: Request) -> Row:
         try:
@@ -119,26 +137,20 @@ class Engine:
             )
         return Row(index, tuple(ids), request.config, request.seed, request.group)
 
-    def _batch_size(self) -> int | None:
-        limits = [n for n in (self.batch_size, self.backend.max_batch_size) if n is not None]
-        return min(limits, default=None)
-
-    def _run(self, batch: Sequence[Row], meter: _Meter) -> dict[int, Outcome] | None:
-        """The batch's outcomes by request, or None if it needs more memory than there is."""
-        start = time.perf_counter()
+    def _run(self, batch: Sequence[Row], meter: _Meter) -> dict[int, Outcome] | _OutOfMemory:
+        """The batch's outcomes by request, or what said that memory ran out."""
+        start, before = time.perf_counter(), meter.generated
+        failure = None
         try:
             answers = self.backend.generate(batch, meter.tokens)
         except Exception as error:
             if not self.backend.is_out_of_memory(error):
                 raise
-            if len(batch) == 1:
-                row = batch[0]
-                self.backend.release_memory()
-                return {row.index: RequestError(f"out of memory with this prompt alone: {error}")}
-            answers = None
-        if answers is None:  # outside the except block: its traceback keeps the tensors alive
+            failure = _OutOfMemory(error)
+        if failure is not None:  # outside the except block: its traceback keeps the tensors alive
+            meter.generated = before
             self.backend.release_memory()
-            return None
+            return failure
         share = Timings((time.perf_counter() - start) / len(batch), len(batch))
         return {
             row.index: answer
@@ -148,16 +160,20 @@ class Engine:
         }
 
 
+class _OutOfMemory(str):
+    """What a library said when memory ran out; the exception itself would hold the tensors."""
+
+
 class _Meter:
     """Turns what a backend reports into progress."""
 
     def __init__(self, total: int, done: int, on_progress: OnProgress | None) -> None:
-        self._total, self._done, self._generated = total, done, 0
+        self._total, self._done, self.generated = total, done, 0
         self._start = time.perf_counter()
         self._on_progress = on_progress
 
     def tokens(self, count: int) -> None:
-        self._generated += count
+        self.generated += count
         self._report()
 
     def finished(self, rows: int) -> None:
@@ -167,7 +183,7 @@ class _Meter:
     def _report(self) -> None:
         if self._on_progress is not None:
             seconds = time.perf_counter() - self._start
-            self._on_progress(Progress(self._done, self._total, self._generated, seconds))
+            self._on_progress(Progress(self._done, self._total, self.generated, seconds))
 
 
 def _completion(row: Row, answer: Generated, timings: Timings) -> Completion:

@@ -42,8 +42,8 @@ class ScriptedModel:
             except RequestError as error:
                 answers.append(error)
                 continue
-            answers.append(_cut(text, row.config.stop, row.config.max_new_tokens))
-            on_tokens(min(len(text), row.config.max_new_tokens))
+            answers.append(cut := _cut(text, row.config.stop, row.config.max_new_tokens))
+            on_tokens(len(cut.token_ids))
         return answers
 
     def is_out_of_memory(self, error: Exception) -> bool:

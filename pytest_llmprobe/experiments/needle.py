@@ -87,6 +87,8 @@ def thread(n: int, hops: int, direction: Direction, rng: random.Random) -> Threa
     Raises:
         CasesError: The thread does not fit into the haystack.
     """
+    if direction not in ("forward", "backward", "random"):
+        raise CasesError(f"direction {direction!r}: use 'forward', 'backward' or 'random'")
     if not 1 <= hops <= n:
         raise CasesError(f"a thread of {hops} pairs does not fit into a haystack of {n}")
     positions = rng.sample(range(n), hops)
@@ -112,10 +114,12 @@ def read_haystack(text: str) -> tuple[Pair, ...]:
     start = text.find("{")
     try:
         decoder = json.JSONDecoder(object_pairs_hook=lambda pairs: pairs)
-        pairs, _ = decoder.raw_decode(text, start)
-        return tuple(Pair(str(key), str(value)) for key, value in pairs)
-    except (ValueError, TypeError):
-        raise CasesError("the prompt holds no JSON object of pairs") from None
+        pairs, _ = decoder.raw_decode(text, max(start, 0))
+    except (ValueError, RecursionError):
+        pairs = []
+    if not pairs or not all(isinstance(value, str) for _, value in pairs):
+        raise CasesError("the prompt holds no JSON object of pairs of strings")
+    return tuple(Pair(key, value) for key, value in pairs)
 
 
 def read_question(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import operator
 import re
 import struct
 from collections.abc import Mapping
@@ -56,8 +57,7 @@ class ModelSpec:
     @property
     def folder(self) -> Path | None:
         """The local folder, if the source is one."""
-        path = Path(self.source).expanduser()
-        return path if path.is_dir() else None
+        return _folder(self.source)
 
 
 _HUB = {
@@ -91,12 +91,14 @@ def registered(user_models: Mapping[str, Mapping[str, Any]] | None = None) -> di
     known = {f.name for f in fields(ModelSpec)} - {"name"}
     specs = dict(REGISTRY)
     for name, entry in (user_models or {}).items():
+        if not isinstance(entry, Mapping):
+            raise ModelError(f"[tool.llmprobe.models.{name}]: give a table with a 'source'")
         if unknown := sorted(entry.keys() - known):
             raise ModelError(
                 f"[tool.llmprobe.models.{name}]: unknown field {unknown[0]!r}; "
                 f"known: {', '.join(sorted(known))}"
             )
-        if "source" not in entry:
+        if not isinstance(entry.get("source"), str):
             raise ModelError(
                 f"[tool.llmprobe.models.{name}]: 'source' (folder or hub id) is missing"
             )
@@ -113,9 +115,9 @@ def resolve(name: str, user_models: Mapping[str, Mapping[str, Any]] | None = Non
     specs = registered(user_models)
     if name in specs:
         return specs[name]
-    if Path(name).expanduser().is_dir():
-        return ModelSpec(name, str(Path(name).expanduser()))
-    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", name) and not name.startswith((".", "/")):
+    if (folder := _folder(name)) is not None:
+        return ModelSpec(name, str(folder))
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", name):
         source, _, revision = name.partition("@")
         return ModelSpec(name, source, revision or None)
     close = difflib.get_close_matches(name, specs, n=3, cutoff=0.5)
@@ -123,6 +125,14 @@ def resolve(name: str, user_models: Mapping[str, Mapping[str, Any]] | None = Non
     raise ModelError(
         f"unknown model {name!r}: no registry name, no local folder, no hub id org/name; {hint}"
     )
+
+
+def _folder(source: str) -> Path | None:
+    try:
+        path = Path(source).expanduser()
+        return path if source and path.is_dir() else None
+    except (OSError, RuntimeError):  # a name too long, the home folder of nobody
+        return None
 
 
 def with_options(spec: ModelSpec, **options: Any) -> ModelSpec:
@@ -144,16 +154,24 @@ def check_folder(folder: Path) -> None:
     tokenizers = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
     if not any((folder / name).is_file() for name in tokenizers):
         raise ModelError(f"{folder} has no tokenizer (looked for {', '.join(tokenizers)})")
+    index = folder / "model.safetensors.index.json"
+    shards = (
+        {folder / name for name in _check_json(index)["weight_map"].values()}
+        if index.is_file()
+        else set()
+    )
+    if absent := sorted(shard.name for shard in shards if not shard.is_file()):
+        raise ModelError(f"{folder} is damaged: {index.name} names {absent[0]}, which is not there")
     weights = sorted(folder.glob("*.safetensors"))
-    if not weights and not any(folder.glob("*.bin")):
+    if not weights and not any(folder.glob("pytorch_model*.bin")):
         raise ModelError(f"{folder} has no weights (*.safetensors)")
     for path in weights:
         _check_safetensors(path)
 
 
-def _check_json(path: Path) -> None:
+def _check_json(path: Path) -> Any:
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path.parent} is no model folder: it has no {path.name}") from None
     except (OSError, ValueError) as error:
@@ -171,8 +189,8 @@ def _check_safetensors(path: Path) -> None:
         try:
             header = json.loads(file.read(length))
             ends = [t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"]
-        except (ValueError, TypeError, KeyError, AttributeError):
+            expected = 8 + length + max(map(operator.index, ends), default=0)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             raise ModelError(f"{path} is damaged: its header is no safetensors header") from None
-    expected = 8 + length + max(ends, default=0)
     if size != expected:
         raise ModelError(f"{path} is damaged: it has {size} bytes, its header says {expected}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -44,7 +43,7 @@ def open_run(storage: Path, model: str, report: Path | None, now: datetime) -> R
         report.parent.mkdir(parents=True, exist_ok=True)
         return RunFiles(report)
     stamp = now.astimezone(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    name = f"{stamp}-{re.sub(r'[^A-Za-z0-9._-]+', '-', model).strip('-.') or 'model'}"
+    name = f"{stamp}-{re.sub(r'[^A-Za-z0-9._-]+', '-', model).strip('-.')[:100] or 'model'}"
     for suffix in chain([""], (f"-{number}" for number in count(2))):
         folder = storage / "runs" / f"{name}{suffix}"
         try:
@@ -63,6 +62,8 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise ReportError(f"the report path {path} is a folder; give a file name")
+    if path.name == RECORDS:
+        raise ReportError(f"the report path {path} is where the records go; give another name")
     folder = path.parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -76,16 +77,15 @@ def check_writable(path: Path) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Write a whole file or none: through a temporary file in the same folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

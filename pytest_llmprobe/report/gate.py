@@ -62,23 +62,27 @@ def _check(
     interval: Sequence[float] | None,
 ) -> Check:
     verdict: Verdict
-    errors, n, collected = experiment["errors"], experiment["reported"], experiment["collected"]
+    errors, n, collected = experiment["errors"], experiment["n"], experiment["collected"]
     if errors:
-        verdict, reason = "FAIL", f"{errors} of {n} cases ended in an error"
+        verdict, reason = "FAIL", f"{errors} of {n + errors} cases ended in an error"
     elif n < collected:
-        verdict, reason = "NOT JUDGED", f"only {n} of {collected} cases ran"
+        verdict, reason = "NOT JUDGED", f"only {n} of {collected} cases were measured"
     elif value is None:
-        measured = experiment["n"]
-        verdict = "FAIL" if measured else "NOT JUDGED"
-        reason = f"no case gave the score {metric!r}" if measured else "every case was skipped"
+        verdict, reason = "FAIL", f"no case gave the score {metric!r}"
     elif value >= lowest:
-        verdict, reason = "PASS", f"{metric} {value:.3f} reaches {lowest:g}"
+        verdict, reason = "PASS", f"{metric} {_shown(value, lowest)} reaches {lowest:g}"
     elif bar.rule == "significant" and interval is not None and interval[1] >= lowest:
         verdict = "PASS"
-        reason = f"{metric} {value:.3f} is below {lowest:g}, but not significantly"
+        reason = f"{metric} {_shown(value, lowest)} is below {lowest:g}, but not significantly"
     else:
-        verdict, reason = "FAIL", f"{metric} {value:.3f} is below {lowest:g}"
+        verdict, reason = "FAIL", f"{metric} {_shown(value, lowest)} is below {lowest:g}"
     return Check(experiment["name"], metric, lowest, bar.rule, value, verdict, reason)
+
+
+def _shown(value: float, lowest: float) -> str:
+    """Three decimals, or more where they would hide on which side of the bar the value is."""
+    text = f"{value:.3f}"
+    return text if (float(text) >= lowest) == (value >= lowest) else f"{value:.6g}"
 
 
 def run_verdict(checks: Sequence[Check], exit_code: int, failures: int) -> tuple[Verdict, str]:

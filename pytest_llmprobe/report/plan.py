@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -30,30 +31,30 @@ class Bar:
     rule: Rule = "observed"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.score, Mapping | None):
+            raise SettingsError(f"score={self.score!r}: give each score a bar, {{'name': 0.9}}")
         bars = dict(self.score or {})
         if self.pass_rate is not None:
             bars["pass_rate"] = self.pass_rate
-            if not isinstance(self.pass_rate, int | float) or not 0 <= self.pass_rate <= 1:
-                raise SettingsError(f"pass_rate={self.pass_rate!r} is not between 0 and 1")
         if not bars:
             raise SettingsError("it names no bar; give pass_rate=... or score={'name': ...}")
         for name, bar in bars.items():
-            if isinstance(bar, bool) or not isinstance(bar, int | float):
-                raise SettingsError(f"the bar {bar!r} of {name!r} is no number")
+            if isinstance(bar, bool) or not isinstance(bar, int | float) or not isfinite(bar):
+                raise SettingsError(f"{name}={bar!r}: the bar is no number")
+        if self.pass_rate is not None and not 0 <= self.pass_rate <= 1:
+            raise SettingsError(f"pass_rate={self.pass_rate!r} is not between 0 and 1")
         if self.rule not in ("observed", "significant"):
             raise SettingsError(f"rule={self.rule!r}: use 'observed' or 'significant'")
 
     @classmethod
     def of(cls, options: Mapping[str, Any], where: str) -> Bar:
         """From marker arguments or a configuration table; errors begin with ``where``."""
+        known = ("pass_rate", "score", "rule")
+        if unknown := sorted(options.keys() - set(known)):
+            raise SettingsError(f"{where}: unknown {unknown[0]!r}; known: {', '.join(known)}")
         try:
             return cls(**options)
-        except TypeError:
-            known = "pass_rate, score, rule"
-            raise SettingsError(
-                f"{where}: unknown among {sorted(options)}; known: {known}"
-            ) from None
-        except (SettingsError, ValueError) as error:
+        except SettingsError as error:
             raise SettingsError(f"{where}: {error}") from None
 
 

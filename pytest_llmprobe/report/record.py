@@ -24,8 +24,8 @@ class Record:
     experiment: str
     outcome: Outcome
     task: str | None = None
-    size: int | float | str | None = None
-    trial: int | None = None
+    size: Any = None
+    trial: Any = None
     group: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
     expected: Any = None
@@ -80,7 +80,7 @@ def build_record(
         id=node_id,
         experiment=experiment,
         outcome=outcome,
-        task=metadata.pop("task", None),
+        task=None if (task := metadata.pop("task", None)) is None else str(task),
         size=metadata.pop("size", None),
         trial=metadata.pop("trial", None),
         group=case.group if case else None,
@@ -123,10 +123,14 @@ def plain(value: object) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(float(value))
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+        return {str(plain(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((plain(item) for item in value), key=str)
     item = getattr(value, "item", None)  # numpy and torch scalars
     if callable(item) and getattr(value, "ndim", None) == 0:
-        return plain(item())
+        scalar: Any = item()
+        # numpy.longdouble gives itself.
+        return plain(float(scalar) if type(scalar) is type(value) else scalar)
     return str(value)

@@ -24,9 +24,9 @@ def validate(report: object) -> None:
     Raises:
         ReportError: Names the first place where the report does not follow it.
     """
-    from jsonschema import Draft202012Validator, FormatChecker
+    from jsonschema import Draft202012Validator
 
-    validator = Draft202012Validator(schema(), format_checker=FormatChecker())
+    validator = Draft202012Validator(schema())
     error = min(validator.iter_errors(report), key=lambda e: e.json_path, default=None)
     if error is not None:
         raise ReportError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import chain
@@ -87,7 +88,7 @@ def _timings(records: Sequence[Record]) -> dict[str, Any]:
         "p95_s": _percentile(durations, 0.95),
         "prompt_tokens": sum(record.prompt_tokens for record in records),
         "generated_tokens": generated,
-        "tokens_per_s": generated / generation_s if generation_s else None,
+        "tokens_per_s": generated / generation_s if generation_s > 1e-9 else None,
     }
 
 
@@ -95,7 +96,7 @@ def _percentile(ordered: Sequence[float], q: float) -> float | None:
     """The smallest value that at least a fraction ``q`` of all values do not exceed."""
     if not ordered:
         return None
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
+    return ordered[math.ceil(q * len(ordered)) - 1]
 
 
 def _by(judged: Sequence[Record]) -> dict[str, Any]:

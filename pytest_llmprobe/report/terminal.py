@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,5 +63,5 @@ def remarks(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """The text on one line without control characters, which could steer a terminal."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text)
+    """The text on one line without control and direction characters, which steer terminals."""
+    return "".join(character if character.isprintable() else " " for character in text)

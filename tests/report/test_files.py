@@ -11,7 +11,6 @@ from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.report import files
 from pytest_llmprobe.report.files import (
     RecordLog,
-    RunFiles,
     check_writable,
     open_run,
     to_json,
@@ -62,13 +61,9 @@ def test_a_report_path_is_taken_as_given_and_its_folder_is_made(tmp_path):
     assert not (tmp_path / "storage").exists()
 
 
-def test_two_reports_in_one_folder_do_not_share_their_records():
-    assert RunFiles(Path("out/a.json")).records != RunFiles(Path("out/b.json")).records
-
-
-def test_a_report_is_never_its_own_record_log():
-    run = RunFiles(Path("out/records.jsonl"))
-    assert run.records != run.report
+def test_the_records_have_their_name_for_themselves(tmp_path):
+    with pytest.raises(ReportError, match="where the records go"):
+        check_writable(tmp_path / "records.jsonl")
 
 
 @pytest.mark.parametrize("name", ["new.json", "new/folder/report.json", "old.json"])
