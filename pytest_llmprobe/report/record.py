@@ -128,9 +128,9 @@ def plain(value: object) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, set | frozenset):
         return sorted((plain(item) for item in value), key=str)
-    item = getattr(value, "item", None)  # numpy and torch scalars
+    item: Any = getattr(value, "item", None)  # numpy and torch scalars
     if callable(item) and getattr(value, "ndim", None) == 0:
-        scalar: Any = item()
-        # numpy.longdouble gives itself.
-        return plain(float(scalar) if type(scalar) is type(value) else scalar)
+        if type(item()) is type(value):  # numpy.longdouble gives itself
+            return plain(float(item()))
+        return plain(item())
     return str(value)
