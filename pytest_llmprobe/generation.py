@@ -74,18 +74,21 @@ class Request:
         prompt: A string or chat messages.
         config: How to generate.
         seed: Seed of this row's sampling: its answer depends on no other row.
-        group: Requests of one group share a long prompt prefix; a hint for planning.
+        draft: A guess of the answer, as text or token ids, such as the right one or an earlier
+            run's: tokens that the model would say anyway cost less. The answer is the same with
+            any draft.
     """
 
     prompt: Prompt
     config: GenerateConfig = GenerateConfig()
     seed: int = 0
-    group: str | None = None
+    draft: str | tuple[int, ...] | None = None
 
     @classmethod
     def of_case(cls, case: Case, config: GenerateConfig) -> Request:
         """The request that asks a case."""
-        return cls(case.prompt, config, case.seed, case.group)
+        draft = case.target if isinstance(case.target, str) else None
+        return cls(case.prompt, config, case.seed, draft)
 
 
 @dataclass(frozen=True)

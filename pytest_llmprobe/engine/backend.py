@@ -37,6 +37,10 @@ class Backend(Protocol):
         """Most rows that this model computes right in one batch, or None if there is no limit."""
 
     @property
+    def shares_prefixes(self) -> bool:
+        """Whether a batch stores a prefix that its prompts share only once."""
+
+    @property
     def info(self) -> dict[str, Any]:
         """What the report says about the model, in built-in types."""
 

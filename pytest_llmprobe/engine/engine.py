@@ -41,6 +41,7 @@ class Engine:
         model: A loaded model, or anything that follows the Backend protocol.
         batch_size: Rows of a batch; None fills a token budget. 1 is the reference path.
         token_budget: Rows times padded length of a batch at most.
+        drafts: Guess tokens and let the model check them; the answers are the same without.
     """
 
     def __init__(
@@ -49,10 +50,11 @@ class Engine:
         *,
         batch_size: int | None = None,
         token_budget: int = TOKEN_BUDGET,
+        drafts: bool = True,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise SettingsError(f"batch_size={batch_size}: it must be 1 or more, or None for auto")
-        self.backend = model if isinstance(model, Backend) else _transformers_backend(model)
+        self.backend = model if isinstance(model, Backend) else _backend(model, batch_size, drafts)
         self.batch_size = batch_size
         self.token_budget = token_budget
 
@@ -113,7 +115,7 @@ class Engine:
     def _plan(self, rows: Sequence[Row]) -> list[list[Row]]:
         limits = (self.batch_size, self.backend.max_batch_size)
         size = min((limit for limit in limits if limit is not None), default=None)
-        return plan(rows, size, self.token_budget)
+        return plan(rows, size, self.token_budget, self.backend.shares_prefixes)
 
     def _shrink(self, batch: Sequence[Row]) -> None:
         """Plan at most half of what did not fit from here on; it would not fit again."""
@@ -135,7 +137,7 @@ class Engine:
                 f"{len(ids) + room}; the model's context is {limit}. Use smaller cases, fewer "
                 "max_new_tokens, or a model with a longer context"
             )
-        return Row(index, tuple(ids), request.config, request.seed, request.group)
+        return Row(index, tuple(ids), request.config, request.seed, request.draft)
 
     def _run(self, batch: Sequence[Row], meter: _Meter) -> dict[int, Outcome] | _OutOfMemory:
         """The batch's outcomes by request, or what said that memory ran out."""
@@ -194,7 +196,11 @@ def _completion(row: Row, answer: Generated, timings: Timings) -> Completion:
     )
 
 
-def _transformers_backend(model: LoadedModel) -> Backend:
-    from pytest_llmprobe.engine.transformers_backend import TransformersBackend
+def _backend(model: LoadedModel, batch_size: int | None, drafts: bool) -> Backend:
+    if batch_size == 1:  # the reference path: plain generate
+        from pytest_llmprobe.engine.transformers_backend import TransformersBackend
 
-    return TransformersBackend(model)
+        return TransformersBackend(model)
+    from pytest_llmprobe.engine.fast_backend import FastBackend
+
+    return FastBackend(model, drafts)

@@ -10,6 +10,7 @@ own temperature and top-k.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from transformers import (
@@ -29,11 +30,31 @@ _MULTIPLIER_1 = -0x40A7B892E31B1A47
 _MULTIPLIER_2 = -0x6B2FB644ECCEEE15
 
 
-def sampling_chain(config: GenerateConfig, seeds: Sequence[int]) -> LogitsProcessorList:
-    """Temperature, top-k, top-p, min-p, then the rows' noise; empty for greedy decoding."""
-    chain = LogitsProcessorList()
+def sampled(
+    scores: torch.Tensor, config: GenerateConfig, seeds: Sequence[int], steps: Sequence[int]
+) -> torch.Tensor:
+    """Scores whose largest is the sampled token: temperature, top-k, top-p, min-p, then noise.
+
+    Args:
+        scores: Logits (N, V) in fp32.
+        config: The same for all rows; with temperature 0 the scores stay as they are.
+        seeds: One 63-bit seed for each of the N rows.
+        steps: For each row which token of its answer this is, from 1 up.
+    """
     if config.temperature == 0:
-        return chain
+        return scores
+    # The processors look at scores only, so any ids will do.
+    ids = torch.zeros(scores.shape[0], 1, dtype=torch.long, device=scores.device)
+    for processor in _processors(config):
+        scores = processor(ids, scores)
+    as_tensor = partial(torch.tensor, dtype=torch.int64, device=scores.device)
+    return scores + gumbel(
+        as_tensor([s & (2**63 - 1) for s in seeds]), as_tensor(list(steps)), scores.shape[-1]
+    )
+
+
+def _processors(config: GenerateConfig) -> LogitsProcessorList:
+    chain = LogitsProcessorList()
     if config.temperature != 1:
         chain.append(TemperatureLogitsWarper(config.temperature))
     if config.top_k:
@@ -42,32 +63,32 @@ def sampling_chain(config: GenerateConfig, seeds: Sequence[int]) -> LogitsProces
         chain.append(TopPLogitsWarper(config.top_p))
     if config.min_p > 0:
         chain.append(MinPLogitsWarper(config.min_p))
-    chain.append(RowGumbel(seeds))
     return chain
 
 
-class RowGumbel(LogitsProcessor):
-    """Adds to row b's scores noise that depends on (seeds[b], step, token id).
+class RowSampler(LogitsProcessor):
+    """For ``generate`` with do_sample=False: makes each row's largest score its sampled token.
 
     Args:
-        seeds: One 63-bit seed per row.
+        config: How to sample.
+        seeds: One seed per row.
     """
 
-    def __init__(self, seeds: Sequence[int]) -> None:
-        self._seeds = torch.tensor([seed & (2**63 - 1) for seed in seeds], dtype=torch.int64)
+    def __init__(self, config: GenerateConfig, seeds: Sequence[int]) -> None:
+        self._config, self._seeds = config, seeds
         self._step = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores (B, V) plus Gumbel noise (B, V)."""
+        """Scores (B, V) to scores (B, V)."""
         self._step += 1
-        noise = gumbel(self._seeds.to(scores.device), self._step, scores.shape[-1])
-        return scores + noise.to(scores.dtype)
+        steps = [self._step] * len(self._seeds)
+        return sampled(scores.float(), self._config, self._seeds, steps)
 
 
-def gumbel(seeds: torch.Tensor, step: int, vocabulary: int) -> torch.Tensor:
-    """Standard Gumbel noise (B, vocabulary) in fp32 from seeds (B,) int64 and a step."""
+def gumbel(seeds: torch.Tensor, steps: torch.Tensor, vocabulary: int) -> torch.Tensor:
+    """Standard Gumbel noise (N, vocabulary) in fp32 from seeds and steps, both (N,) int64."""
     tokens = torch.arange(vocabulary, device=seeds.device) * _GAMMA
-    rows = _mix(seeds + torch.tensor(step, device=seeds.device) * _GAMMA)
+    rows = _mix(seeds + steps * _GAMMA)
     bits = _shift_right(_mix(_mix(rows[:, None] ^ tokens)), 40)
     uniform = (bits.to(torch.float32) + 0.5) * 2**-24
     return -torch.log(-torch.log(uniform))

@@ -16,12 +16,18 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from pytest_llmprobe.case import Prompt
 from pytest_llmprobe.engine.backend import Generated, OnTokens
 from pytest_llmprobe.engine.planning import Row
-from pytest_llmprobe.engine.sampling import sampling_chain
+from pytest_llmprobe.engine.sampling import RowSampler
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
 from pytest_llmprobe.generation import FinishReason, GenerateConfig
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel
+
+
+BROKEN = (
+    "the model computed NaN or infinite scores for this prompt; try --llmprobe-dtype=float32, "
+    "and check that the weights are whole"
+)
 
 
 class TransformersBackend:
@@ -30,6 +36,8 @@ class TransformersBackend:
     Args:
         loaded: What ``load_model`` gave.
     """
+
+    shares_prefixes = False
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
@@ -74,18 +82,13 @@ class TransformersBackend:
             attention_mask=mask,
             generation_config=self._generation_config(config),
             logits_processor=LogitsProcessorList(
-                [watch, *sampling_chain(config, [row.seed for row in rows])]
+                [watch, RowSampler(config, [row.seed for row in rows])]
             ),
             stopping_criteria=[stops],
         )
         answers = output[:, ids.shape[1] :].tolist()
         return [
-            InvalidLogitsError(
-                "the model computed NaN or infinite scores for this prompt; try "
-                "--llmprobe-dtype=float32, and check that the weights are whole"
-            )
-            if broken
-            else self._generated(answer, stopped_after, config)
+            InvalidLogitsError(BROKEN) if broken else self.generated(answer, stopped_after, config)
             for answer, stopped_after, broken in zip(
                 answers, stops.stopped_after(len(rows)), watch.broken_rows(len(rows)), strict=True
             )
@@ -121,9 +124,10 @@ class TransformersBackend:
             pad_token_id=self.loaded.pad_id,
         )
 
-    def _generated(
+    def generated(
         self, answer: list[int], stopped_after: int | None, config: GenerateConfig
     ) -> Generated:
+        """Cut an answer at its end token or where a stop string was complete; decode it."""
         ended = next((i + 1 for i, token in enumerate(answer) if token in self.end_ids), None)
         reason: FinishReason = "length"
         if stopped_after is not None and (ended is None or stopped_after < ended):

@@ -3,47 +3,74 @@
 import torch
 
 from pytest_llmprobe import GenerateConfig
-from pytest_llmprobe.engine.sampling import RowGumbel, gumbel, sampling_chain
+from pytest_llmprobe.engine.sampling import RowSampler, gumbel, sampled
+
+ONE = GenerateConfig(temperature=1.0)
+
+
+def noise(seeds, step, vocabulary):
+    seeds = torch.tensor(seeds)
+    return gumbel(seeds, torch.full_like(seeds, step), vocabulary)
 
 
 def test_samples_follow_the_softmax():
     scores = torch.tensor([2.0, 1.0, 0.0, -1.0, -3.0])
     draws = 20_000
-    noise = gumbel(torch.arange(draws), 1, 5)
-    counts = torch.bincount((scores + noise).argmax(-1), minlength=5) / draws
+    seeds, steps = list(range(draws)), [1] * draws
+    chosen = sampled(scores.expand(draws, 5), ONE, seeds, steps).argmax(-1)
+    counts = torch.bincount(chosen, minlength=5) / draws
     expected = scores.softmax(-1)
     error = (expected * (1 - expected) / draws).sqrt()
     assert ((counts - expected).abs() < 4 * error).all()
 
 
 def test_noise_depends_on_seed_step_and_token():
-    one = gumbel(torch.tensor([7, 8]), 1, 100)
-    assert torch.equal(gumbel(torch.tensor([8, 7]), 1, 100), one.flip(0))
-    assert torch.equal(gumbel(torch.tensor([7]), 1, 50), one[:1, :50])
-    assert not torch.equal(gumbel(torch.tensor([7]), 2, 100), one[:1])
+    one = noise([7, 8], 1, 100)
+    assert torch.equal(noise([8, 7], 1, 100), one.flip(0))
+    assert torch.equal(noise([7], 1, 50), one[:1, :50])
+    assert not torch.equal(noise([7], 2, 100), one[:1])
     assert one.isfinite().all()
     assert one.unique().numel() > 190
 
 
+def test_rows_of_different_steps_share_a_call():
+    together = gumbel(torch.tensor([7, 7]), torch.tensor([1, 2]), 20)
+    assert torch.equal(together, torch.cat([noise([7], 1, 20), noise([7], 2, 20)]))
+
+
 def test_consecutive_steps_are_independent():
-    first, second = (gumbel(torch.arange(2000), step, 20).argmax(-1) for step in (1, 2))
+    first, second = (noise(list(range(2000)), step, 20).argmax(-1) for step in (1, 2))
     agree = (first == second).float().mean()
     assert abs(agree - 1 / 20) < 0.02
 
 
-def test_greedy_needs_no_chain():
-    assert len(sampling_chain(GenerateConfig(), [0])) == 0
+def test_greedy_scores_stay_as_they_are():
+    scores = torch.randn(3, 5)
+    assert sampled(scores, GenerateConfig(), [0, 1, 2], [1, 1, 1]) is scores
 
 
-def test_the_noise_comes_last():
-    config = GenerateConfig(temperature=0.5, top_k=3, top_p=0.9, min_p=0.1)
-    chain = sampling_chain(config, [0])
-    assert len(chain) == 5
-    assert isinstance(chain[-1], RowGumbel)
+def test_a_low_temperature_is_greedy():
+    scores = torch.randn(50, 20)
+    config = GenerateConfig(temperature=1e-4)
+    chosen = sampled(scores, config, list(range(50)), [1] * 50).argmax(-1)
+    assert torch.equal(chosen, scores.argmax(-1))
 
 
-def test_top_k_leaves_only_k_tokens():
-    scores = torch.arange(10.0)[None].repeat(500, 1)
-    chain = sampling_chain(GenerateConfig(temperature=5.0, top_k=3), list(range(500)))
-    chosen = chain(torch.zeros(500, 1, dtype=torch.long), scores).argmax(-1)
-    assert set(chosen.tolist()) == {7, 8, 9}
+def test_filters_leave_only_what_they_should():
+    scores = torch.arange(10.0).expand(500, 10)
+    seeds, steps = list(range(500)), [1] * 500
+    for config, left in (
+        (GenerateConfig(temperature=9.0, top_k=3), {7, 8, 9}),
+        (GenerateConfig(temperature=1.0, top_p=0.6), {9}),
+        (GenerateConfig(temperature=1.0, min_p=0.3), {8, 9}),
+    ):
+        chosen = sampled(scores, config, seeds, steps).argmax(-1)
+        assert set(chosen.tolist()) == left
+
+
+def test_the_processor_counts_its_steps():
+    sampler = RowSampler(ONE, [7])
+    scores = torch.zeros(1, 30)
+    for step in (1, 2):
+        expected = sampled(scores, ONE, [7], [step])
+        assert torch.equal(sampler(torch.zeros(1, 1), scores), expected)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from conftest import plain_generate
 from pytest_llmprobe import Engine, GenerateConfig, Request
 from pytest_llmprobe.engine.transformers_backend import TransformersBackend
 from pytest_llmprobe.errors import InvalidLogitsError, PromptTooLongError, RequestError
@@ -13,23 +14,15 @@ PROMPTS = [SENTENCE[: 12 + 9 * i] for i in range(7)]
 CONFIG = GenerateConfig(max_new_tokens=12)
 
 
-def plain_generate(loaded, prompt, config):
-    """transformers' own generate on one prompt: the oracle."""
-    ids = torch.tensor([TransformersBackend(loaded).encode(prompt)])
-    output = loaded.model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        generation_config=GenerationConfig(
-            max_new_tokens=config.max_new_tokens, do_sample=False, eos_token_id=[2], pad_token_id=0
-        ),
-    )
-    return tuple(output[0, ids.shape[1] :].tolist())
+def engine(loaded, **options):
+    """An engine on this backend, whatever the model could do."""
+    return Engine(TransformersBackend(loaded), **options)
 
 
 def test_batched_equals_one_by_one_equals_plain_generate(tiny_model):
-    expected = [plain_generate(tiny_model, prompt, CONFIG) for prompt in PROMPTS]
-    batched = Engine(tiny_model).generate(PROMPTS, CONFIG)
-    alone = Engine(tiny_model, batch_size=1).generate(PROMPTS, CONFIG)
+    expected = [plain_generate(tiny_model, prompt) for prompt in PROMPTS]
+    batched = engine(tiny_model).generate(PROMPTS, CONFIG)
+    alone = engine(tiny_model, batch_size=1).generate(PROMPTS, CONFIG)
     assert [c.token_ids for c in batched] == expected
     assert [c.token_ids for c in alone] == expected
     assert {c.timings.batch_size for c in alone} == {1}
@@ -37,7 +30,7 @@ def test_batched_equals_one_by_one_equals_plain_generate(tiny_model):
 
 
 def test_rows_of_different_length_share_a_batch_where_padding_is_harmless(tiny_model):
-    completions = Engine(tiny_model).generate(PROMPTS, CONFIG)
+    completions = engine(tiny_model).generate(PROMPTS, CONFIG)
     assert tiny_model.capabilities.left_padding
     assert {c.timings.batch_size for c in completions} == {len(PROMPTS)}
 
@@ -46,7 +39,7 @@ def test_where_padding_changes_answers_rows_go_one_by_one(llama):
     from dataclasses import replace
 
     spoiled = replace(llama, capabilities=replace(llama.capabilities, left_padding=False))
-    completions = Engine(spoiled).generate(PROMPTS, CONFIG)
+    completions = engine(spoiled).generate(PROMPTS, CONFIG)
     assert {c.timings.batch_size for c in completions} == {1}
 
 
@@ -54,26 +47,26 @@ def test_where_padding_changes_answers_rows_go_one_by_one(llama):
 def test_a_sampled_row_depends_on_its_seed_only(tiny_model, temperature):
     config = GenerateConfig(max_new_tokens=10, temperature=temperature, top_k=50, top_p=0.95)
     requests = [Request(prompt, config, seed=i) for i, prompt in enumerate(PROMPTS)]
-    together = Engine(tiny_model).generate(requests)
-    reordered = Engine(tiny_model, batch_size=3).generate(requests[::-1])[::-1]
-    alone = Engine(tiny_model, batch_size=1).generate(requests)
+    together = engine(tiny_model).generate(requests)
+    reordered = engine(tiny_model, batch_size=3).generate(requests[::-1])[::-1]
+    alone = engine(tiny_model, batch_size=1).generate(requests)
     assert [c.token_ids for c in together] == [c.token_ids for c in alone]
     assert [c.token_ids for c in reordered] == [c.token_ids for c in alone]
-    other = Engine(tiny_model).generate([Request(PROMPTS[0], config, seed=99)])
+    other = engine(tiny_model).generate([Request(PROMPTS[0], config, seed=99)])
     assert other[0].token_ids != alone[0].token_ids
 
 
 def test_configs_do_not_mix(llama):
     short, long = GenerateConfig(max_new_tokens=2), GenerateConfig(max_new_tokens=6)
     requests = [Request(p, long if i % 2 else short) for i, p in enumerate(PROMPTS)]
-    completions = Engine(llama).generate(requests)
+    completions = engine(llama).generate(requests)
     assert [len(c.token_ids) for c in completions] == [6 if i % 2 else 2 for i in range(7)]
 
 
 def test_a_stop_string_ends_its_row_only(llama):
-    free = Engine(llama).generate(PROMPTS, CONFIG)
+    free = engine(llama).generate(PROMPTS, CONFIG)
     stop = next(c.text[2:6] for c in free if len(c.text) > 8)
-    stopped = Engine(llama).generate(PROMPTS, GenerateConfig(max_new_tokens=12, stop=(stop,)))
+    stopped = engine(llama).generate(PROMPTS, GenerateConfig(max_new_tokens=12, stop=(stop,)))
     assert {"stop_string"} <= {c.finish_reason for c in stopped}
     for before, after in zip(free, stopped, strict=True):
         if stop in before.text:
@@ -86,11 +79,11 @@ def test_a_stop_string_ends_its_row_only(llama):
 
 
 def test_the_end_token_counts_and_is_not_in_the_text(llama):
-    (free,) = Engine(llama).generate(PROMPTS[:1], CONFIG)
+    (free,) = engine(llama).generate(PROMPTS[:1], CONFIG)
     from dataclasses import replace
 
     ending = replace(llama, end_ids=(free.token_ids[4],))
-    (ended,) = Engine(ending).generate(PROMPTS[:1], CONFIG)
+    (ended,) = engine(ending).generate(PROMPTS[:1], CONFIG)
     first = free.token_ids.index(free.token_ids[4]) + 1
     assert ended.finish_reason == "stop"
     assert ended.token_ids == free.token_ids[:first]
@@ -98,13 +91,13 @@ def test_the_end_token_counts_and_is_not_in_the_text(llama):
 
 
 def test_usage_counts_no_padding(llama):
-    completions = Engine(llama).generate(PROMPTS, CONFIG)
+    completions = engine(llama).generate(PROMPTS, CONFIG)
     backend = TransformersBackend(llama)
     assert [c.usage.prompt_tokens for c in completions] == [len(backend.encode(p)) for p in PROMPTS]
 
 
 def test_a_prompt_string_and_its_chat_message_are_one_prompt(llama):
-    as_string, as_chat = Engine(llama).generate(
+    as_string, as_chat = engine(llama).generate(
         ["hello there", [{"role": "user", "content": "hello there"}]], CONFIG
     )
     assert as_string.prompt_hash == as_chat.prompt_hash
@@ -116,17 +109,17 @@ def test_chat_messages_need_a_template(llama):
     from dataclasses import replace
 
     bare = replace(llama, capabilities=replace(llama.capabilities, chat_template=False))
-    (outcome,) = Engine(bare).attempt([Request([{"role": "user", "content": "hi"}])])
+    (outcome,) = engine(bare).attempt([Request([{"role": "user", "content": "hi"}])])
     assert isinstance(outcome, RequestError)
     assert "no chat template" in str(outcome)
 
 
 def test_a_prompt_beyond_the_context_is_refused_with_the_numbers(llama):
-    requests = [Request("hello", CONFIG), Request("river " * 600, CONFIG)]
-    fine, refused = Engine(llama).attempt(requests)
+    requests = [Request("hello", CONFIG), Request("river " * 1200, CONFIG)]
+    fine, refused = engine(llama).attempt(requests)
     assert fine.finish_reason in ("stop", "length")
     assert isinstance(refused, PromptTooLongError)
-    assert "512" in str(refused)
+    assert "1024" in str(refused)
 
 
 def test_nan_scores_are_an_error_of_the_row(llama, monkeypatch):
@@ -141,13 +134,13 @@ def test_nan_scores_are_an_error_of_the_row(llama, monkeypatch):
 
     monkeypatch.setattr(llama.model, "forward", poisoned)
     rows = [i for i, ids in enumerate(encoded) if bad in ids]
-    outcomes = Engine(llama).attempt([Request(p, CONFIG) for p in PROMPTS])
+    outcomes = engine(llama).attempt([Request(p, CONFIG) for p in PROMPTS])
     assert 0 < len(rows) < len(PROMPTS)
     assert [i for i, o in enumerate(outcomes) if isinstance(o, InvalidLogitsError)] == rows
 
 
 def test_out_of_memory_halves_the_batch_and_keeps_what_is_done(llama, monkeypatch):
-    expected = [c.token_ids for c in Engine(llama).generate(PROMPTS, CONFIG)]
+    expected = [c.token_ids for c in engine(llama).generate(PROMPTS, CONFIG)]
     generate, sizes = llama.model.generate, []
 
     def limited(ids, **options):
@@ -157,7 +150,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_what_is_done(llama, monkeypatc
         return generate(ids, **options)
 
     monkeypatch.setattr(llama.model, "generate", limited)
-    completions = Engine(llama).generate(PROMPTS, CONFIG)
+    completions = engine(llama).generate(PROMPTS, CONFIG)
     assert [c.token_ids for c in completions] == expected
     assert sum(size for size in sizes if size <= 2) == len(PROMPTS)
     assert max(c.timings.batch_size for c in completions) <= 2
@@ -168,8 +161,8 @@ def test_a_checkpoints_own_settings_do_not_leak(llama, tmp_path):
 
     llama.model.save_pretrained(tmp_path)
     llama.tokenizer.save_pretrained(tmp_path)
-    plain = Engine(load_model(str(tmp_path))).generate(PROMPTS, CONFIG)
+    plain = engine(load_model(str(tmp_path))).generate(PROMPTS, CONFIG)
     settings = GenerationConfig(repetition_penalty=1.8, eos_token_id=2, pad_token_id=0)
     settings.save_pretrained(tmp_path)
-    with_penalty = Engine(load_model(str(tmp_path))).generate(PROMPTS, CONFIG)
+    with_penalty = engine(load_model(str(tmp_path))).generate(PROMPTS, CONFIG)
     assert [c.token_ids for c in with_penalty] == [c.token_ids for c in plain]

@@ -1,0 +1,140 @@
+"""The decode loop: feed, score, choose, check the guesses, until every row has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from pytest_llmprobe.engine.drafts import Guesser
+from pytest_llmprobe.engine.memory import PackedMemory, PaddedMemory, Segment
+from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.engine.sampling import sampled
+
+
+@dataclass
+class RowState:
+    """One row while it is decoded.
+
+    Args:
+        row: What is asked.
+        guesser: Its guesses.
+        tokens: Said so far.
+        margin: Smallest difference between the best score and the next, over all tokens.
+        ended: What ended it: ``stop``, ``length``, ``stop_string`` or ``broken``; None before.
+    """
+
+    row: Row
+    guesser: Guesser
+    tokens: list[int] = field(default_factory=list)
+    margin: float = float("inf")
+    ended: str | None = None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What ends an answer.
+
+    Args:
+        end_ids: End-of-sequence tokens.
+        stops: Whether an answer's last tokens hold a stop string.
+    """
+
+    end_ids: frozenset[int]
+    stops: Callable[[Sequence[int]], bool] | None
+
+    def of(self, state: RowState) -> str | None:
+        """Why the row ends with its last token, or None."""
+        if state.tokens[-1] in self.end_ids:
+            return "stop"
+        if self.stops is not None and self.stops(state.tokens):
+            return "stop_string"
+        return "length" if len(state.tokens) >= state.row.config.max_new_tokens else None
+
+
+@torch.inference_mode()
+def decode(
+    memory: PackedMemory | PaddedMemory,
+    rows: Sequence[Row],
+    drafts: Sequence[Sequence[int]],
+    ending: Ending,
+    on_tokens: Callable[[int], None],
+    guess: bool = True,
+) -> list[RowState]:
+    """Decode all rows of a batch to their ends.
+
+    A guessed token is kept only if it is the one that the model chooses there, so the tokens are
+    those of decoding without guesses.
+
+    Args:
+        memory: Holds the keys and values.
+        rows: The rows, of one config.
+        drafts: For each row the token ids of a guessed answer, or none.
+        ending: What ends an answer.
+        on_tokens: Told how many tokens were said in each step.
+        guess: Whether to look guesses up in the prompt.
+    """
+    states = [
+        RowState(row, Guesser(row.prompt_ids, draft))
+        for row, draft in zip(rows, drafts, strict=True)
+    ]
+    logits = torch.cat(memory.prefill(drafts))
+    segments = [
+        Segment(number, (0, *draft), len(row.prompt_ids) - 1, 1 + len(draft))
+        for number, (row, draft) in enumerate(zip(rows, drafts, strict=True))
+    ]
+    while True:
+        said = _step(logits, segments, states, memory, ending)
+        on_tokens(said)
+        active = [segment.row for segment in segments if states[segment.row].ended is None]
+        if not active:
+            return states
+        memory.drop(active)
+        segments = [_next_segment(number, states[number], guess) for number in active]
+        logits = memory.feed(segments)
+
+
+def _next_segment(number: int, state: RowState, guess: bool) -> Segment:
+    room = state.row.config.max_new_tokens - len(state.tokens) - 1
+    guesses = state.guesser.next(room) if guess else []
+    start = len(state.row.prompt_ids) + len(state.tokens) - 1
+    return Segment(number, (state.tokens[-1], *guesses), start, 1 + len(guesses))
+
+
+def _step(
+    logits: torch.Tensor,
+    segments: Sequence[Segment],
+    states: Sequence[RowState],
+    memory: PackedMemory | PaddedMemory,
+    ending: Ending,
+) -> int:
+    """Choose tokens for all segments at once and take over those that follow right guesses."""
+    config = states[0].row.config
+    steps = [len(states[s.row].tokens) + 1 + i for s in segments for i in range(s.scored)]
+    seeds = [states[s.row].row.seed for s in segments for _ in range(s.scored)]
+    scores = sampled(logits.float(), config, seeds, steps)
+    best = scores.topk(2, dim=-1).values
+    chosen = scores.argmax(dim=-1).tolist()  # the first of equals, as in plain generate
+    top, lead = best[:, 0].tolist(), (best[:, 0] - best[:, 1]).tolist()
+    said, at = 0, 0
+    for segment in segments:
+        state, guesses = states[segment.row], list(segment.tokens[1:])
+        taken: list[int] = []
+        for place in range(segment.scored):
+            if not abs(top[at + place]) < float("inf"):
+                state.ended = "broken"
+                break
+            taken.append(chosen[at + place])
+            state.tokens.append(chosen[at + place])
+            state.margin = min(state.margin, lead[at + place])
+            state.ended = ending.of(state)
+            right = place < len(guesses) and guesses[place] == chosen[at + place]
+            if state.ended is not None or not right:
+                break
+        if state.ended is None:
+            memory.reject(segment.row, len(guesses) - (len(taken) - 1))
+            state.guesser.said(taken, len(guesses))
+        said += len(taken)
+        at += segment.scored
+    return said

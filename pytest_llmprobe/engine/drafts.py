@@ -1,0 +1,71 @@
+"""Guesses of what a model will say next, checked by the model itself: never an answer's source.
+
+A guess costs its tokens in the next forward pass and saves one pass for each token that is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+NGRAM = 2
+"""Tokens that must recur before what followed them is guessed again."""
+
+LONGEST = 16
+"""Tokens guessed at once at most."""
+
+
+class Guesser:
+    """Guesses for one row: its draft as long as that is right, then the prompt's own words.
+
+    Looking up in the prompt: what followed the last time that the latest tokens occurred
+    (prompt lookup decoding). The guess doubles when it was wholly right; after two guesses that
+    were wholly wrong the row guesses no more, so a model that repeats nothing pays little.
+
+    Args:
+        prompt: Token ids of the prompt.
+        draft: Token ids of a guessed answer; empty for none.
+    """
+
+    def __init__(self, prompt: Sequence[int], draft: Sequence[int]) -> None:
+        self._text = list(prompt)
+        self._draft = list(draft)
+        self._said = 0
+        self._length = 2
+        self._misses = 0
+        self._seen: dict[tuple[int, ...], int] | None = None
+
+    def said(self, tokens: Sequence[int], guessed: int) -> None:
+        """Learn what the model said of its last ``guessed`` guessed tokens and beyond.
+
+        Args:
+            tokens: Tokens that it said: the guesses that were right, and one more.
+            guessed: How many were guessed.
+        """
+        right = len(tokens) - 1
+        if self._draft and list(tokens) != self._draft[self._said : self._said + len(tokens)]:
+            self._draft = []
+        elif guessed and not self._draft:
+            self._misses = self._misses + 1 if right == 0 else 0
+            self._length = min(LONGEST, 2 * self._length) if right == guessed else 2
+        self._said += len(tokens)
+        for token in tokens:
+            self._text.append(token)
+            self._remember(len(self._text) - 1)
+
+    def next(self, most: int) -> list[int]:
+        """At most ``most`` tokens that may follow."""
+        if self._draft:
+            return self._draft[self._said : self._said + most]
+        if self._misses >= 2 or most < 1:
+            return []
+        if self._seen is None:
+            self._seen = {}
+            for end in range(NGRAM, len(self._text)):
+                self._remember(end)
+        at = self._seen.get(tuple(self._text[-NGRAM:]))
+        return [] if at is None else self._text[at : at + min(self._length, most)]
+
+    def _remember(self, end: int) -> None:
+        """That the tokens before ``end`` were followed by the one there."""
+        if self._seen is not None:
+            self._seen[tuple(self._text[end - NGRAM : end])] = end

@@ -1,0 +1,107 @@
+"""The fast path: shared prefixes stored once, an own decode loop, guesses checked by the model.
+
+For models whose attention sees a plain cache under any mask, which is measured when they load; all
+others take the path of ``TransformersBackend``, which is right for every architecture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from pytest_llmprobe.engine.backend import Generated, OnTokens
+from pytest_llmprobe.engine.decoding import Ending, RowState, decode
+from pytest_llmprobe.engine.memory import PackedMemory, PaddedMemory
+from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.engine.prefixes import Node, prefix_tree
+from pytest_llmprobe.engine.transformers_backend import BROKEN, TransformersBackend
+from pytest_llmprobe.errors import InvalidLogitsError, RequestError
+from pytest_llmprobe.models.loading import LoadedModel
+
+CLOSE_CALL = 1e-3
+"""A lead of the best score under this could turn with the batch; such a row is redone alone."""
+
+
+class FastBackend(TransformersBackend):
+    """Generates with a loaded transformers model, in its own loop where the model allows it.
+
+    Args:
+        loaded: What ``load_model`` gave.
+        drafts: Whether to use drafts and look-ups in the prompt; the tokens are the same.
+    """
+
+    def __init__(self, loaded: LoadedModel, drafts: bool = True) -> None:
+        super().__init__(loaded)
+        self.shares_prefixes = loaded.capabilities.packed_rows
+        self._drafts = drafts
+
+    def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
+        """One batch; close calls in float32 are redone alone through plain ``generate``."""
+        if not self.shares_prefixes:
+            return super().generate(rows, on_tokens)
+        drafts = [self._draft(row) for row in rows]
+        stop = rows[0].config.stop
+        ending = Ending(self.end_ids, self._holds_stop(stop) if stop else None)
+        states = decode(self._memory(rows, drafts), rows, drafts, ending, on_tokens, self._drafts)
+        guarded = len(rows) > 1 and self.model.dtype == torch.float32
+        answers: list[Generated | RequestError] = []
+        for state in states:
+            if guarded and state.margin < CLOSE_CALL and state.ended != "broken":
+                answers += super().generate([state.row], lambda _: None)
+            else:
+                answers.append(self._answer(state))
+        return answers
+
+    def _memory(
+        self, rows: Sequence[Row], drafts: Sequence[Sequence[int]]
+    ) -> PackedMemory | PaddedMemory:
+        tree = prefix_tree(rows)
+        new = rows[0].config.max_new_tokens + max(map(len, drafts))
+        if len(rows) > 1 and _shares(tree):
+            return PackedMemory(self.model, tree, rows, _stored(tree) + new * len(rows))
+        longest = max(len(row.prompt_ids) for row in rows)
+        return PaddedMemory(self.model, rows, self.loaded.pad_id, longest + new)
+
+    def _draft(self, row: Row) -> list[int]:
+        """The token ids of the guessed answer with its end, short enough to leave one to say."""
+        if row.draft is None or not self._drafts:
+            return []
+        ids = row.draft
+        if isinstance(ids, str):
+            ids = (*self._ids_of(ids), *self.loaded.end_ids[:1])
+        return list(ids[: row.config.max_new_tokens - 1])
+
+    def _ids_of(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _holds_stop(self, stop: tuple[str, ...]) -> _StopCheck:
+        return _StopCheck(self, stop)
+
+    def _answer(self, state: RowState) -> Generated | RequestError:
+        if state.ended == "broken":
+            return InvalidLogitsError(BROKEN)
+        after = len(state.tokens) if state.ended == "stop_string" else None
+        return self.generated(state.tokens, after, state.row.config)
+
+
+class _StopCheck:
+    """Whether the end of an answer holds a stop string."""
+
+    def __init__(self, backend: TransformersBackend, stop: tuple[str, ...]) -> None:
+        self._tokenizer, self._stop = backend.tokenizer, stop
+        self._tail = 4 * max(map(len, stop)) + 4  # a character is at most four byte tokens
+
+    def __call__(self, tokens: Sequence[int]) -> bool:
+        text = self._tokenizer.decode(list(tokens[-self._tail :]), skip_special_tokens=True)
+        return any(stop in text for stop in self._stop)
+
+
+def _shares(node: Node) -> bool:
+    return bool(node.tokens) or any(_shares(child) for child in node.children)
+
+
+def _stored(node: Node) -> int:
+    """Distinct prompt tokens of a tree."""
+    own = sum(len(row.prompt_ids) - node.end for row in node.leaves)
+    return len(node.tokens) + own + sum(map(_stored, node.children))

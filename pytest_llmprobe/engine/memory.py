@@ -1,0 +1,287 @@
+"""Keys and values of a batch under decoding: stored once where prompts share them.
+
+Two layouts with one interface. ``PackedMemory`` is a single sequence that holds every token once,
+with a mask that says which row sees which column; ``PaddedMemory`` is the usual left-padded batch.
+Both write into preallocated buffers, because ``torch.cat`` per step costs as much as all else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.engine.prefixes import Node, depth_first
+
+FORWARD_TOKENS = 1024
+"""Tokens of several rows in one forward pass: the mask grows with their square."""
+
+
+class BufferLayer(DynamicLayer):
+    """A cache layer with room for ``capacity`` tokens, allocated at the first one."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.capacity = capacity
+        self.length = 0
+        self._keys: torch.Tensor | None = None
+        self._values: torch.Tensor | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append keys and values (B, H, T, D); returns views of all so far."""
+        if self._keys is None or self._values is None:
+            self.dtype, self.device = key_states.dtype, key_states.device
+            self._keys = _room(key_states, self.capacity)
+            self._values = _room(value_states, self.capacity)
+            self.is_initialized = True
+        end = self.length + key_states.shape[-2]
+        if end > self.capacity:  # guesses that were wrong have used up the room
+            self.capacity = 2 * end
+            self._keys = _grown(self._keys, self.length, self.capacity)
+            self._values = _grown(self._values, self.length, self.capacity)
+        self._keys[..., self.length : end, :] = key_states
+        self._values[..., self.length : end, :] = value_states
+        self.length = end
+        self.keys, self.values = self._keys[..., :end, :], self._values[..., :end, :]
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """Tokens stored."""
+        return self.length
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keep some rows of the batch."""
+        assert self._keys is not None
+        assert self._values is not None
+        self._keys, self._values = self._keys[rows], self._values[rows]
+        self.keys = self._keys[..., : self.length, :]
+        self.values = self._values[..., : self.length, :]
+
+
+def _room(states: torch.Tensor, capacity: int) -> torch.Tensor:
+    return states.new_empty(*states.shape[:-2], capacity, states.shape[-1])
+
+
+def _grown(states: torch.Tensor, length: int, capacity: int) -> torch.Tensor:
+    room = _room(states, capacity)
+    room[..., :length, :] = states[..., :length, :]
+    return room
+
+
+class Segment:
+    """Tokens that one row is fed in one step.
+
+    Args:
+        row: Number of the row in the batch.
+        tokens: One token that is certain, then guesses; at the start the prompt's own end.
+        start: Position of the first token in the row's text.
+        scored: The last so many tokens whose logits are wanted.
+    """
+
+    __slots__ = ("row", "scored", "start", "tokens")
+
+    def __init__(self, row: int, tokens: Sequence[int], start: int, scored: int) -> None:
+        self.row, self.tokens, self.start, self.scored = row, tokens, start, scored
+
+
+class PackedMemory:
+    """All rows in one sequence; columns of keys are shared wherever the prompts are.
+
+    Args:
+        model: The transformers model.
+        tree: The rows' prompts.
+        rows: How many there are.
+        capacity: Columns: all prompts' distinct tokens, all drafts and all new tokens.
+    """
+
+    def __init__(self, model: Any, tree: Node, rows: Sequence[Row], capacity: int) -> None:
+        self._model, self._tree = model, tree
+        self._number = {id(row): number for number, row in enumerate(rows)}
+        self._layers = _layers(model, capacity)
+        self._cache = Cache(layers=[*self._layers])
+        self._visible = torch.zeros(len(rows), capacity, dtype=torch.bool, device=model.device)
+        self._additive = model.config._attn_implementation == "eager"
+        self._length = 0
+        self._last: dict[int, int] = {}
+
+    def prefill(self, drafts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """For each row the logits (1 + len(draft), V) from its last prompt token on."""
+        logits: dict[int, torch.Tensor] = {}
+        self._enter(self._tree, drafts, logits)
+        return [logits[number] for number in range(len(drafts))]
+
+    def _enter(
+        self, node: Node, drafts: Sequence[Sequence[int]], logits: dict[int, torch.Tensor]
+    ) -> None:
+        if node.tokens:
+            below = [self._number[id(row)] for row in depth_first(node)]
+            self._share(node, below)
+        chunk: list[Segment] = []
+        for row in node.leaves:
+            number = self._number[id(row)]
+            tokens = (*row.prompt_ids[node.end :], *drafts[number])
+            if chunk and sum(len(s.tokens) for s in chunk) + len(tokens) > FORWARD_TOKENS:
+                self._feed_into(chunk, logits)
+                chunk = []
+            chunk.append(Segment(number, tokens, node.end, 1 + len(drafts[number])))
+        if chunk:
+            self._feed_into(chunk, logits)
+        for child in node.children:
+            self._enter(child, drafts, logits)
+
+    def _share(self, node: Node, below: Sequence[int]) -> None:
+        """Store a node's tokens, which every row below it sees."""
+        count, start = len(node.tokens), self._length
+        mask = None
+        if start:
+            sees = self._visible[below[0], :start].expand(count, start)
+            mask = torch.cat([sees, _causal(count, sees.device)], dim=1)
+        self._forward(node.tokens, range(node.start, node.end), mask, keep=1)
+        self._visible[torch.tensor(below), start : self._length] = True
+
+    def _feed_into(self, segments: Sequence[Segment], logits: dict[int, torch.Tensor]) -> None:
+        scores = self.feed(segments)
+        parts = torch.split(scores, [segment.scored for segment in segments])
+        logits.update(zip((segment.row for segment in segments), parts, strict=True))
+
+    def feed(self, segments: Sequence[Segment]) -> torch.Tensor:
+        """Logits (sum of scored, V), segment after segment."""
+        device, start = self._visible.device, self._length
+        self._visible = _widened(self._visible, start + sum(len(s.tokens) for s in segments))
+        lengths = torch.tensor([len(segment.tokens) for segment in segments], device=device)
+        rows = torch.tensor([segment.row for segment in segments], device=device)
+        owner = torch.arange(len(segments), device=device).repeat_interleave(lengths)
+        same = owner[:, None] == owner[None, :]
+        own = same if len(owner) == len(segments) else same.tril()
+        mask = torch.cat([self._visible[rows[owner], :start], own], dim=1)
+        keep: list[int] = []
+        column = start
+        for segment in segments:
+            end = column + len(segment.tokens)
+            keep += range(end - segment.scored - start, end - start)
+            self._visible[segment.row, column:end] = True
+            self._last[segment.row] = end
+            column = end
+        tokens = [token for segment in segments for token in segment.tokens]
+        positions = [s.start + i for s in segments for i in range(len(s.tokens))]
+        return self._forward(tokens, positions, mask, torch.tensor(keep, device=device))
+
+    def _forward(
+        self,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+        mask: torch.Tensor | None,
+        keep: int | torch.Tensor,
+    ) -> torch.Tensor:
+        if mask is not None and self._additive:
+            mask = torch.zeros(mask.shape, dtype=self._model.dtype, device=mask.device).masked_fill(
+                ~mask, torch.finfo(self._model.dtype).min
+            )
+        device = self._visible.device
+        output = self._model(
+            input_ids=torch.tensor([list(tokens)], device=device),
+            attention_mask=None if mask is None else mask[None, None],
+            position_ids=torch.tensor([list(positions)], device=device),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        )
+        self._length += len(tokens)
+        logits: torch.Tensor = output.logits[0]
+        return logits
+
+    def reject(self, row: int, count: int) -> None:
+        """Hide the last tokens that a row was fed: guesses that the model did not make."""
+        if count:
+            self._visible[row, self._last[row] - count : self._last[row]] = False
+
+    def drop(self, active: Sequence[int]) -> None:
+        """Rows that are not fed cost nothing, so there is nothing to drop."""
+
+
+class PaddedMemory:
+    """A left-padded batch; rejected guesses leave masked holes.
+
+    Args:
+        model: The transformers model.
+        rows: The rows.
+        pad_id: Fills what is masked.
+        capacity: Columns: the longest prompt with its draft, and all steps' widths.
+    """
+
+    def __init__(self, model: Any, rows: Sequence[Row], pad_id: int, capacity: int) -> None:
+        self._model, self._rows, self._pad = model, rows, pad_id
+        self._layers = _layers(model, capacity)
+        self._cache = Cache(layers=[*self._layers])
+        device = model.device
+        self._mask = torch.zeros(len(rows), capacity, dtype=torch.long, device=device)
+        self._place = {number: number for number in range(len(rows))}
+        self._length = 0
+
+    def prefill(self, drafts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """For each row the logits (1 + len(draft), V) from its last prompt token on."""
+        segments = [
+            Segment(number, (*row.prompt_ids, *draft), 0, 1 + len(draft))
+            for number, (row, draft) in enumerate(zip(self._rows, drafts, strict=True))
+        ]
+        return list(torch.split(self.feed(segments), [segment.scored for segment in segments]))
+
+    def feed(self, segments: Sequence[Segment]) -> torch.Tensor:
+        """Logits (sum of scored, V), segment after segment; every row in memory has a segment."""
+        width, start = max(len(segment.tokens) for segment in segments), self._length
+        ids = torch.full((len(self._place), width), self._pad)
+        positions = torch.zeros_like(ids)
+        filled = torch.zeros_like(ids)
+        for segment in segments:
+            place, count = self._place[segment.row], len(segment.tokens)
+            ids[place, width - count :] = torch.tensor(segment.tokens)
+            positions[place, width - count :] = torch.arange(segment.start, segment.start + count)
+            filled[place, width - count :] = 1
+        device = self._mask.device
+        end = start + width
+        self._mask = _widened(self._mask, end)
+        self._mask[:, start:end] = filled.to(device)
+        scored = max(segment.scored for segment in segments)
+        logits = self._model(
+            input_ids=ids.to(device),
+            attention_mask=self._mask[:, :end],
+            position_ids=positions.to(device),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=scored,
+        ).logits
+        self._length = end
+        return torch.cat([logits[self._place[s.row], scored - s.scored :] for s in segments])
+
+    def reject(self, row: int, count: int) -> None:
+        """Hide the last tokens that a row was fed: guesses that the model did not make."""
+        if count:
+            self._mask[self._place[row], self._length - count : self._length] = 0
+
+    def drop(self, active: Sequence[int]) -> None:
+        """Forget finished rows once they are half of the batch; copying costs too."""
+        if 0 < 2 * len(active) <= len(self._place):
+            kept = torch.tensor([self._place[row] for row in active], device=self._mask.device)
+            for layer in self._layers:
+                layer.select(kept)
+            self._mask = self._mask[kept]
+            self._place = {row: place for place, row in enumerate(active)}
+
+
+def _widened(mask: torch.Tensor, columns: int) -> torch.Tensor:
+    if columns <= mask.shape[1]:
+        return mask
+    return torch.cat([mask, mask.new_zeros(mask.shape[0], 2 * columns - mask.shape[1])], dim=1)
+
+
+def _layers(model: Any, capacity: int) -> list[BufferLayer]:
+    return [BufferLayer(capacity) for _ in range(model.config.get_text_config().num_hidden_layers)]
+
+
+def _causal(count: int, device: torch.device) -> torch.Tensor:
+    return torch.ones(count, count, dtype=torch.bool, device=device).tril()

@@ -1,0 +1,69 @@
+"""Common token prefixes of prompts, as a tree: what is shared is computed and stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_llmprobe.engine.planning import SHARED_TOKENS, Row, common_prefix
+
+
+@dataclass(frozen=True)
+class Node:
+    """Tokens that all rows below share, from position ``start`` on.
+
+    Args:
+        start: Position of the first token; the tokens before it are the ancestors'.
+        tokens: The shared tokens; empty at a root whose rows share nothing.
+        leaves: Rows whose own tokens follow at ``end``; at least one token each.
+        children: Nodes that begin at ``end`` and share more among themselves.
+    """
+
+    start: int
+    tokens: tuple[int, ...]
+    leaves: tuple[Row, ...]
+    children: tuple[Node, ...]
+
+    @property
+    def end(self) -> int:
+        """Position after the last shared token."""
+        return self.start + len(self.tokens)
+
+
+def prefix_tree(rows: Sequence[Row], start: int = 0, least: int = SHARED_TOKENS) -> Node:
+    """The tree of the rows' prompts from position ``start`` on.
+
+    Rows become a node of their own where at least ``least`` further tokens are common to two of
+    them: fewer cost more in an extra forward pass than they save. The last token of a prompt is
+    never shared, since its logits are the row's own.
+
+    Args:
+        rows: At least one; all agree in the tokens before ``start``.
+        start: Position to begin at.
+        least: Tokens worth sharing.
+    """
+    end = min(len(row.prompt_ids) for row in rows) - 1
+    shared = rows[0].prompt_ids[start : max(start, end)]
+    for row in rows[1:]:
+        shared = shared[: common_prefix(shared, row.prompt_ids[start:])]
+    below = start + len(shared)
+    families: dict[tuple[int, ...], list[Row]] = {}
+    for row in rows:
+        families.setdefault(row.prompt_ids[below : below + least], []).append(row)
+    leaves: list[Row] = []
+    children: list[Node] = []
+    for head, family in families.items():
+        longer = all(len(row.prompt_ids) > below + least for row in family)
+        if len(family) > 1 and len(head) == least and longer:
+            children.append(prefix_tree(family, below, least))
+        else:
+            leaves += family
+    return Node(start, shared, tuple(leaves), tuple(children))
+
+
+def depth_first(node: Node) -> list[Row]:
+    """All rows of a tree in the order in which they are computed."""
+    rows = list(node.leaves)
+    for child in node.children:
+        rows += depth_first(child)
+    return rows

@@ -1,0 +1,220 @@
+"""Every path gives the tokens of plain generate at batch 1, in fp32, on every architecture."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import ARCHITECTURES, PACKED, plain_generate, tiny
+from pytest_llmprobe import Engine, GenerateConfig, Request
+from pytest_llmprobe.engine.fast_backend import FastBackend
+from pytest_llmprobe.engine.memory import PackedMemory, PaddedMemory
+
+HAYSTACK = " ".join(
+    f"the {colour} stone is {place},"
+    for colour in ["red", "blue", "green", "grey", "old", "new"]
+    for place in ["here", "there", "far", "near"]
+)
+OTHER = HAYSTACK.replace("stone", "river")
+QUESTIONS = ["where is it", "what is red", "why", "say old and new and far", "the blue stone", "hm"]
+SHARED = [f"{HAYSTACK} {question}?" for question in QUESTIONS]
+TWO_LEVELS = [
+    f"{HAYSTACK} {text} {question}?"
+    for text in (OTHER, OTHER.replace("river", "tree"))
+    for question in QUESTIONS[:3]
+]
+ALONE = ["a red stone", HAYSTACK[:90], "why is the river here", OTHER[40:190], "hm", "far and near"]
+CONFIG = GenerateConfig(max_new_tokens=12)
+WORKLOADS = {"shared": SHARED, "two levels": TWO_LEVELS, "alone": ALONE, "mixed": SHARED + ALONE}
+
+
+def answers(engine, prompts, config=CONFIG, drafts=None, seeds=None):
+    drafts = drafts or [None] * len(prompts)
+    seeds = seeds or [0] * len(prompts)
+    requests = [
+        Request(*asked)
+        for asked in zip(prompts, [config] * len(prompts), seeds, drafts, strict=True)
+    ]
+    return [completion.token_ids for completion in engine.generate(requests)]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_path_gives_the_tokens_of_plain_generate(architecture):
+    model = tiny(architecture)
+    assert model.capabilities.packed_rows == (architecture in PACKED)
+    prompts = [*SHARED, *TWO_LEVELS, *ALONE]
+    expected = [plain_generate(model, prompt) for prompt in prompts]
+    assert len(set(expected)) > 3
+    assert answers(Engine(model), prompts) == expected
+    assert answers(Engine(model, drafts=False), prompts) == expected
+    assert answers(Engine(model, batch_size=4), prompts) == expected
+    assert answers(Engine(model, batch_size=1), prompts) == expected
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2", "gptj"])
+def packed_model(request):
+    return tiny(request.param)
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_drafts_change_no_token(packed_model, workload):
+    prompts = WORKLOADS[workload]
+    expected = [plain_generate(packed_model, prompt) for prompt in prompts]
+    said = [packed_model.tokenizer.decode(ids, skip_special_tokens=True) for ids in expected]
+    adversarial = [text[: len(text) // 2] + " no" for text in said]
+    for drafts in (
+        said,
+        said[1:] + said[:1],
+        [""] * len(said),
+        adversarial,
+        ["x " * 99] * len(said),
+    ):
+        assert answers(Engine(packed_model), prompts, drafts=drafts) == expected
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_sampling_depends_on_the_row_only(packed_model, workload):
+    prompts = WORKLOADS[workload]
+    seeds = list(range(len(prompts)))
+    config = GenerateConfig(max_new_tokens=10, temperature=0.9, top_k=40, top_p=0.95)
+    alone = answers(Engine(packed_model, batch_size=1), prompts, config, seeds=seeds)
+    assert answers(Engine(packed_model), prompts, config, seeds=seeds) == alone
+    backwards = answers(
+        Engine(packed_model, batch_size=3), prompts[::-1], config, seeds=seeds[::-1]
+    )
+    assert backwards[::-1] == alone
+    said = [packed_model.tokenizer.decode(ids) for ids in alone]
+    assert answers(Engine(packed_model), prompts, config, drafts=said, seeds=seeds) == alone
+    assert answers(Engine(packed_model), prompts, config, seeds=[s + 1 for s in seeds]) != alone
+
+
+def test_stop_strings_end_rows_alike_on_every_path(llama):
+    free = Engine(llama, batch_size=1).generate(SHARED + ALONE, CONFIG)
+    stop = next(c.text[2:5] for c in free if len(c.text) > 8)
+    config = GenerateConfig(max_new_tokens=12, stop=(stop, "nobody says this"))
+    slow = Engine(llama, batch_size=1).generate(SHARED + ALONE, config)
+    fast = Engine(llama).generate(SHARED + ALONE, config)
+    assert [(c.text, c.token_ids, c.finish_reason) for c in fast] == [
+        (c.text, c.token_ids, c.finish_reason) for c in slow
+    ]
+    assert "stop_string" in {c.finish_reason for c in fast}
+
+
+def test_end_tokens_end_rows_alike_on_every_path(llama):
+    free = Engine(llama, batch_size=1).generate(SHARED + ALONE, CONFIG)
+    ends = tuple({c.token_ids[i % 9] for i, c in enumerate(free)})
+    ending = replace(llama, end_ids=ends)
+    slow = Engine(ending, batch_size=1).generate(SHARED + ALONE, CONFIG)
+    fast = Engine(ending).generate(SHARED + ALONE, CONFIG)
+    assert [(c.token_ids, c.finish_reason) for c in fast] == [
+        (c.token_ids, c.finish_reason) for c in slow
+    ]
+    assert {c.finish_reason for c in fast} >= {"stop"}
+    assert len({len(c.token_ids) for c in fast}) > 2  # rows leave at different times
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 80), st.integers(1, 30)), min_size=1, max_size=9
+    ),
+    st.data(),
+)
+def test_any_mix_of_prompts_and_drafts(shapes, data):
+    model = tiny("llama")
+    prompts = [HAYSTACK[: 100 * k] + OTHER[a : a + b] for k, a, b in shapes]
+    expected = [plain_generate(model, prompt, 5) for prompt in prompts]
+    said = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in expected]
+    drafts = [data.draw(st.sampled_from([None, text, text[:3], "other words"])) for text in said]
+    assert answers(Engine(model), prompts, GenerateConfig(5), drafts) == expected
+
+
+def count_forwards(model, monkeypatch):
+    forward, counts = model.model.forward, []
+
+    def counted(input_ids=None, **inputs):
+        counts.append(input_ids.numel())
+        return forward(input_ids=input_ids, **inputs)
+
+    monkeypatch.setattr(model.model, "forward", counted)
+    return counts
+
+
+def test_a_shared_prefix_is_computed_once(llama, monkeypatch):
+    counts = count_forwards(llama, monkeypatch)
+    Engine(llama, drafts=False).generate(SHARED, GenerateConfig(1))
+    lengths = [len(FastBackend(llama).encode(prompt)) for prompt in SHARED]
+    assert sum(counts) < min(lengths) + 20 * len(SHARED)
+    assert sum(lengths) > 4 * sum(counts)
+
+
+def test_right_drafts_save_forward_passes(llama, monkeypatch):
+    said = [c.token_ids for c in Engine(llama).generate(SHARED, CONFIG)]
+    counts = count_forwards(llama, monkeypatch)
+    Engine(llama, drafts=False).generate(SHARED, CONFIG)
+    without, counts[:] = len(counts), []
+    requests = [Request(p, CONFIG, draft=ids) for p, ids in zip(SHARED, said, strict=True)]
+    Engine(llama).generate(requests)
+    assert len(counts) < without / 4
+
+
+def test_finished_rows_leave_the_batch(llama, monkeypatch):
+    config = GenerateConfig(max_new_tokens=12, temperature=1.0, top_k=4)
+    requests = [Request(prompt, config, seed) for seed, prompt in enumerate(SHARED)]
+    said = [c.token_ids for c in Engine(llama).generate(requests)]
+    ending = replace(llama, end_ids=tuple({ids[2 * row % 12] for row, ids in enumerate(said)}))
+    counts = count_forwards(ending, monkeypatch)
+    completions = Engine(ending, drafts=False).generate(requests)
+    alive = [sum(len(c.token_ids) > step for c in completions) for step in range(1, 12)]
+    assert counts[2:] == [n for n in alive if n]
+    assert len(set(alive)) > 2
+
+
+def test_a_close_call_is_redone_alone(llama, monkeypatch):
+    alone = []
+    generate = llama.model.generate
+    monkeypatch.setattr(
+        llama.model,
+        "generate",
+        lambda ids, **options: alone.append(len(ids)) or generate(ids, **options),
+    )
+    monkeypatch.setattr("pytest_llmprobe.engine.fast_backend.CLOSE_CALL", float("inf"))
+    completions = Engine(llama).generate(SHARED, CONFIG)
+    assert alone == [1] * len(SHARED)
+    assert [c.token_ids for c in completions] == [plain_generate(llama, p) for p in SHARED]
+
+
+@pytest.mark.parametrize("prompts", [SHARED, ALONE])
+def test_nan_scores_are_an_error_of_their_row_only(llama, monkeypatch, prompts):
+    expected = answers(Engine(llama, drafts=False), prompts)
+    for memory in (PackedMemory, PaddedMemory):
+        feed = memory.feed
+
+        def poisoned(self, segments, feed=feed):
+            scores = feed(self, segments).clone()
+            at = 0
+            for segment in segments:
+                if segment.row == 2:
+                    scores[at : at + segment.scored] = float("nan")
+                at += segment.scored
+            return scores
+
+        monkeypatch.setattr(memory, "feed", poisoned)
+    outcomes = Engine(llama, drafts=False).attempt([Request(p, CONFIG) for p in prompts])
+    broken = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Exception)]
+    assert len(broken) == 1
+    assert "NaN" in str(outcomes[broken[0]])
+    assert [o.token_ids for i, o in enumerate(outcomes) if i not in broken] == [
+        ids for i, ids in enumerate(expected) if i not in broken
+    ]
+
+
+def test_bfloat16_takes_the_same_path(llama):
+    import copy
+
+    half = replace(llama, model=copy.deepcopy(llama.model).to(torch.bfloat16))
+    completions = Engine(half).generate(SHARED, CONFIG)
+    assert {c.timings.batch_size for c in completions} == {len(SHARED)}
+    assert all(0 < len(c.token_ids) <= 12 for c in completions)
