@@ -64,6 +64,11 @@ def add_options(parser: pytest.Parser) -> None:
     add("trials", "repeats of each cell of a grid", positive, metavar="N")
     add("limit", "at most N cases per experiment, evenly spread", positive, metavar="N")
     add("batch-size", "rows generated together (default: auto)", auto_or_positive, metavar="auto|N")
+    group.addoption(
+        "--llmprobe-no-drafts",
+        action="store_true",
+        help="do not guess tokens for the model to check (the answers are the same)",
+    )
     add("dtype", "default: float32 on CPU, else the checkpoint's", choices=DTYPES)
     add("device", "cpu, cuda, cuda:1, mps (default: the best there is)", metavar="DEVICE")
     add("device-map", "for accelerate: auto spreads a model over GPUs", metavar="MAP")

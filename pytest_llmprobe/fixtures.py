@@ -30,7 +30,8 @@ def engine(request: pytest.FixtureRequest, model: LoadedModel) -> Engine:
     from pytest_llmprobe.engine import Engine
     from pytest_llmprobe.options import options_of
 
-    return Engine(model, batch_size=options_of(request.config).batch_size)
+    options = options_of(request.config)
+    return Engine(model, batch_size=options.batch_size, drafts=options.drafts)
 
 
 @pytest.fixture

@@ -129,6 +129,8 @@ class Completion:
         usage: Token counts.
         timings: Seconds and batch size.
         prompt_hash: SHA-256 of the prompt's token ids, 16 hex digits.
+        redone: Some token was so close a call that another batch could have turned it; the row
+            was decided on its own.
     """
 
     text: str
@@ -137,3 +139,4 @@ class Completion:
     usage: Usage
     timings: Timings
     prompt_hash: str
+    redone: bool = False

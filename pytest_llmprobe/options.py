@@ -32,6 +32,7 @@ class Options:
         suite: Profile, seed, trials.
         limit: Cases per experiment at most.
         batch_size: Rows of a batch, or None to let the engine choose.
+        drafts: Whether the engine guesses tokens for the model to check.
         misses: ``count`` or ``fail``.
         gate: ``all``, ``thresholds`` or ``none``.
         bars: This model's bars by experiment; False for an experiment that is not gated.
@@ -45,6 +46,7 @@ class Options:
     suite: Suite
     limit: int | None
     batch_size: int | None
+    drafts: bool
     misses: str
     gate: str
     storage: Path
@@ -60,6 +62,7 @@ class Options:
             "trials": self.suite.trials,
             "limit": self.limit,
             "batch_size": self.batch_size or "auto",
+            "drafts": self.drafts,
             "dtype": self.spec.dtype,
             "device": self.spec.device,
             "device_map": self.spec.device_map,
@@ -133,6 +136,7 @@ def _read(config: pytest.Config) -> Options:
         suite=Suite(option.llmprobe_profile, option.llmprobe_seed, option.llmprobe_trials),
         limit=option.llmprobe_limit,
         batch_size=option.llmprobe_batch_size,
+        drafts=not option.llmprobe_no_drafts,
         misses=option.llmprobe_misses,
         gate=option.llmprobe_gate,
         storage=(start / option.llmprobe_storage).resolve(),

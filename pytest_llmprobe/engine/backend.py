@@ -17,11 +17,19 @@ OnTokens: TypeAlias = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Generated:
-    """One row's answer: text cut before a stop string, ids with the end-of-sequence token."""
+    """One row's answer.
+
+    Args:
+        text: Cut before a stop string, without special tokens.
+        token_ids: With the end-of-sequence token.
+        finish_reason: What ended it.
+        redone: It was a close call in its batch and has been decided on its own.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
+    redone: bool = False
 
 
 @runtime_checkable

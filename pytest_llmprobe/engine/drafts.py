@@ -18,8 +18,8 @@ class Guesser:
     """Guesses for one row: its draft as long as that is right, then the prompt's own words.
 
     Looking up in the prompt: what followed the last time that the latest tokens occurred
-    (prompt lookup decoding). The guess doubles when it was wholly right; after two guesses that
-    were wholly wrong the row guesses no more, so a model that repeats nothing pays little.
+    (prompt lookup decoding). The guess doubles when it was wholly right; after two guesses in a
+    row that were wholly wrong the row guesses no more, so a model that repeats nothing pays little.
 
     Args:
         prompt: Token ids of the prompt.
@@ -63,7 +63,10 @@ class Guesser:
             for end in range(NGRAM, len(self._text)):
                 self._remember(end)
         at = self._seen.get(tuple(self._text[-NGRAM:]))
-        return [] if at is None else self._text[at : at + min(self._length, most)]
+        if at is None:
+            return []
+        period = self._text[at:]  # a repetition goes on from its own beginning
+        return [period[i % len(period)] for i in range(min(self._length, most))]
 
     def _remember(self, end: int) -> None:
         """That the tokens before ``end`` were followed by the one there."""

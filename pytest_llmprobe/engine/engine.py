@@ -192,7 +192,13 @@ def _completion(row: Row, answer: Generated, timings: Timings) -> Completion:
     usage = Usage(len(row.prompt_ids), len(answer.token_ids))
     digest = hashlib.sha256(array("q", row.prompt_ids).tobytes()).hexdigest()[:16]
     return Completion(
-        answer.text, answer.token_ids, answer.finish_reason, usage, timings, prompt_hash=digest
+        answer.text,
+        answer.token_ids,
+        answer.finish_reason,
+        usage,
+        timings,
+        prompt_hash=digest,
+        redone=answer.redone,
     )
 
 

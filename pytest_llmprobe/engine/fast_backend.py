@@ -7,13 +7,15 @@ others take the path of ``TransformersBackend``, which is right for every archit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from pytest_llmprobe.engine.backend import Generated, OnTokens
 from pytest_llmprobe.engine.decoding import Ending, RowState, decode
 from pytest_llmprobe.engine.memory import PackedMemory, PaddedMemory
-from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.engine.planning import SHARED_TOKENS, Row
 from pytest_llmprobe.engine.prefixes import Node, prefix_tree
 from pytest_llmprobe.engine.transformers_backend import BROKEN, TransformersBackend
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
@@ -21,6 +23,9 @@ from pytest_llmprobe.models.loading import LoadedModel
 
 CLOSE_CALL = 1e-3
 """A lead of the best score under this could turn with the batch; such a row is redone alone."""
+
+TIE = 3e-5
+"""A lead under this could turn with the shape of a pass; such a row goes through ``generate``."""
 
 
 class FastBackend(TransformersBackend):
@@ -42,16 +47,27 @@ class FastBackend(TransformersBackend):
             return super().generate(rows, on_tokens)
         drafts = [self._draft(row) for row in rows]
         stop = rows[0].config.stop
-        ending = Ending(self.end_ids, self._holds_stop(stop) if stop else None)
+        ending = Ending(self.end_ids, _StopCheck(self.tokenizer, stop) if stop else None)
         states = decode(self._memory(rows, drafts), rows, drafts, ending, on_tokens, self._drafts)
-        guarded = len(rows) > 1 and self.model.dtype == torch.float32
-        answers: list[Generated | RequestError] = []
-        for state in states:
-            if guarded and state.margin < CLOSE_CALL and state.ended != "broken":
-                answers += super().generate([state.row], lambda _: None)
-            else:
-                answers.append(self._answer(state))
-        return answers
+        return [self._settled(state, ending, alone=len(rows) == 1) for state in states]
+
+    def _settled(self, state: RowState, ending: Ending, alone: bool) -> Generated | RequestError:
+        """The row's answer; after a close call among other rows, the one that it gives alone.
+
+        The answer so far is the draft, so one pass over prompt and answer decides nearly always.
+        """
+        if self.model.dtype == torch.float32 and state.margin < CLOSE_CALL and not alone:
+            row, draft = state.row, state.tokens[: state.row.config.max_new_tokens - 1]
+            memory = self._memory([row], [draft])
+            (decided,) = decode(memory, [row], [draft], ending, _ignore, guess=False)
+            answer = self._settled(decided, ending, alone=True)
+            return answer if isinstance(answer, RequestError) else replace(answer, redone=True)
+        if self.model.dtype == torch.float32 and state.margin < TIE:
+            return super().generate([state.row], _ignore)[0]
+        if state.ended == "broken":
+            return InvalidLogitsError(BROKEN)
+        after = len(state.tokens) if state.ended == "stop_string" else None
+        return self.generated(state.tokens, after, state.row.config)
 
     def _memory(
         self, rows: Sequence[Row], drafts: Sequence[Sequence[int]]
@@ -75,21 +91,16 @@ class FastBackend(TransformersBackend):
     def _ids_of(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _holds_stop(self, stop: tuple[str, ...]) -> _StopCheck:
-        return _StopCheck(self, stop)
 
-    def _answer(self, state: RowState) -> Generated | RequestError:
-        if state.ended == "broken":
-            return InvalidLogitsError(BROKEN)
-        after = len(state.tokens) if state.ended == "stop_string" else None
-        return self.generated(state.tokens, after, state.row.config)
+def _ignore(tokens: int) -> None:
+    """Nobody watches a row that is redone."""
 
 
 class _StopCheck:
     """Whether the end of an answer holds a stop string."""
 
-    def __init__(self, backend: TransformersBackend, stop: tuple[str, ...]) -> None:
-        self._tokenizer, self._stop = backend.tokenizer, stop
+    def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
+        self._tokenizer, self._stop = tokenizer, stop
         self._tail = 4 * max(map(len, stop)) + 4  # a character is at most four byte tokens
 
     def __call__(self, tokens: Sequence[int]) -> bool:
@@ -98,7 +109,7 @@ class _StopCheck:
 
 
 def _shares(node: Node) -> bool:
-    return bool(node.tokens) or any(_shares(child) for child in node.children)
+    return len(node.tokens) >= SHARED_TOKENS or any(map(_shares, node.children))
 
 
 def _stored(node: Node) -> int:

@@ -11,66 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 
+from pytest_llmprobe.engine.buffers import buffer_layers
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import Node, depth_first
 
-FORWARD_TOKENS = 1024
+FORWARD_TOKENS = 512
 """Tokens of several rows in one forward pass: the mask grows with their square."""
-
-
-class BufferLayer(DynamicLayer):
-    """A cache layer with room for ``capacity`` tokens, allocated at the first one."""
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.capacity = capacity
-        self.length = 0
-        self._keys: torch.Tensor | None = None
-        self._values: torch.Tensor | None = None
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append keys and values (B, H, T, D); returns views of all so far."""
-        if self._keys is None or self._values is None:
-            self.dtype, self.device = key_states.dtype, key_states.device
-            self._keys = _room(key_states, self.capacity)
-            self._values = _room(value_states, self.capacity)
-            self.is_initialized = True
-        end = self.length + key_states.shape[-2]
-        if end > self.capacity:  # guesses that were wrong have used up the room
-            self.capacity = 2 * end
-            self._keys = _grown(self._keys, self.length, self.capacity)
-            self._values = _grown(self._values, self.length, self.capacity)
-        self._keys[..., self.length : end, :] = key_states
-        self._values[..., self.length : end, :] = value_states
-        self.length = end
-        self.keys, self.values = self._keys[..., :end, :], self._values[..., :end, :]
-        return self.keys, self.values
-
-    def get_seq_length(self) -> int:
-        """Tokens stored."""
-        return self.length
-
-    def select(self, rows: torch.Tensor) -> None:
-        """Keep some rows of the batch."""
-        assert self._keys is not None
-        assert self._values is not None
-        self._keys, self._values = self._keys[rows], self._values[rows]
-        self.keys = self._keys[..., : self.length, :]
-        self.values = self._values[..., : self.length, :]
-
-
-def _room(states: torch.Tensor, capacity: int) -> torch.Tensor:
-    return states.new_empty(*states.shape[:-2], capacity, states.shape[-1])
-
-
-def _grown(states: torch.Tensor, length: int, capacity: int) -> torch.Tensor:
-    room = _room(states, capacity)
-    room[..., :length, :] = states[..., :length, :]
-    return room
 
 
 class Segment:
@@ -102,7 +50,7 @@ class PackedMemory:
     def __init__(self, model: Any, tree: Node, rows: Sequence[Row], capacity: int) -> None:
         self._model, self._tree = model, tree
         self._number = {id(row): number for number, row in enumerate(rows)}
-        self._layers = _layers(model, capacity)
+        self._layers = buffer_layers(model, capacity)
         self._cache = Cache(layers=[*self._layers])
         self._visible = torch.zeros(len(rows), capacity, dtype=torch.bool, device=model.device)
         self._additive = model.config._attn_implementation == "eager"
@@ -216,7 +164,7 @@ class PaddedMemory:
 
     def __init__(self, model: Any, rows: Sequence[Row], pad_id: int, capacity: int) -> None:
         self._model, self._rows, self._pad = model, rows, pad_id
-        self._layers = _layers(model, capacity)
+        self._layers = buffer_layers(model, capacity)
         self._cache = Cache(layers=[*self._layers])
         device = model.device
         self._mask = torch.zeros(len(rows), capacity, dtype=torch.long, device=device)
@@ -229,7 +177,27 @@ class PaddedMemory:
             Segment(number, (*row.prompt_ids, *draft), 0, 1 + len(draft))
             for number, (row, draft) in enumerate(zip(self._rows, drafts, strict=True))
         ]
+        if self._model.device.type == "cpu":
+            # A core is busy with one prompt already; a batch would only compute its padding.
+            self._length = max(len(segment.tokens) for segment in segments)
+            return [self._prefill_alone(segment) for segment in segments]
         return list(torch.split(self.feed(segments), [segment.scored for segment in segments]))
+
+    def _prefill_alone(self, segment: Segment) -> torch.Tensor:
+        count = len(segment.tokens)
+        layers = buffer_layers(self._model, count)
+        logits: torch.Tensor = self._model(
+            input_ids=torch.tensor([segment.tokens]),
+            position_ids=torch.arange(count)[None],
+            past_key_values=Cache(layers=[*layers]),
+            use_cache=True,
+            logits_to_keep=segment.scored,
+        ).logits[0]
+        start = self._length - count
+        for layer, alone in zip(self._layers, layers, strict=True):
+            layer.put(segment.row, len(self._rows), start, alone)
+        self._mask[segment.row, start : self._length] = 1
+        return logits
 
     def feed(self, segments: Sequence[Segment]) -> torch.Tensor:
         """Logits (sum of scored, V), segment after segment; every row in memory has a segment."""
@@ -277,10 +245,6 @@ def _widened(mask: torch.Tensor, columns: int) -> torch.Tensor:
     if columns <= mask.shape[1]:
         return mask
     return torch.cat([mask, mask.new_zeros(mask.shape[0], 2 * columns - mask.shape[1])], dim=1)
-
-
-def _layers(model: Any, capacity: int) -> list[BufferLayer]:
-    return [BufferLayer(capacity) for _ in range(model.config.get_text_config().num_hidden_layers)]
 
 
 def _causal(count: int, device: torch.device) -> torch.Tensor:

@@ -51,8 +51,8 @@ def plan(
     Args:
         rows: What is to be generated.
         batch_size: Rows in a batch, or None to fill ``token_budget``.
-        token_budget: Padded (or, with shared prefixes, stored) tokens of a batch at most; one row
-            may exceed it.
+        token_budget: Padded tokens of a batch at most, or, with a shared prefix, tokens that
+            the other rows add to the first one's; one row may exceed it.
         share_prefixes: Whether the backend stores a shared prefix once.
 
     Returns:
@@ -99,7 +99,7 @@ def _families(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _packed(family: list[Row], most: int, token_budget: int) -> list[list[Row]]:
-    """Batches of neighbours in lexical order, by the tokens that each row adds to the others."""
+    """Batches of neighbours in lexical order, by the tokens that rows add to the first one's."""
     batches: list[list[Row]] = []
     stored = 0
     previous: tuple[int, ...] = ()
@@ -108,7 +108,7 @@ def _packed(family: list[Row], most: int, token_budget: int) -> list[list[Row]]:
         added = len(ids) - common_prefix(previous, ids) + room
         if not batches or len(batches[-1]) == most or stored + added > token_budget:
             batches.append([])
-            stored, added = 0, len(ids) + room
+            stored, added = 0, room  # however long the prefix, its rows stay together
         batches[-1].append(row)
         stored += added
         previous = ids

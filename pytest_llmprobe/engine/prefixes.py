@@ -48,13 +48,15 @@ def prefix_tree(rows: Sequence[Row], start: int = 0, least: int = SHARED_TOKENS)
         shared = shared[: common_prefix(shared, row.prompt_ids[start:])]
     below = start + len(shared)
     families: dict[tuple[int, ...], list[Row]] = {}
-    for row in rows:
-        families.setdefault(row.prompt_ids[below : below + least], []).append(row)
     leaves: list[Row] = []
     children: list[Node] = []
-    for head, family in families.items():
-        longer = all(len(row.prompt_ids) > below + least for row in family)
-        if len(family) > 1 and len(head) == least and longer:
+    for row in rows:
+        if len(row.prompt_ids) > below + least:
+            families.setdefault(row.prompt_ids[below : below + least], []).append(row)
+        else:
+            leaves.append(row)
+    for family in families.values():
+        if len(family) > 1:
             children.append(prefix_tree(family, below, least))
         else:
             leaves += family

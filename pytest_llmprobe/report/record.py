@@ -39,6 +39,7 @@ class Record:
     generated_tokens: int = 0
     finish_reason: str | None = None
     batch_size: int | None = None
+    redone: bool = False
     prompt_hash: str | None = None
     seed: int | None = None
 
@@ -96,6 +97,7 @@ def build_record(
         generated_tokens=sum(completion.usage.generated_tokens for completion in completions),
         finish_reason=last.finish_reason if last else None,
         batch_size=last.timings.batch_size if last else None,
+        redone=any(completion.redone for completion in completions),
         prompt_hash=last.prompt_hash if last else None,
         seed=case.seed if case else None,
     )

@@ -172,18 +172,31 @@ def test_finished_rows_leave_the_batch(llama, monkeypatch):
     assert len(set(alive)) > 2
 
 
-def test_a_close_call_is_redone_alone(llama, monkeypatch):
-    alone = []
+@pytest.mark.parametrize("tie", [False, True])
+@pytest.mark.parametrize("prompts", [SHARED, ALONE])
+def test_a_close_call_is_decided_alone_and_a_tie_by_plain_generate(
+    llama, monkeypatch, prompts, tie
+):
+    plain = []
     generate = llama.model.generate
     monkeypatch.setattr(
         llama.model,
         "generate",
-        lambda ids, **options: alone.append(len(ids)) or generate(ids, **options),
+        lambda ids, **options: plain.append(len(ids)) or generate(ids, **options),
     )
+    expected = [plain_generate(llama, prompt) for prompt in prompts]
     monkeypatch.setattr("pytest_llmprobe.engine.fast_backend.CLOSE_CALL", float("inf"))
-    completions = Engine(llama).generate(SHARED, CONFIG)
-    assert alone == [1] * len(SHARED)
-    assert [c.token_ids for c in completions] == [plain_generate(llama, p) for p in SHARED]
+    monkeypatch.setattr("pytest_llmprobe.engine.fast_backend.TIE", float("inf") if tie else 0)
+    plain.clear()
+    completions = Engine(llama).generate(prompts, CONFIG)
+    assert plain == ([1] * len(prompts) if tie else [])
+    assert [c.token_ids for c in completions] == expected
+    assert all(completion.redone for completion in completions)
+
+
+def test_an_answer_that_is_no_close_call_is_not_redone(llama, monkeypatch):
+    monkeypatch.setattr("pytest_llmprobe.engine.fast_backend.CLOSE_CALL", 0)
+    assert not any(c.redone for c in Engine(llama).generate(SHARED, CONFIG))
 
 
 @pytest.mark.parametrize("prompts", [SHARED, ALONE])

@@ -1,12 +1,21 @@
 """The planner: every row once, one config a batch, no more padding than the budget allows."""
 
+from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmprobe.engine.planning import Row, plan
+from pytest_llmprobe.engine.planning import (
+    PACKED_ROWS,
+    SHARED_TOKENS,
+    TOKEN_BUDGET,
+    Row,
+    common_prefix,
+    plan,
+)
 from pytest_llmprobe.generation import GenerateConfig
 
 many = settings(deadline=None, max_examples=200)
@@ -104,3 +113,170 @@ def test_a_plan_by_hand(batch_size, expected):
     batches = plan(rows, batch_size, token_budget=30)  # 30 // (5 + 5 new tokens) = 3 rows
     assert [len(batch) for batch in batches] == expected
     assert [row.index for batch in batches for row in batch] == [0, 2, 1, 3]
+
+
+# With shared prefixes. The last two heads are too short to be shared.
+HEADS = [(0,) * SHARED_TOKENS, (1,) * SHARED_TOKENS, (0,) * (SHARED_TOKENS - 4), ()]
+prompts = st.tuples(st.sampled_from(HEADS), st.lists(st.integers(0, 1), max_size=6)).map(
+    lambda parts: (*parts[0], *parts[1])
+)
+
+
+def sharing_rows(shape, copies):
+    """Rows of a few families; ``copies`` of all, which are then more than a batch may hold."""
+    return [Row(n, ids, config) for n, (ids, config) in enumerate(shape * copies)]
+
+
+sharing = st.builds(
+    sharing_rows,
+    st.lists(st.tuples(prompts, st.sampled_from(CONFIGS[:3])), max_size=20),
+    st.sampled_from([1, 1, 1, 30]),
+)
+sharing_budgets = budgets | st.just(TOKEN_BUDGET)
+
+
+def families(rows):
+    """Lists of two rows or more with one config and one head, and the rows without such kin."""
+    by_head = {}
+    for row in rows:
+        long = len(row.prompt_ids) > SHARED_TOKENS
+        key = (row.config, row.prompt_ids[:SHARED_TOKENS], None if long else row.index)
+        by_head.setdefault(key, []).append(row)
+    kin = [family for family in by_head.values() if len(family) > 1]
+    related = {row.index for family in kin for row in family}
+    return kin, [row for row in rows if row.index not in related]
+
+
+def batches_of(rows, batches):
+    """The batches that hold any of the rows."""
+    wanted = {row.index for row in rows}
+    return [batch for batch in batches if any(row.index in wanted for row in batch)]
+
+
+def added(batch):
+    """Tokens that a batch stores besides its first prompt: new tokens and each row's own."""
+    own = sum(
+        len(b.prompt_ids) - common_prefix(a.prompt_ids, b.prompt_ids) for a, b in pairwise(batch)
+    )
+    return own + sum(row.config.max_new_tokens for row in batch)
+
+
+@many
+@given(sharing, batch_sizes, sharing_budgets)
+def test_with_sharing_every_row_is_once_in_a_batch_of_its_config(rows, batch_size, budget):
+    batches = plan(rows, batch_size, budget, share_prefixes=True)
+    assert Counter(row.index for batch in batches for row in batch) == Counter(range(len(rows)))
+    assert all(len({row.config for row in batch}) == 1 for batch in batches)
+
+
+@many
+@given(sharing, batch_sizes, sharing_budgets)
+def test_a_family_has_batches_of_its_own_no_larger_than_allowed(rows, batch_size, budget):
+    batches = plan(rows, batch_size, budget, share_prefixes=True)
+    for family in families(rows)[0]:
+        own = batches_of(family, batches)
+        assert sum(map(len, own)) == len(family)
+        for batch in own:
+            assert len(batch) <= (batch_size or PACKED_ROWS)
+            assert added(batch) <= budget or len(batch) == 1
+
+
+@many
+@given(sharing, batch_sizes, sharing_budgets)
+def test_a_familys_batch_is_filled_before_the_next_one_begins(rows, batch_size, budget):
+    batches = plan(rows, batch_size, budget, share_prefixes=True)
+    for family in families(rows)[0]:
+        for batch, following in pairwise(batches_of(family, batches)):
+            full = len(batch) == (batch_size or PACKED_ROWS)
+            assert full or added([*batch, following[0]]) > budget
+
+
+@many
+@given(sharing, batch_sizes, sharing_budgets)
+def test_a_family_is_in_lexical_order_and_ties_keep_theirs(rows, batch_size, budget):
+    batches = plan(rows, batch_size, budget, share_prefixes=True)
+    for family in families(rows)[0]:
+        planned = [row for batch in batches_of(family, batches) for row in batch]
+        keys = [(row.prompt_ids, row.index) for row in planned]
+        assert keys == sorted(keys)
+
+
+@many
+@given(sharing, batch_sizes)
+def test_a_family_that_fits_is_one_batch(rows, batch_size):
+    batches = plan(rows, batch_size, 10**6, share_prefixes=True)
+    for family in families(rows)[0]:
+        most = batch_size or PACKED_ROWS
+        assert len(batches_of(family, batches)) == -(-len(family) // most)
+
+
+@many
+@given(sharing, batch_sizes, sharing_budgets)
+def test_rows_without_kin_are_planned_as_without_sharing(rows, batch_size, budget):
+    alone = families(rows)[1]
+    batches = plan(rows, batch_size, budget, share_prefixes=True)
+    planned = batches_of(alone, batches)
+    expected = plan(alone, batch_size, budget)
+    assert sorted(planned, key=repr) == sorted(expected, key=repr)
+
+
+@many
+@given(requests, batch_sizes, budgets)
+def test_prompts_too_short_to_share_are_planned_as_without_sharing(rows, batch_size, budget):
+    sharing = plan(rows, batch_size, budget, share_prefixes=True)
+    assert sharing == plan(rows, batch_size, budget)
+
+
+@pytest.mark.parametrize(("own", "count"), [(0, 2), (1, 1)])
+def test_a_head_is_shared_only_with_a_token_after_it(own, count):
+    rows = [Row(n, (7,) * SHARED_TOKENS + (n,) * own, CONFIGS[0]) for n in range(2)]
+    assert len(plan(rows, token_budget=SHARED_TOKENS + 2, share_prefixes=True)) == count
+
+
+def test_rows_with_a_prefix_far_beyond_the_budget_stay_together():
+    prefix = tuple(range(100_000))
+    rows = [Row(n, (*prefix, n, 1, 2), CONFIGS[2]) for n in range(20)]
+    assert plan(rows, share_prefixes=True) == [rows]
+
+
+def test_rows_with_one_head_are_neighbours_although_others_lie_between_them():
+    rows = [Row(n, HEADS[n % 2] + (2,) * n, CONFIGS[0]) for n in range(1, 9)]
+    batches = plan(rows, share_prefixes=True)
+    assert [[row.index for row in batch] for batch in batches] == [[1, 3, 5, 7], [2, 4, 6, 8]]
+
+
+@many
+@given(sharing, batch_sizes, sharing_budgets)
+def test_a_family_is_planned_alike_whatever_else_is_asked(rows, batch_size, budget):
+    batches = plan(rows, batch_size, budget, share_prefixes=True)
+    for family in families(rows)[0]:
+        assert batches_of(family, batches) == plan(family, batch_size, budget, share_prefixes=True)
+
+
+@many
+@given(sharing, batch_sizes, sharing_budgets, st.randoms(use_true_random=False))
+def test_a_plan_is_the_same_for_other_orders_seeds_and_drafts(rows, batch_size, budget, chance):
+    rows = list({(row.prompt_ids, row.config): row for row in rows}.values())
+    changed = [replace(row, seed=chance.randrange(9), draft="a" * row.index) for row in rows]
+    chance.shuffle(changed)
+    before = list(changed)
+
+    def packed(asked):
+        batches = plan(asked, batch_size, budget, share_prefixes=True)
+        kin = [row for family in families(asked)[0] for row in family]
+        return sorted([row.index for row in batch] for batch in batches_of(kin, batches))
+
+    assert packed(changed) == packed(rows)
+    assert changed == before
+
+
+@many
+@given(st.lists(st.integers(0, 1), max_size=40), st.data())
+def test_the_common_prefix_is_that_of_a_plain_loop(a, data):
+    kept = data.draw(st.integers(0, len(a)))
+    b = a[:kept] + data.draw(st.lists(st.integers(0, 1), max_size=10))
+    expected = 0
+    while expected < min(len(a), len(b)) and a[expected] == b[expected]:
+        expected += 1
+    assert common_prefix(a, b) == common_prefix(b, a) == expected
+    assert common_prefix(tuple(a), tuple(b)) == expected
