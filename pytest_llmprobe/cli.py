@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llmprobe", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     models = commands.add_parser("models", help="list the models that have a name")
+    models.add_argument("--describe", metavar="NAME", help="load one; say what it can and its path")
     models.set_defaults(run=_models)
     check = commands.add_parser("validate", help="check a report against its schema")
     check.add_argument("report", type=Path)
@@ -35,9 +36,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _models(_: argparse.Namespace) -> None:
+def _models(options: argparse.Namespace) -> None:
+    if options.describe is not None:
+        _describe(options.describe)
+        return
     for name, spec in sorted(registered().items()):
         print(f"{name:24}{'embedded' if spec.embedded else spec.source}")
+
+
+def _describe(name: str) -> None:
+    from pytest_llmprobe.engine.fast_backend import FastBackend
+    from pytest_llmprobe.models.loading import load_model
+
+    loaded = load_model(name)
+    print(json.dumps(loaded.info, indent=1, sort_keys=True))
+    print(f"path: {FastBackend(loaded).path}")
 
 
 def _validate(options: argparse.Namespace) -> None:

@@ -41,6 +41,18 @@ class FastBackend(TransformersBackend):
         self.shares_prefixes = loaded.capabilities.packed_rows
         self._drafts = drafts
 
+    @property
+    def path(self) -> str:
+        """How this model is run and why, in one sentence."""
+        if self.shares_prefixes:
+            return (
+                "own decode loop, shared prefixes stored once: rows under a mask give their logits"
+            )
+        why = "its layers keep a window or a state, or refuse the mask of packed rows"
+        if self.max_batch_size == 1:
+            return f"generate, one prompt at a time: {why}, and pads change its answers"
+        return f"generate, left-padded batches: {why}"
+
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One batch; close calls in float32 are redone alone through plain ``generate``."""
         if not self.shares_prefixes:

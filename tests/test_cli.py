@@ -1,0 +1,70 @@
+"""``llmprobe``: lists, describes, validates; errors are one line and exit code 1."""
+
+import json
+
+import pytest
+
+from pytest_llmprobe.cli import main
+
+
+def test_models_lists_every_name(capsys):
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "reference               embedded" in lines
+    assert any("mistralai/Mistral-7B-Instruct-v0.3" in line for line in lines)
+
+
+def test_describe_says_what_a_model_can_and_its_path(capsys):
+    assert main(["models", "--describe", "reference"]) == 0
+    out = capsys.readouterr().out
+    assert '"packed_rows": true' in out
+    assert out.splitlines()[-1].startswith("path: own decode loop")
+
+
+def test_an_unknown_model_is_one_line(capsys):
+    assert main(["models", "--describe", "mistrl"]) == 1
+    assert capsys.readouterr().err.startswith("llmprobe: unknown model 'mistrl'")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{}", "does not follow its schema"),
+        ("[1]", "does not follow its schema"),
+        ("{", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_what_is_no_report_is_refused(tmp_path, capsys, content, words):
+    path = tmp_path / "report.json"
+    if content is not None:
+        path.write_text(content)
+    assert main(["validate", str(path)]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_a_valid_report_is_said_to_be_one(tmp_path, capsys):
+    report = {
+        "schema_version": "1.0",
+        "model": "m",
+        "timestamp": "2026-01-02T03:04:05Z",
+        "status": "complete",
+        "environment": {
+            "python": "3",
+            "packages": {},
+            "platform": "p",
+            "cpu": {"name": "c", "cores": 2},
+            "accelerators": [],
+        },
+        "commit": None,
+        "config": {"model": "m", "profile": "ci", "seed": 0},
+        "model_info": {},
+        "experiments": [],
+        "gate": {"verdict": "NOT JUDGED", "reason": "", "checks": []},
+        "timings": {"total_s": 1.0, "generation_s": 0.5},
+        "tests": [],
+    }
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report))
+    assert main(["validate", str(path)]) == 0
+    assert "valid, 0 tests, gate NOT JUDGED" in capsys.readouterr().out
