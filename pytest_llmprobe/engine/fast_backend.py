@@ -24,6 +24,9 @@ from pytest_llmprobe.models.loading import LoadedModel
 CLOSE_CALL = 1e-3
 """A lead of the best score under this could turn with the batch; such a row is redone alone."""
 
+SHORT_DRAFT = 24
+"""Tokens of a text that are tried as a draft however short the prompt is."""
+
 TIE = 3e-5
 """A lead under this could turn with the shape of a pass; such a row goes through ``generate``."""
 
@@ -92,16 +95,24 @@ class FastBackend(TransformersBackend):
         return PaddedMemory(self.model, rows, self.loaded.pad_id, longest + new)
 
     def _draft(self, row: Row) -> list[int]:
-        """The token ids of the guessed answer with its end, short enough to leave one to say."""
+        """The token ids of the guessed answer, short enough to leave one to say.
+
+        A text is the right answer, which a model may put quite differently: of a long one only as
+        much is tried as costs little beside the prompt. Token ids are what a model did say.
+        """
         if row.draft is None or not self._drafts:
             return []
-        ids = row.draft
+        ids, most = row.draft, row.config.max_new_tokens - 1
         if isinstance(ids, str):
-            ids = (*self._ids_of(ids), *self.loaded.end_ids[:1])
-        return list(ids[: row.config.max_new_tokens - 1])
+            most = min(most, max(SHORT_DRAFT, len(row.prompt_ids) // 10))
+            ids = (*self._ids_of(ids[: 8 * most]), *self.loaded.end_ids[:1])
+        return list(ids[:most])
 
     def _ids_of(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        try:
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        except (TypeError, ValueError):  # no Unicode text: nothing that a model could say
+            return []
 
 
 def _ignore(tokens: int) -> None:

@@ -142,6 +142,15 @@ def count_forwards(model, monkeypatch):
     return counts
 
 
+def test_a_long_or_impossible_text_is_hardly_tried(llama, monkeypatch):
+    counts = count_forwards(llama, monkeypatch)
+    Engine(llama).generate([Request(ALONE[0], GenerateConfig(500), draft="x y " * 400)])
+    prompt = len(FastBackend(llama).encode(ALONE[0]))
+    assert counts[0] <= prompt + 24
+    (completion,) = Engine(llama).generate([Request(ALONE[0], CONFIG, draft="\ud800")])
+    assert completion.token_ids == plain_generate(llama, ALONE[0])
+
+
 def test_a_shared_prefix_is_computed_once(llama, monkeypatch):
     counts = count_forwards(llama, monkeypatch)
     Engine(llama, drafts=False).generate(SHARED, GenerateConfig(1))
