@@ -79,7 +79,12 @@ def test_equal_configs_are_one_key_however_their_stops_were_given():
     assert len({*configs, GenerateConfig(stop=("b", "a"))}) == 2
 
 
-def test_a_request_takes_prompt_seed_and_group_of_its_case():
+def test_a_request_takes_prompt_seed_and_target_of_its_case():
     config = GenerateConfig(max_new_tokens=3)
-    request = Request.of_case(Case("haystack/depth-0", "prompt", seed=7), config)
-    assert request == Request("prompt", config, seed=7, group="haystack")
+    request = Request.of_case(Case("haystack/depth-0", "prompt", target="42", seed=7), config)
+    assert request == Request("prompt", config, seed=7, draft="42")
+
+
+def test_a_list_of_targets_is_no_draft():
+    request = Request.of_case(Case("a", "prompt", target=("1", "2")), GenerateConfig())
+    assert request.draft is None
