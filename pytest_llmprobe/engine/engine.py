@@ -119,10 +119,11 @@ class Engine:
 
     def _shrink(self, batch: Sequence[Row]) -> None:
         """Plan at most half of what did not fit from here on; it would not fit again."""
-        if self.batch_size is not None:
-            self.batch_size = min(self.batch_size, (len(batch) + 1) // 2)
-        longest = max(len(row.prompt_ids) + row.config.max_new_tokens for row in batch)
-        self.token_budget = min(self.token_budget, longest * ((len(batch) + 1) // 2))
+        half = (len(batch) + 1) // 2
+        budget = half * max(len(row.prompt_ids) + row.config.max_new_tokens for row in batch)
+        if self.batch_size is not None or budget >= self.token_budget:
+            self.batch_size = half  # a shared prefix is outside the budget, so rows must be fewer
+        self.token_budget = min(self.token_budget, budget)
 
     def _row(self, index: int, request: Request) -> Row:
         try:

@@ -350,3 +350,13 @@ def test_tokens_of_a_batch_that_ran_out_of_memory_do_not_count():
 
     Engine(ScriptedModel(answer)).attempt([Request(p) for p in ("aaa", "bb")], seen.append)
     assert seen[-1].generated_tokens == 5
+
+
+def test_a_batch_with_a_shared_prefix_shrinks_too_when_memory_runs_out():
+    model = Watched(rows=2)
+    model.shares_prefixes = True
+    prompts = ["x" * 5000 + name for name in "abcde"]
+    completions = Engine(model).generate(prompts)
+    assert [completion.usage.prompt_tokens for completion in completions] == [5001] * 5
+    assert [len(batch) for batch in model.done] == [2, 2, 1]
+    assert len(model.tried) <= 6
