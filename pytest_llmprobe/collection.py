@@ -55,8 +55,6 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
         Collector.CollectError: A marker or the cases cannot be used; names the function.
     """
     node = metafunc.definition
-    if node.get_closest_marker("probe") is None:
-        return
     options = options_of(metafunc.config)
     try:
         check_writable(options.report or options.storage / "runs" / "report.json")

@@ -28,7 +28,6 @@ class Options:
     Args:
         model: Name of the model.
         spec: What that name means, with the loading options.
-        user_models: ``[tool.llmprobe.models]``.
         suite: Profile, seed, trials.
         limit: Cases per experiment at most.
         batch_size: Rows of a batch, or None to let the engine choose.
@@ -42,7 +41,6 @@ class Options:
 
     model: str
     spec: ModelSpec
-    user_models: Mapping[str, Mapping[str, Any]]
     suite: Suite
     limit: int | None
     batch_size: int | None
@@ -112,7 +110,6 @@ def check_explicit(config: pytest.Config) -> None:
 def _read(config: pytest.Config) -> Options:
     option = config.option
     settings = read_settings(_settings_file(config))
-    user_models = settings.get("models", {})
     model = (
         option.llmprobe_model
         or os.environ.get("LLMPROBE_MODEL")
@@ -120,7 +117,7 @@ def _read(config: pytest.Config) -> Options:
         or DEFAULT_MODEL
     )
     spec = with_options(
-        resolve(model, user_models),
+        resolve(model, settings.get("models", {})),
         dtype=option.llmprobe_dtype,
         device=option.llmprobe_device,
         device_map=option.llmprobe_device_map,
@@ -132,7 +129,6 @@ def _read(config: pytest.Config) -> Options:
     return Options(
         model=model,
         spec=spec,
-        user_models=user_models,
         suite=Suite(option.llmprobe_profile, option.llmprobe_seed, option.llmprobe_trials),
         limit=option.llmprobe_limit,
         batch_size=option.llmprobe_batch_size,

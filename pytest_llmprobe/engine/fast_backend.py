@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -17,7 +16,7 @@ from pytest_llmprobe.engine.decoding import Ending, RowState, decode
 from pytest_llmprobe.engine.memory import PackedMemory, PaddedMemory
 from pytest_llmprobe.engine.planning import SHARED_TOKENS, Row
 from pytest_llmprobe.engine.prefixes import Node, prefix_tree
-from pytest_llmprobe.engine.transformers_backend import BROKEN, TransformersBackend
+from pytest_llmprobe.engine.transformers_backend import BROKEN, StopCheck, TransformersBackend
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
 from pytest_llmprobe.models.loading import LoadedModel
 
@@ -57,12 +56,12 @@ class FastBackend(TransformersBackend):
         return f"generate, left-padded batches: {why}"
 
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
-        """One batch; close calls in float32 are redone alone through plain ``generate``."""
+        """One batch; close calls in float32 are decided alone, ties by plain ``generate``."""
         if not self.shares_prefixes:
             return super().generate(rows, on_tokens)
         drafts = [self._draft(row) for row in rows]
         stop = rows[0].config.stop
-        ending = Ending(self.end_ids, _StopCheck(self.tokenizer, stop) if stop else None)
+        ending = Ending(self.end_ids, StopCheck(self.tokenizer, stop) if stop else None)
         states = decode(self._memory(rows, drafts), rows, drafts, ending, on_tokens, self._drafts)
         return [self._settled(state, ending, alone=len(rows) == 1) for state in states]
 
@@ -117,18 +116,6 @@ class FastBackend(TransformersBackend):
 
 def _ignore(tokens: int) -> None:
     """Nobody watches a row that is redone."""
-
-
-class _StopCheck:
-    """Whether the end of an answer holds a stop string."""
-
-    def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
-        self._tokenizer, self._stop = tokenizer, stop
-        self._tail = 4 * max(map(len, stop)) + 4  # a character is at most four byte tokens
-
-    def __call__(self, tokens: Sequence[int]) -> bool:
-        text = self._tokenizer.decode(list(tokens[-self._tail :]), skip_special_tokens=True)
-        return any(stop in text for stop in self._stop)
 
 
 def _shares(node: Node) -> bool:

@@ -8,7 +8,7 @@ Both write into preallocated buffers, because ``torch.cat`` per step costs as mu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers.cache_utils import Cache
@@ -16,12 +16,13 @@ from transformers.cache_utils import Cache
 from pytest_llmprobe.engine.buffers import buffer_layers
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import Node, depth_first
+from pytest_llmprobe.models.capabilities import packed_mask
 
 FORWARD_TOKENS = 512
 """Tokens of several rows in one forward pass: the mask grows with their square."""
 
 
-class Segment:
+class Segment(NamedTuple):
     """Tokens that one row is fed in one step.
 
     Args:
@@ -31,10 +32,10 @@ class Segment:
         scored: The last so many tokens whose logits are wanted.
     """
 
-    __slots__ = ("row", "scored", "start", "tokens")
-
-    def __init__(self, row: int, tokens: Sequence[int], start: int, scored: int) -> None:
-        self.row, self.tokens, self.start, self.scored = row, tokens, start, scored
+    row: int
+    tokens: Sequence[int]
+    start: int
+    scored: int
 
 
 class PackedMemory:
@@ -53,7 +54,6 @@ class PackedMemory:
         self._layers = buffer_layers(model, capacity)
         self._cache = Cache(layers=[*self._layers])
         self._visible = torch.zeros(len(rows), capacity, dtype=torch.bool, device=model.device)
-        self._additive = model.config._attn_implementation == "eager"
         self._length = 0
         self._last: dict[int, int] = {}
 
@@ -126,14 +126,10 @@ class PackedMemory:
         mask: torch.Tensor | None,
         keep: int | torch.Tensor,
     ) -> torch.Tensor:
-        if mask is not None and self._additive:
-            mask = torch.zeros(mask.shape, dtype=self._model.dtype, device=mask.device).masked_fill(
-                ~mask, torch.finfo(self._model.dtype).min
-            )
         device = self._visible.device
         output = self._model(
             input_ids=torch.tensor([list(tokens)], device=device),
-            attention_mask=None if mask is None else mask[None, None],
+            attention_mask=None if mask is None else packed_mask(self._model, mask),
             position_ids=torch.tensor([list(positions)], device=device),
             past_key_values=self._cache,
             use_cache=True,

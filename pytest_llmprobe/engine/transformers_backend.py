@@ -140,6 +140,20 @@ class TransformersBackend:
         return Generated(text, tuple(answer), reason)
 
 
+class StopCheck:
+    """Whether the end of an answer holds a stop string."""
+
+    def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
+        self._tokenizer, self._stop = tokenizer, stop
+        # A stop string of c characters spans at most c tokens, of up to 4 bytes a character.
+        self._tail = 4 * max(map(len, stop)) + 4
+
+    def __call__(self, tokens: Sequence[int]) -> bool:
+        """Look at the last tokens only: decoding all of them at each step would be quadratic."""
+        text = self._tokenizer.decode(list(tokens[-self._tail :]), skip_special_tokens=True)
+        return any(stop in text for stop in self._stop)
+
+
 class _FiniteScores(LogitsProcessor):
     """Remembers the rows whose best score is not finite."""
 
@@ -165,27 +179,21 @@ class _RowStops(StoppingCriteria):
     def __init__(
         self, tokenizer: Any, stop: tuple[str, ...], prompt_length: int, on_tokens: OnTokens
     ) -> None:
-        self._tokenizer, self._stop, self._start = tokenizer, stop, prompt_length
+        self._holds_stop = StopCheck(tokenizer, stop) if stop else None
+        self._start = prompt_length
         self._on_tokens = on_tokens
         self._after: dict[int, int] = {}
-        # A stop string of c characters spans at most c tokens, of up to 4 bytes a character.
-        self._tail = 4 * max(map(len, stop), default=0) + 4
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         rows, length = input_ids.shape[0], input_ids.shape[1] - self._start
         self._on_tokens(rows - len(self._after))
-        if self._stop:
-            tail = input_ids[:, -min(self._tail, length) :]
-            for row in range(rows):
-                if row not in self._after and self._ends(tail[row]):
+        if self._holds_stop is not None:
+            for row, answer in enumerate(input_ids[:, self._start :].tolist()):
+                if row not in self._after and self._holds_stop(answer):
                     self._after[row] = length
         done = torch.zeros(rows, dtype=torch.bool, device=input_ids.device)
         done[list(self._after)] = True
         return done
-
-    def _ends(self, tail: torch.Tensor) -> bool:
-        text = self._tokenizer.decode(tail, skip_special_tokens=True)
-        return any(stop in text for stop in self._stop)
 
     def stopped_after(self, rows: int) -> list[int | None]:
         return [self._after.get(row) for row in range(rows)]

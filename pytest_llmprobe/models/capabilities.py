@@ -103,6 +103,18 @@ def _cached_continuation(model: Any, ids: torch.Tensor) -> bool:
     return _close(logits, _last_logits(model, ids))
 
 
+def packed_mask(model: Any, mask: torch.Tensor) -> torch.Tensor:
+    """A mask (T, S), true where a token attends, as the model takes it: (1, 1, T, S).
+
+    Eager attention adds its mask to the scores; the others take booleans.
+    """
+    if model.config._attn_implementation == "eager":
+        mask = torch.zeros(mask.shape, dtype=model.dtype, device=mask.device).masked_fill(
+            ~mask, torch.finfo(model.dtype).min
+        )
+    return mask[None, None]
+
+
 def _packed_rows(model: Any, ids: torch.Tensor) -> bool:
     """Two continuations of one prefix in one sequence, against each alone.
 
@@ -118,15 +130,11 @@ def _packed_rows(model: Any, ids: torch.Tensor) -> bool:
     first, second = ids[:, 4:6], ids[:, 6:8].flip(1)
     sees = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], device=ids.device)
     mask = torch.cat([torch.ones_like(sees), sees], dim=1).bool()
-    if model.config._attn_implementation == "eager":
-        mask = torch.zeros(mask.shape, dtype=model.dtype, device=ids.device).masked_fill(
-            ~mask, torch.finfo(model.dtype).min
-        )
     try:
         model(ids[:, :4], past_key_values=cache, use_cache=True)
         packed = model(
             torch.cat([first, second], dim=1),
-            attention_mask=mask[None, None],
+            attention_mask=packed_mask(model, mask),
             position_ids=torch.tensor([[4, 5, 4, 5]], device=ids.device),
             past_key_values=cache,
             use_cache=True,
