@@ -21,7 +21,11 @@ MARKERS = (
     "list of Case or a function of the suite that yields them",
     "gate(*, pass_rate=None, score=None, rule='observed'): what the experiment must reach",
     "needle: values of keys in a haystack of UUID pairs",
+    "multiple_needles: values of several keys, in order",
+    "conditional_needles: values of all keys that contain a special character",
     "threading: follow a thread of values that are keys",
+    "multi_threading: follow several threads at once",
+    "branched_threading: follow the longest of the threads that share their keys",
     "slow: takes minutes even on the reference model",
 )
 

@@ -1,0 +1,64 @@
+"""Key-value needles and threads over UUID pairs.
+
+Follows "Needle Threading: Can LLMs Follow Threads through Near-Million-Scale Haystacks?" (Roberts,
+Han, Albanie, arXiv 2411.05000): a haystack is an ordered list of random (key, value) pairs,
+rendered as one JSON object. A list and not a dict, because branched threads repeat keys.
+"""
+
+from pytest_llmprobe.experiments.needle.answers import Answer, list_scores, parse_answer
+from pytest_llmprobe.experiments.needle.haystack import (
+    SPECIAL,
+    UUID,
+    Pair,
+    Placement,
+    mark_keys,
+    position,
+    positions,
+    random_pairs,
+    read_haystack,
+    render,
+    render_keys,
+)
+from pytest_llmprobe.experiments.needle.solver import (
+    Links,
+    Task,
+    follow,
+    read_question,
+    read_task,
+    solve,
+)
+from pytest_llmprobe.experiments.needle.threads import (
+    Direction,
+    Thread,
+    branched_thread,
+    multi_threads,
+    thread,
+)
+
+__all__ = [
+    "SPECIAL",
+    "UUID",
+    "Answer",
+    "Direction",
+    "Links",
+    "Pair",
+    "Placement",
+    "Task",
+    "Thread",
+    "branched_thread",
+    "follow",
+    "list_scores",
+    "mark_keys",
+    "multi_threads",
+    "parse_answer",
+    "position",
+    "positions",
+    "random_pairs",
+    "read_haystack",
+    "read_question",
+    "read_task",
+    "render",
+    "render_keys",
+    "solve",
+    "thread",
+]
