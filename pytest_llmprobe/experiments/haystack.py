@@ -1,0 +1,235 @@
+"""A needle in text: one sentence with a made-up fact, hidden in prose, and a question about it.
+
+Follows experiment 2 of the GUIDE paper (arXiv 2409.19001). Names and values are drawn for each
+case, so that nothing can be known from training.
+
+Example: ``The magic number of Velmora is 482913.`` answers ``What is the magic number of
+Velmora?`` with ``482913``.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pytest_llmprobe.case import Prompt, prompt_text
+from pytest_llmprobe.errors import CasesError
+from pytest_llmprobe.experiments.prose import CITIES, NOUNS, made_up_name
+
+Kind: TypeAlias = Literal["number", "word", "city"]
+Where: TypeAlias = Literal["end", "start", "both"]
+
+KINDS: dict[Kind, str] = {"number": "magic number", "word": "secret word", "city": "home city"}
+"""What a fact of each kind is about."""
+
+CHANCE: dict[Kind, float] = {
+    "number": 1 / (10**7 - 10**4),
+    "word": 1 / len(NOUNS),
+    "city": 1 / len(CITIES),
+}
+"""The probability of a blind guess; of a number, if all of them were equally likely."""
+
+_INTRODUCTION = "Read the text below and answer the question with the value alone.\n\n"
+PROMPTS: dict[Where, str] = {
+    "end": _INTRODUCTION + "{text}\n\nQuestion: {question}\nAnswer:",
+    "start": _INTRODUCTION + "Question: {question}\n\n{text}\n\nAnswer:",
+    "both": _INTRODUCTION + "Question: {question}\n\n{text}\n\nQuestion: {question}\nAnswer:",
+}
+"""Templates by the place of the question; with ``end``, questions share the text as a prefix."""
+
+_LABELS = "|".join(KINDS.values())
+_QUESTION = re.compile(rf"^Question: What is the ({_LABELS}) of (.+)\?$", re.MULTILINE)
+_SENTENCE_END = re.compile(r"[.!?\u2026]+[\"')\]\u00bb\u201d\u2019]*(?=\s|\Z)|[\u3002\uff01\uff1f]")
+_ABBREVIATION = re.compile(r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Prof|Rev|Capt|Col|Gen|No|vs|i\.e|e\.g)\.\Z")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What a needle says.
+
+    Args:
+        kind: The kind of value.
+        name: Whom or what the fact is about: invented.
+        value: The answer: 5 to 7 digits, a noun or a city.
+    """
+
+    kind: Kind
+    name: str
+    value: str
+
+    @property
+    def sentence(self) -> str:
+        """The needle."""
+        return f"The {KINDS[self.kind]} of {self.name} is {self.value}."
+
+    @property
+    def question(self) -> str:
+        """What is asked."""
+        return f"What is the {KINDS[self.kind]} of {self.name}?"
+
+
+def made_up_fact(rng: random.Random, *, held_out: bool = True, kind: Kind | None = None) -> Fact:
+    """A fact that nobody can know.
+
+    Args:
+        rng: Draws the kind, the name and the value.
+        held_out: Draw the name from those that training never sees.
+        kind: The kind of value; any of them by default.
+
+    Raises:
+        CasesError: The kind is unknown.
+    """
+    kind = kind or rng.choice(tuple(KINDS))
+    if kind not in KINDS:
+        raise CasesError(f"kind {kind!r}: use one of {', '.join(KINDS)}")
+    name = made_up_name(rng, held_out=held_out)
+    if kind == "number":
+        digits = rng.randint(5, 7)
+        return Fact(kind, name, str(rng.randrange(10 ** (digits - 1), 10**digits)))
+    return Fact(kind, name, rng.choice(NOUNS if kind == "word" else CITIES))
+
+
+def decoys(fact: Fact, n: int, rng: random.Random, *, held_out: bool = True) -> list[Fact]:
+    """``n`` facts of the same kind about other names, all names and values different.
+
+    Raises:
+        CasesError: There are not so many values.
+    """
+    if fact.kind != "number" and n >= (limit := len(NOUNS if fact.kind == "word" else CITIES)):
+        raise CasesError(f"{n} decoys of the kind {fact.kind!r}: there are only {limit} values")
+    names, values = {fact.name}, {fact.value}
+    drawn: list[Fact] = []
+    while len(drawn) < n:
+        other = made_up_fact(rng, held_out=held_out, kind=fact.kind)
+        if other.name not in names and other.value not in values:
+            names.add(other.name)
+            values.add(other.value)
+            drawn.append(other)
+    return drawn
+
+
+def sentence_ends(text: str) -> list[int]:
+    """The places after the sentences of a text; 0, where a sentence may stand too, comes first."""
+    ends = [0]
+    for match in _SENTENCE_END.finditer(text):
+        abbreviation = _ABBREVIATION.search(text, max(0, match.end() - 8), match.end())
+        goes_on = text[match.end() : match.end() + 2].strip().islower()
+        if not goes_on and (not abbreviation or match.end() == len(text)):
+            ends.append(match.end())
+    return ends
+
+
+def insert(text: str, sentence: str, depth: float) -> tuple[str, float]:
+    """Insert a sentence at the sentence end at or before a depth; nothing is deleted.
+
+    Args:
+        text: The haystack.
+        sentence: The needle.
+        depth: Per cent of the characters that come before it, aimed at.
+
+    Returns:
+        The text with the sentence, and the depth really reached in per cent of the old text.
+
+    Raises:
+        CasesError: The depth is not between 0 and 100.
+    """
+    if not 0 <= depth <= 100:
+        raise CasesError(f"depth {depth!r} is not between 0 and 100 per cent")
+    aim = len(text) * depth / 100
+    place = max(end for end in sentence_ends(text) if end <= aim)
+    if not text:
+        return sentence, 0.0
+    if place == 0:
+        return f"{sentence} {text}", 0.0
+    return f"{text[:place]} {sentence}{text[place:]}", 100 * place / len(text)
+
+
+def prompt(text: str, question: str, where: Where = "end") -> str:
+    """The prompt that asks a question about a text.
+
+    Raises:
+        CasesError: There is no such place for the question.
+    """
+    if where not in PROMPTS:
+        raise CasesError(f"where {where!r}: use 'end', 'start' or 'both'")
+    return PROMPTS[where].format(text=text, question=question)
+
+
+def solve(prompt: Prompt) -> str:
+    """The reference solver: the answer from the prompt's text alone.
+
+    Raises:
+        CasesError: The prompt asks for nothing, or its text gives no or several answers.
+    """
+    text = prompt_text(prompt)
+    asked = _QUESTION.findall(text)
+    if not asked:
+        raise CasesError("the prompt holds no question about a made-up fact")
+    label, name = asked[-1]
+    said = re.findall(rf"\bThe {label} of {re.escape(name)} is (\w+)\.", text)
+    if len(set(said)) != 1:
+        raise CasesError(f"the text names {len(set(said))} values for the {label} of {name}")
+    return str(said[0])
+
+
+def says(answer: str, value: str) -> bool:
+    """Whether a value occurs in an answer as a whole word, in upper or lower case.
+
+    ``cat`` is not in ``cat-like`` or ``1cat``, nor ``123`` in ``123.5`` or ``9,123``; marks and
+    markdown around a value do not matter.
+    """
+    before = r"(?<![^\W_])(?<![^\W_]-)(?<!\d[.,])"
+    after = r"(?![^\W_]|-[^\W_]|[.,]\d)"
+    return re.search(before + re.escape(value) + after, answer, re.IGNORECASE) is not None
+
+
+def _said_others(answer: str, fact: Fact, others: Iterable[Fact]) -> list[Fact]:
+    return [
+        other
+        for other in others
+        if other.value.lower() != fact.value.lower() and says(answer, other.value)
+    ]
+
+
+def passed(answer: str, fact: Fact, others: Iterable[Fact] = ()) -> bool:
+    """Whether an answer says a fact's value and that of no other candidate.
+
+    Args:
+        answer: What the model said.
+        fact: The fact that was asked for.
+        others: The other candidates: decoys in the text.
+    """
+    return says(answer, fact.value) and not _said_others(answer, fact, others)
+
+
+def explain(answer: str, fact: Fact, others: Iterable[Fact] = ()) -> str:
+    """How an answer did: a word of the taxonomy, a colon, a sentence.
+
+    ``correct``, ``hedged``, ``decoy``, ``glued``, ``no_answer``, ``other_value`` or ``no_value``.
+    """
+    wrong = _said_others(answer, fact, others)
+    if says(answer, fact.value):
+        if not wrong:
+            return f"correct: it says {fact.value}"
+        return f"hedged: it says {fact.value}, and {wrong[0].value} of {wrong[0].name} too"
+    if wrong:
+        return f"decoy: it says {wrong[0].value}, which belongs to {wrong[0].name}"
+    if not answer.strip():
+        return "no_answer: the answer is empty"
+    if fact.value.lower() in answer.lower():
+        return f"glued: {fact.value} occurs only as a part of something longer"
+    other = _other_value(answer, fact.kind)
+    if other:
+        return f"other_value: it says {other}, not {fact.value}"
+    return f"no_value: the answer holds no {KINDS[fact.kind]}"
+
+
+def _other_value(answer: str, kind: Kind) -> str | None:
+    if kind == "number":
+        number = re.search(r"\d[\d.,]*", answer)
+        return number[0].rstrip(".,")[:20] if number else None
+    values = NOUNS if kind == "word" else CITIES
+    return next((value for value in values if says(answer, value)), None)
