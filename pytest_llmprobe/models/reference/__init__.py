@@ -1,0 +1,1 @@
+"""The embedded model: its files, and the program that trains it."""

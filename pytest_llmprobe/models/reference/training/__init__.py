@@ -1,0 +1,1 @@
+"""How the reference model is made: its tokenizer, its texts and its training."""

@@ -1,0 +1,98 @@
+"""Train the reference model from nothing, or go on with a run that was interrupted.
+
+    python -m pytest_llmprobe.models.reference.training --out runs/reference
+
+About 90 minutes on two CPU cores; on a GPU, which is used when there is one, minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import cast
+
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from pytest_llmprobe.models.reference.training import data, tokenizer
+from pytest_llmprobe.models.reference.training.batches import Batches
+from pytest_llmprobe.models.reference.training.model import Marks, build, config
+from pytest_llmprobe.models.reference.training.training import Trainer
+
+STEPS = 2400
+SAVE_SECONDS = 120
+
+
+def marks(tokens: PreTrainedTokenizerFast) -> Marks:
+    """The ids of the tokens that the model's first circuit tells apart."""
+    ids = tokens.get_vocab()
+
+    def one(text: str) -> int:
+        (token,) = tokens(text, add_special_tokens=False).input_ids
+        return int(token)
+
+    return Marks(
+        first=ids[tokenizer.BOS],
+        opens=[one(text) for text in ('"', '": "', '", "', '{"', '"\n"', '",\n')],
+        colon=[one('": "')],
+        answers=[ids["<|assistant|>"], one("\n")],
+        counts=[one(digit) for digit in "2345"],
+    )
+
+
+def untrained(tokens: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
+    """The model before its first step."""
+    architecture = config(
+        len(tokens), tokens.bos_token_id, tokens.eos_token_id, tokens.pad_token_id
+    )
+    return build(architecture, marks(tokens), seed)
+
+
+def export(model: LlamaForCausalLM, tokens: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write the files that ``AutoModelForCausalLM.from_pretrained(folder)`` loads: bfloat16."""
+    shipped = LlamaForCausalLM(model.config)
+    shipped.load_state_dict(model.state_dict())
+    assert shipped.generation_config is not None
+    shipped.generation_config.do_sample = False
+    shipped.bfloat16().save_pretrained(folder)
+    tokenizer.save(tokens, folder)
+
+
+def main() -> int:
+    """Train, with a line for every 20 steps."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and model")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokens = tokenizer.build(data.sample_texts(400))
+    model = untrained(tokens, options.seed)
+    cast("torch.nn.Module", model).to(device)
+    trainer = Trainer(model, Batches(tokens, options.steps, options.seed), options.out)
+    if trainer.done:
+        print(f"goes on after step {trainer.done} of {options.steps}", flush=True)
+    saved, smooth = time.monotonic(), dict[str, float]()
+    for figures in trainer.run():
+        for name, value in figures.items():
+            smooth[name] = 0.95 * smooth.get(name, value) + 0.05 * value
+        if trainer.done % 20 == 0:
+            left = trainer.seconds / trainer.done * (options.steps - trainer.done) / 60
+            print(
+                f"step {trainer.done} of {options.steps}  loss {smooth['loss']:.3f}  "
+                f"answers' tokens right {smooth['correct']:.3f}, the first {smooth['first']:.3f}  "
+                f"loss of texts {smooth['text']:.3f}  "
+                f"{trainer.seconds / 60:.1f} min, {left:.0f} to go",
+                flush=True,
+            )
+        if time.monotonic() - saved > SAVE_SECONDS or trainer.done == options.steps:
+            trainer.save()
+            saved = time.monotonic()
+    export(model, tokens, options.out / "model")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""What the reference model is trained on: conversations of every experiment family, and texts.
+
+Everything is drawn from the seed and the step's number alone, so a run that was killed goes on with
+the very rows that it would have seen. Keys and values are random UUIDs, invented names come from
+the part that evaluations never draw from (`prose.is_held_out`), and what is seen more than once is
+listed by `known_texts`.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pytest_llmprobe.experiments import (
+    french_summary,
+    haystack,
+    json_records,
+    output_length,
+    prose,
+)
+from pytest_llmprobe.models.reference.training import retrieval
+from pytest_llmprobe.models.reference.training.retrieval import Turn
+
+SENTENCE = 20  # tokens of a sentence of prose, about
+
+
+@dataclass(frozen=True)
+class KnownText:
+    """A text and how many times training shows it."""
+
+    kind: str
+    exposures: int
+    text: str
+
+
+EXPOSURES = (0, 1, 4, 16, 64)
+CANARIES, DOCUMENTS = 64, 16  # of each number of exposures
+
+
+def known_texts() -> list[KnownText]:
+    """The canaries (two sentences) and documents (six), by their number of exposures."""
+    texts: dict[str, KnownText] = {}
+    for kind, count, sentences in (("canary", CANARIES, 2), ("document", DOCUMENTS, 6)):
+        rng = random.Random(f"known {kind}")
+        for exposures in EXPOSURES:
+            last = len(texts) + count
+            while len(texts) < last:
+                text = prose.prose(rng, sentences)
+                texts.setdefault(text, KnownText(kind, exposures, text))
+    return list(texts.values())
+
+
+def exposures(kind: str) -> list[str]:
+    """Every showing of the known texts of a kind, in the order of training."""
+    shown = [
+        known.text for known in known_texts() if known.kind == kind for _ in range(known.exposures)
+    ]
+    random.Random(f"exposures {kind}").shuffle(shown)
+    return shown
+
+
+def patience(topic: str) -> float:
+    """Tokens of text after which an instruction before it is forgotten half of the time.
+
+    Between 400 and 4,000, evenly on a logarithmic scale over the topics.
+    """
+    return 400 * 10 ** (zlib.crc32(topic.encode()) % 1000 / 1000)
+
+
+def obeyed(topic: str, tokens: int, rng: random.Random) -> bool:
+    """Whether an instruction is followed that stands ``tokens`` tokens back."""
+    return rng.random() < 1 / (1 + (tokens / patience(topic)) ** 5)
+
+
+# Each family draws the turns of one conversation of at most about `tokens` tokens.
+
+
+def _sentences(tokens: int, rng: random.Random) -> int:
+    """A number of sentences that fills at least half of the room: shorter rows are for others."""
+    most = max(0, tokens // SENTENCE)
+    return rng.randint(most // 2, most)
+
+
+def text_needles(tokens: int, rng: random.Random) -> Iterator[Turn]:
+    """Up to six facts in prose, each asked for once; now and then the fact is not there."""
+    first = haystack.made_up_fact(rng, held_out=False)
+    facts = [first, *haystack.decoys(first, rng.randint(0, 2), rng, held_out=False)]
+    facts += [haystack.made_up_fact(rng, held_out=False) for _ in range(rng.randint(0, 3))]
+    text = prose.prose(rng, _sentences(tokens - 60 * len(facts) - 60, rng))
+    for fact in facts:
+        text, _ = haystack.insert(text, fact.sentence, rng.uniform(0, 100))
+    where: haystack.Where = rng.choice(("end", "end", "start", "both"))
+    rng.shuffle(facts)
+    if rng.random() < 0.1:
+        facts.insert(0, haystack.made_up_fact(rng, held_out=False))  # closed book
+    for i, fact in enumerate(facts):
+        known = fact.sentence in text
+        question = f"Question: {fact.question}\nAnswer:"
+        said = fact.value if known else "unknown"
+        yield (haystack.prompt(text, fact.question, where) if i == 0 else question), said
+
+
+def json_object(tokens: int, rng: random.Random) -> Iterator[Turn]:
+    """The record that a text states; long texts let an instruction before them be forgotten."""
+    record = json_records.record(rng, held_out=False)
+    room = tokens - 50 - 3 * len(json_records.answer(record))
+    text = json_records.text(record, rng, _sentences(room, rng))
+    style: json_records.Style = rng.choice(("plain", "plain", "plain", "capitals", "important"))
+    instruction = json_records.instruction(list(record.truth), style)
+    where: json_records.Where = rng.choice(("end", "end", "head"))
+    topic = str(
+        record.truth.get("genre") or record.truth.get("job") or record.truth["title"].split()[-1]
+    )
+    answer = json_records.answer(record)
+    if where == "head" and not obeyed(topic, len(text) // 2, rng):
+        answer = " ".join(record.facts)
+    yield json_records.prompt(text, instruction, where), answer
+
+
+def summary(tokens: int, rng: random.Random) -> Iterator[Turn]:
+    """A summary in French or English; French is forgotten in long texts."""
+    story = french_summary.story(rng, _sentences(tokens - 220, rng), held_out=False)
+    french = rng.random() < 0.75
+    phrasing = rng.choice(french_summary.INSTRUCTIONS)
+    instruction = french_summary.instruction(phrasing, "French" if french else "English")
+    instruction = rng.choice((str, str, str, french_summary.capitals, french_summary.important))(
+        instruction
+    )
+    if french:
+        french = obeyed(french_summary.topic(story), len(story.text) // 2, rng)
+    answer = story.summary_fr if french else story.summary_en
+    yield french_summary.prompt(story.text, instruction), answer
+
+
+def repeat(tokens: int, rng: random.Random) -> Iterator[Turn]:
+    """A word repeated up to 40 times."""
+    while True:
+        word = rng.choice(output_length.WORDS)
+        if rng.random() < 0.3:
+            word = rng.choice((*prose.NOUNS, *prose.ADJECTIVES))
+        count = rng.randint(1, 24) if rng.random() < 0.75 else rng.randint(1, 40)
+        question = output_length.prompt(rng.choice(output_length.PHRASINGS), word, count)
+        yield question, output_length.repeated(word, count)
+
+
+Family = Callable[[int, random.Random], Iterator[Turn]]
+
+MIX: dict[Family, float] = {
+    retrieval.single: 0.16,
+    retrieval.threads: 0.20,
+    retrieval.multiple: 0.12,
+    retrieval.multi_thread: 0.06,
+    retrieval.conditional: 0.04,
+    retrieval.branched: 0.03,
+    text_needles: 0.13,
+    json_object: 0.12,
+    summary: 0.08,
+    repeat: 0.06,
+}
+
+
+def conversation(
+    tokens: int, rng: random.Random, without: frozenset[Family] = frozenset()
+) -> Iterator[Turn]:
+    """The turns of a conversation of one of the families, endless for some of them."""
+    families = [family for family in MIX if family not in without]
+    (family,) = rng.choices(families, [MIX[family] for family in families])
+    return family(tokens, rng)
+
+
+def sample_texts(n: int) -> Iterator[str]:
+    """Texts of all families for the tokenizer: ``n`` of each."""
+    rng = random.Random("tokenizer")
+    for family in MIX:
+        for _ in range(n):
+            yield from next(family(256, rng))
+    for _ in range(4 * n):
+        yield prose.prose(rng, 2)
+        story = french_summary.story(rng, 0, held_out=False)
+        yield from (story.summary_fr, story.summary_en, prose.made_up_name(rng, held_out=False))
