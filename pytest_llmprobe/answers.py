@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmprobe.case import Prompt
+from pytest_llmprobe.case import Prompt, prompt_text
 from pytest_llmprobe.collection import PROBE, UNITS, case_of, request_of
 from pytest_llmprobe.distribution import placement
 from pytest_llmprobe.errors import ModelError, SettingsError
@@ -29,11 +29,13 @@ class Trace:
 
     Args:
         completions: Every answer that the test received, in order.
+        prompt_characters: Length of their prompts together.
         scores: Every measurement by name.
         miss: The explanation of a failed assertion, if there was one.
     """
 
     completions: list[Completion] = field(default_factory=list)
+    prompt_characters: int = 0
     scores: dict[str, float] = field(default_factory=dict)
     miss: str | None = None
 
@@ -86,15 +88,20 @@ def answer_case(item: pytest.Function, engine: Engine) -> Completion:
         RequestError: The case cannot be answered.
         SettingsError: The test has no case.
     """
-    if PROBE not in item.stash or case_of(item) is None:
+    case = case_of(item)
+    if PROBE not in item.stash or case is None:
         raise SettingsError("`completion` needs @pytest.mark.probe(cases=...) and `case`")
     answer = item.config.stash.setdefault(ANSWERS, UnitAnswers()).of(item, engine)
-    _keep(item, engine, [answer])
+    _keep(item, engine, [case.prompt], [answer])
     return answer
 
 
-def _keep(item: pytest.Item, engine: Engine, completions: Sequence[Completion]) -> None:
-    trace_of(item).completions.extend(completions)
+def _keep(
+    item: pytest.Item, engine: Engine, prompts: Sequence[Prompt], completions: Sequence[Completion]
+) -> None:
+    trace = trace_of(item)
+    trace.completions.extend(completions)
+    trace.prompt_characters += sum(len(prompt_text(prompt)) for prompt in prompts)
     item.config.stash.setdefault(MODEL_INFO, engine.backend.info)
 
 
@@ -133,7 +140,7 @@ class Asker:
             completions = self._engine.generate(requests)
         except AssertionError as error:  # not the test's own: it must not count as a miss
             raise RuntimeError(f"generation failed: {error}") from error
-        _keep(self._item, self._engine, completions)
+        _keep(self._item, self._engine, many, completions)
         return completions[0] if one else completions
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 from pytest_llmprobe.case import Case, Prompt
@@ -137,6 +137,6 @@ class Completion:
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     usage: Usage
-    timings: Timings
+    timings: Timings = field(repr=False)  # an assertion that shows a completion is repeatable
     prompt_hash: str
     redone: bool = False

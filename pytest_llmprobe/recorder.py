@@ -18,9 +18,9 @@ from pytest_llmprobe.options import options_of
 from pytest_llmprobe.report.environment import commit, environment
 from pytest_llmprobe.report.files import RecordLog, RunFiles, open_run, to_json, write_atomically
 from pytest_llmprobe.report.gate import Check, judge, run_verdict
-from pytest_llmprobe.report.record import Outcome, Record, build_record
+from pytest_llmprobe.report.record import Outcome, Record, build_record, explained
 from pytest_llmprobe.report.schema import SCHEMA_VERSION
-from pytest_llmprobe.report.terminal import printable, remarks, table
+from pytest_llmprobe.report.terminal import failed_summaries, printable, remarks, summaries, table
 
 
 def attach_record(
@@ -55,6 +55,7 @@ def attach_record(
             trace.scores,
             explanation=_why(outcome, report, trace),
             error=explained(error) if outcome == "error" and error is not None else None,
+            prompt_characters=trace.prompt_characters,
         ).as_dict()
     }
     if info := item.config.stash.get(MODEL_INFO, None):
@@ -89,12 +90,6 @@ def explanation(error: AssertionError) -> str:
 def _from_here(path: Path, config: pytest.Config) -> Path:
     start = config.invocation_params.dir
     return path.relative_to(start) if path.is_relative_to(start) else path
-
-
-def explained(error: BaseException) -> str:
-    """An error on one line, ours without their type's name."""
-    text = str(error).strip() or type(error).__name__
-    return text if isinstance(error, LlmprobeError) else f"{type(error).__name__}: {text}"
 
 
 class Recorder:
@@ -163,7 +158,8 @@ class Recorder:
             records[self._records[node_id].experiment].append(self._records[node_id])
         self._experiments = [summarise(plan[name], of_it) for name, of_it in records.items()]
         self._checks = judge(plan, self._experiments)
-        if session.exitstatus == 0 and any(check.verdict == "FAIL" for check in self._checks):
+        failed = any(check.verdict == "FAIL" for check in self._checks)
+        if session.exitstatus == 0 and (failed or failed_summaries(self._experiments)):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._log is not None:
             self._log.close()
@@ -172,7 +168,12 @@ class Recorder:
     def _verdict(self) -> tuple[str, str]:
         """The run's verdict and its reason, from what the process will exit with."""
         assert self._session is not None
-        return run_verdict(self._checks, int(self._session.exitstatus), self._session.testsfailed)
+        return run_verdict(
+            self._checks,
+            int(self._session.exitstatus),
+            self._session.testsfailed,
+            failed_summaries(self._experiments),
+        )
 
     def _report(self) -> dict[str, Any]:
         info = dict(self._model_info)
@@ -201,7 +202,11 @@ class Recorder:
         if self._session is None or self._files is None:
             return
         terminal.section("llmprobe")
-        for line in [*table(self._experiments, self._checks), *remarks(self._experiments)]:
+        for line in (
+            *table(self._experiments, self._checks),
+            *summaries(self._experiments),
+            *remarks(self._experiments),
+        ):
             terminal.write_line(line)
         verdict, reason = self._verdict()
         colour = {"PASS": "green", "FAIL": "red"}.get(verdict, "yellow")

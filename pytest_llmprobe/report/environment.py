@@ -11,6 +11,7 @@ from typing import Any
 
 PACKAGES = (
     "accelerate",
+    "datasets",
     "numpy",
     "pytest",
     "pytest-llmprobe",

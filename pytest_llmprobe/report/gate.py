@@ -85,7 +85,9 @@ def _shown(value: float, lowest: float) -> str:
     return text if (float(text) >= lowest) == (value >= lowest) else f"{value:.6g}"
 
 
-def run_verdict(checks: Sequence[Check], exit_code: int, failures: int) -> tuple[Verdict, str]:
+def run_verdict(
+    checks: Sequence[Check], exit_code: int, failures: int, faults: Sequence[str] = ()
+) -> tuple[Verdict, str]:
     """The verdict of a whole run and its reason, in agreement with pytest's exit code.
 
     FAIL goes with exit code 1 and with no other; PASS with 0; NOT JUDGED with all others.
@@ -94,11 +96,12 @@ def run_verdict(checks: Sequence[Check], exit_code: int, failures: int) -> tuple
         checks: All checks.
         exit_code: What the process will exit with.
         failures: Failed tests and errors, other than misses that only count.
+        faults: What else went wrong, such as a summary that could not be computed.
     """
     judged = [check for check in checks if check.verdict != "NOT JUDGED"]
     failed = [check for check in judged if check.verdict == "FAIL"]
     if exit_code == 1:
-        reasons = [f"{check.experiment}: {check.reason}" for check in failed]
+        reasons = [*(f"{check.experiment}: {check.reason}" for check in failed), *faults]
         return "FAIL", "; ".join(reasons) or f"{failures} tests failed or ended in an error"
     if exit_code != 0:
         return "NOT JUDGED", {2: "the run was interrupted"}.get(exit_code, f"exit code {exit_code}")

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.report.files import write_atomically
+from pytest_llmprobe.report.summary_function import SummaryFunction
 
 Rule: TypeAlias = Literal["observed", "significant"]
 
@@ -68,6 +69,8 @@ class ExperimentPlan:
         collected: Cases before -k, -m, --lf and node ids chose among them.
         ids: Node ids of the selected cases, in order.
         bar: Its gate, or None.
+        summary: The eval file's own function of all its records, or None.
+        remarks: What its cases function wants said, such as sizes that it left out.
     """
 
     name: str
@@ -75,6 +78,8 @@ class ExperimentPlan:
     collected: int
     ids: Sequence[str]
     bar: Bar | None = None
+    summary: SummaryFunction | None = None
+    remarks: Sequence[str] = ()
 
     @property
     def partial(self) -> bool:
@@ -95,6 +100,10 @@ def read_plan(path: Path) -> Plan:
     """The inverse of ``write_plan``."""
     plan = {}
     for data in json.loads(path.read_text(encoding="utf-8")):
-        bar = data.pop("bar")
-        plan[data["name"]] = ExperimentPlan(**data, bar=Bar(**bar) if bar else None)
+        bar, summary = data.pop("bar"), data.pop("summary")
+        plan[data["name"]] = ExperimentPlan(
+            **data,
+            bar=Bar(**bar) if bar else None,
+            summary=SummaryFunction(**summary) if summary else None,
+        )
     return plan

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from pytest_llmprobe.case import Case
+from pytest_llmprobe.errors import LlmprobeError
 from pytest_llmprobe.generation import Completion
 
 Outcome: TypeAlias = Literal["passed", "missed", "error", "skipped"]
@@ -35,6 +36,7 @@ class Record:
     scores: dict[str, float] = field(default_factory=dict)
     chance: float | None = None
     duration: float = 0.0
+    prompt_characters: int = 0
     prompt_tokens: int = 0
     generated_tokens: int = 0
     finish_reason: str | None = None
@@ -43,9 +45,14 @@ class Record:
     prompt_hash: str | None = None
     seed: int | None = None
 
+    @property
+    def is_correct(self) -> bool:
+        """Whether the case passed."""
+        return self.outcome == "passed"
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON, with ``is_correct``."""
-        return asdict(self) | {"is_correct": self.outcome == "passed"}
+        return asdict(self) | {"is_correct": self.is_correct}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
@@ -62,6 +69,7 @@ def build_record(
     scores: Mapping[str, float],
     explanation: str | None = None,
     error: str | None = None,
+    prompt_characters: int = 0,
 ) -> Record:
     """Put together what is known about a case after its test ran.
 
@@ -74,6 +82,7 @@ def build_record(
         scores: Named measurements.
         explanation: Why it missed or was skipped, in the evaluation's words.
         error: Why it could not be measured.
+        prompt_characters: Length of all prompts that were answered.
     """
     metadata = dict(plain(case.metadata)) if case else {}
     last = completions[-1] if completions else None
@@ -93,6 +102,7 @@ def build_record(
         scores=dict(scores),
         chance=case.chance if case else None,
         duration=sum(completion.timings.generation_s for completion in completions),
+        prompt_characters=prompt_characters,
         prompt_tokens=sum(completion.usage.prompt_tokens for completion in completions),
         generated_tokens=sum(completion.usage.generated_tokens for completion in completions),
         finish_reason=last.finish_reason if last else None,
@@ -108,6 +118,12 @@ def bounded(text: str | None, limit: int = MAX_TEXT) -> str | None:
     if text is None or len(text) <= limit:
         return text
     return f"{text[:limit]}... [{len(text) - limit} more characters]"
+
+
+def explained(error: BaseException) -> str:
+    """An error on one line, ours without their type's name."""
+    text = str(error).strip() or type(error).__name__
+    return text if isinstance(error, LlmprobeError) else f"{type(error).__name__}: {text}"
 
 
 def plain(value: object) -> Any:

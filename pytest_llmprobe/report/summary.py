@@ -18,11 +18,11 @@ MAX_VALUES = 50
 
 
 def summarise(plan: ExperimentPlan, records: Sequence[Record]) -> dict[str, Any]:
-    """Counts, pass rate with intervals, scores, timings and breakdowns of one experiment.
+    """Counts, pass rate with intervals, scores, timings, breakdowns and its own summary.
 
     Args:
         plan: What was to run.
-        records: One per case that was reported.
+        records: One per case that was reported, sorted by id.
     """
     counts = Counter(record.outcome for record in records)
     judged = [record for record in records if record.outcome in ("passed", "missed")]
@@ -37,11 +37,13 @@ def summarise(plan: ExperimentPlan, records: Sequence[Record]) -> dict[str, Any]
         "collected": plan.collected,
         "selected": len(plan.ids),
         "reported": len(records),
+        "remarks": list(plan.remarks),
         "chance": fmean(chances) if chances else None,
         **_pass_rate(judged),
         "scores": _scores(judged),
         "timings": _timings(records),
         "by": _by(judged),
+        "summary": plan.summary(judged) if plan.summary else {},
     }
 
 

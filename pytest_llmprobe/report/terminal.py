@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_llmprobe.report.gate import Check
+from pytest_llmprobe.report.record import bounded
+from pytest_llmprobe.report.summary_function import FAILED
 
 
 def table(experiments: Sequence[Mapping[str, Any]], checks: Sequence[Check]) -> list[str]:
@@ -43,8 +45,39 @@ def _speed(timings: Mapping[str, Any]) -> str:
     return "-" if timings["tokens_per_s"] is None else f"{timings['tokens_per_s']:,.0f}"
 
 
+def summaries(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the experiments' own summaries say in one number or word; tables are in the report."""
+    lines = failed_summaries(experiments)
+    for experiment in experiments:
+        parts = [
+            f"{key.replace('_', ' ')} {_said(value)}"
+            for key, value in experiment["summary"].items()
+            if key != FAILED and not isinstance(value, dict | list)
+        ]
+        if parts:
+            lines.append(f"{experiment['name']}: {', '.join(parts)}")
+    return [printable(line) for line in lines]
+
+
+def _said(value: str | float | bool | None) -> str:
+    if value is None or isinstance(value, bool | str):
+        return "none" if value is None else bounded(str(value), 80) or "''"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.3f}" if 1e-3 <= abs(value) < 1e12 else f"{value:.3g}"
+
+
+def failed_summaries(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which experiments' own summaries could not be computed, and why."""
+    return [
+        f"{experiment['name']}: the summary failed: {experiment['summary'][FAILED]}"
+        for experiment in experiments
+        if FAILED in experiment["summary"]
+    ]
+
+
 def remarks(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the table does not show: errors, skips, cases that never reported."""
+    """What the table does not show: errors, skips, cases that never reported or were left out."""
     lines = []
     for experiment in experiments:
         parts = [
@@ -58,8 +91,9 @@ def remarks(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
             if count
         ]
         if parts:
-            lines.append(f"{printable(experiment['name'])}: {', '.join(parts)}")
-    return lines
+            lines.append(f"{experiment['name']}: {', '.join(parts)}")
+        lines += [f"{experiment['name']}: {remark}" for remark in experiment["remarks"]]
+    return [printable(line) for line in lines]
 
 
 def printable(text: str) -> str:

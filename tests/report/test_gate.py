@@ -13,6 +13,7 @@ from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.report.gate import Check, judge, run_verdict
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, read_plan, write_plan
 from pytest_llmprobe.report.schema import schema
+from pytest_llmprobe.report.summary_function import SummaryFunction
 
 many = settings(deadline=None, max_examples=200)
 
@@ -122,6 +123,7 @@ plans = st.lists(
         collected=st.integers(0, 99),
         ids=st.lists(st.text(max_size=8), max_size=4),
         bar=bars,
+        summary=st.none() | st.builds(SummaryFunction, st.text(), st.text()),
     ),
     max_size=4,
     unique_by=lambda plan: plan.name,
@@ -268,6 +270,12 @@ def test_a_run_without_failures_says_what_was_judged(verdicts, reason):
 def test_a_failed_run_names_every_failed_check_and_no_other():
     checks = [verdict_of("FAIL", "a", "too low"), verdict_of("PASS", "b"), verdict_of("FAIL", "c")]
     assert run_verdict(checks, 1, 0) == ("FAIL", "a: too low; c: because")
+
+
+def test_a_run_that_failed_for_another_reason_says_so():
+    checks = [verdict_of("FAIL", "a", "too low")]
+    assert run_verdict(checks, 1, 0, ["b: broken"]) == ("FAIL", "a: too low; b: broken")
+    assert run_verdict([], 1, 2, ["b: broken"]) == ("FAIL", "b: broken")
 
 
 def test_a_run_that_failed_without_a_gate_counts_its_failures():

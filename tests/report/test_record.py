@@ -129,6 +129,7 @@ records = st.builds(
     scores=st.dictionaries(st.text(), numbers, max_size=3),
     chance=st.none() | st.floats(0, 1),
     duration=st.floats(0, 1e6),
+    prompt_characters=st.integers(0),
     prompt_tokens=st.integers(0),
     generated_tokens=st.integers(0),
     finish_reason=st.sampled_from([None, "stop", "length", "stop_string"]),
@@ -194,7 +195,7 @@ def test_a_record_is_the_same_after_a_journey_through_json(record):
 @many
 @given(records)
 def test_a_record_is_correct_exactly_if_it_passed(record):
-    assert record.as_dict()["is_correct"] is (record.outcome == "passed")
+    assert record.as_dict()["is_correct"] is record.is_correct is (record.outcome == "passed")
 
 
 def test_a_record_has_the_fields_of_the_schema():

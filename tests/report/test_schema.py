@@ -114,6 +114,8 @@ def test_a_report_without_one_of_its_fields_is_refused(field):
         (["experiments", 0, "pass_rate"], 1.5, "$.experiments[0].pass_rate"),
         (["experiments", 0, "ci95"], [0.1], "$.experiments[0].ci95"),
         (["experiments", 0, "errors"], -1, "$.experiments[0].errors"),
+        (["experiments", 0, "summary"], None, "$.experiments[0].summary"),
+        (["experiments", 0, "summary"], {"error": 5}, "$.experiments[0].summary.error"),
         (["experiments", 0, "gate", 0, "verdict"], "pass", "$.experiments[0].gate[0].verdict"),
         (["tests", 1, "outcome"], "failed", "$.tests[1].outcome"),
         (["tests", 1, "duration"], -0.1, "$.tests[1].duration"),

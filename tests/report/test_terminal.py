@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_llmprobe.report.gate import Check
-from pytest_llmprobe.report.terminal import printable, remarks, table
+from pytest_llmprobe.report.terminal import printable, remarks, summaries, table
 
 CONTROL = [*map(chr, range(32)), "\x7f", *map(chr, range(0x80, 0xA0)), "\u2028", "\u2029"]
 
@@ -24,6 +24,7 @@ def experiment(name="needle", **fields):
         "selected": 20,
         "reported": 20,
         "timings": {"tokens_per_s": 1234.5},
+        "summary": {},
     } | fields
 
 
@@ -102,6 +103,29 @@ def test_a_remark_says_what_the_table_does_not(fields, line):
     assert remarks([experiment("other"), experiment(**fields)]) == [line]
 
 
+@pytest.mark.parametrize(
+    ("summary", "line"),
+    [
+        ({"effective_context_characters": 3200}, "needle: effective context characters 3,200"),
+        ({"characters": None}, "needle: characters none"),
+        (
+            {"recall": 0.25, "small": 0.00012, "zero": 0.0},
+            "needle: recall 0.250, small 0.00012, zero 0",
+        ),
+        ({"big": 1e300, "low": -1234.5}, "needle: big 1e+300, low -1,234.500"),
+        ({"safe": True, "worst": "forward"}, "needle: safe True, worst forward"),
+        ({"curve": [1], "map": {}, "n": 3}, "needle: n 3"),
+        ({"error": "summarise: it broke"}, "needle: the summary failed: summarise: it broke"),
+    ],
+)
+def test_the_plain_numbers_of_a_summary_are_one_line(summary, line):
+    assert summaries([experiment("other"), experiment(summary=summary)]) == [line]
+
+
+def test_a_summary_of_tables_alone_is_no_line():
+    assert summaries([experiment(summary={"curve": []})]) == []
+
+
 @pytest.mark.parametrize("character", CONTROL)
 def test_no_control_character_reaches_the_terminal(character):
     assert printable(f"a{character}b") == "a b"
@@ -121,8 +145,10 @@ def test_a_hostile_name_cannot_steer_the_terminal():
     lines = [
         *table([experiment(hostile)], [check(name=hostile, metric=hostile)]),
         *remarks([experiment(hostile, errors=1)]),
+        *summaries([experiment(hostile, summary={hostile: hostile})]),
+        *summaries([experiment(hostile, summary={"error": hostile})]),
     ]
-    assert len(lines) == 3
+    assert len(lines) == 5
     assert not any(character in line for line in lines for character in CONTROL)
 
 
