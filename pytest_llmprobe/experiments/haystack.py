@@ -18,6 +18,7 @@ from typing import Literal, TypeAlias
 from pytest_llmprobe.case import Prompt, prompt_text
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments.prose import CITIES, NOUNS, made_up_name
+from pytest_llmprobe.experiments.prose import sentence as random_sentence
 
 Kind: TypeAlias = Literal["number", "word", "city"]
 Where: TypeAlias = Literal["end", "start", "both"]
@@ -40,8 +41,10 @@ PROMPTS: dict[Where, str] = {
 }
 """Templates by the place of the question; with ``end``, questions share the text as a prefix."""
 
-_LABELS = "|".join(KINDS.values())
+_KIND_OF: dict[str, Kind] = {label: kind for kind, label in KINDS.items()}
+_LABELS = "|".join(_KIND_OF)
 _QUESTION = re.compile(rf"^Question: What is the ({_LABELS}) of (.+)\?$", re.MULTILINE)
+_FACT = re.compile(rf"\bThe ({_LABELS}) of (\w+) is (\w+)\.")
 _SENTENCE_END = re.compile(r"[.!?\u2026]+[\"')\]\u00bb\u201d\u2019]*(?=\s|\Z)|[\u3002\uff01\uff1f]")
 _ABBREVIATION = re.compile(r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Prof|Rev|Capt|Col|Gen|No|vs|i\.e|e\.g)\.\Z")
 
@@ -147,6 +150,39 @@ def insert(text: str, sentence: str, depth: float) -> tuple[str, float]:
     return f"{text[:place]} {sentence}{text[place:]}", 100 * place / len(text)
 
 
+def generated(size: int, rng: random.Random) -> str:
+    """Generated prose of at most ``size`` characters, cut like `cut`."""
+    sentences: list[str] = []
+    length = 0
+    while length <= size:
+        sentences.append(random_sentence(rng))
+        length += len(sentences[-1]) + 1
+    return cut(" ".join(sentences), size)
+
+
+def excerpt(text: str, size: int, rng: random.Random) -> str:
+    """A piece of at most ``size`` characters from anywhere in a text, from sentence to sentence.
+
+    Raises:
+        CasesError: The text is shorter.
+    """
+    if len(text) < size:
+        raise CasesError(f"{len(text)} characters of text are too few for a haystack of {size}")
+    start = rng.choice([end for end in sentence_ends(text) if end <= len(text) - size])
+    return cut(text[start:].lstrip(), size)
+
+
+def cut(text: str, size: int) -> str:
+    """A text up to the last sentence end within its first ``size`` characters.
+
+    Up to the last white space there, if more than half would be lost.
+    """
+    if len(text) <= size:
+        return text
+    end = max(end for end in sentence_ends(text[: size + 2]) if end <= size)
+    return text[:end] if end >= size / 2 else text[:size].rsplit(maxsplit=1)[0]
+
+
 def prompt(text: str, question: str, where: Where = "end") -> str:
     """The prompt that asks a question about a text.
 
@@ -158,8 +194,8 @@ def prompt(text: str, question: str, where: Where = "end") -> str:
     return PROMPTS[where].format(text=text, question=question)
 
 
-def solve(prompt: Prompt) -> str:
-    """The reference solver: the answer from the prompt's text alone.
+def read_task(prompt: Prompt) -> tuple[Fact, list[Fact]]:
+    """The fact that a prompt asks for, and the other facts that its text states: decoys.
 
     Raises:
         CasesError: The prompt asks for nothing, or its text gives no or several answers.
@@ -169,10 +205,21 @@ def solve(prompt: Prompt) -> str:
     if not asked:
         raise CasesError("the prompt holds no question about a made-up fact")
     label, name = asked[-1]
-    said = re.findall(rf"\bThe {label} of {re.escape(name)} is (\w+)\.", text)
-    if len(set(said)) != 1:
-        raise CasesError(f"the text names {len(set(said))} values for the {label} of {name}")
-    return str(said[0])
+    stated = [Fact(_KIND_OF[label], name, value) for label, name, value in _FACT.findall(text)]
+    said = {fact for fact in stated if (fact.kind, fact.name) == (_KIND_OF[label], name)}
+    if len(said) != 1:
+        raise CasesError(f"the text names {len(said)} values for the {label} of {name}")
+    (fact,) = said
+    return fact, [other for other in stated if other != fact]
+
+
+def solve(prompt: Prompt) -> str:
+    """The reference solver: the answer from the prompt's text alone.
+
+    Raises:
+        CasesError: The prompt cannot be solved.
+    """
+    return read_task(prompt)[0].value
 
 
 def says(answer: str, value: str) -> bool:

@@ -42,6 +42,18 @@ def schema_errors(value: Any, schema: Mapping[str, Any]) -> list[str]:
     return sorted(f"{error.json_path[:100]}: {error.message[:200]}" for error in errors)
 
 
+def checked_schema(schema: object) -> Mapping[str, Any]:
+    """A JSON Schema that the user gave.
+
+    Raises:
+        CasesError: It cannot be used.
+    """
+    if not isinstance(schema, dict):
+        raise CasesError(f"this is no JSON Schema: it is a {type(schema).__name__}, not an object")
+    schema_errors({}, schema)
+    return schema
+
+
 def _step(path: str | None, key: str) -> str:
     key = key.replace("\\", "\\\\").replace(".", "\\.")
     return key if path is None else f"{path}.{key}"

@@ -56,6 +56,8 @@ PLACES = (
 )
 EVENTS = ("Fair", "Festival", "Market", "Concert", "Parade", "Regatta", "Tournament", "Exhibition")
 
+SENTENCE = 47  # characters of a sentence of prose with the space after it, on average
+
 INSTRUCTION = "Return one JSON object with the keys {keys}."
 SCHEMA_INSTRUCTION = "Return one JSON object that is valid under this JSON Schema: {schema}"
 PROMPTS: dict[Where, str] = {
@@ -230,33 +232,50 @@ def text(record: Record, rng: random.Random, sentences: int) -> str:
     return " ".join(parts)
 
 
+def sentences_in(record: Record, size: int) -> int:
+    """How many sentences of prose fill a record's text up to about ``size`` characters."""
+    return max(0, size - len(" ".join(record.facts))) // SENTENCE
+
+
 def answer(record: Record) -> str:
     """The reference answer: the truth as JSON on one line."""
     return json.dumps(record.truth, ensure_ascii=False)
 
 
-def instruction(keys: Sequence[str], style: Style = "plain") -> str:
+def instruction(keys: Sequence[str], style: Style = "plain", template: str = INSTRUCTION) -> str:
     """The instruction that names the keys, plain or as one of the two baselines.
 
     Args:
         keys: Top-level keys in their order.
         style: ``capitals`` writes all but the keys in capitals, ``important`` puts
             ``IMPORTANT:`` before it.
+        template: Its words, with ``{keys}``.
 
     Raises:
         CasesError: There are no keys, or the style is unknown.
     """
     if not keys:
         raise CasesError("an instruction needs at least one key")
+    quoted = [json.dumps(key, ensure_ascii=False) for key in keys]
+    conjunction = " AND " if style == "capitals" else " and "
+    listed = conjunction.join(part for part in (", ".join(quoted[:-1]), quoted[-1]) if part)
+    return _styled(template, "{keys}", listed, style)
+
+
+def schema_instruction(
+    schema: Mapping[str, Any], style: Style = "plain", template: str = SCHEMA_INSTRUCTION
+) -> str:
+    """The instruction that holds a whole JSON Schema in place of ``{schema}``; else as above."""
+    return _styled(template, "{schema}", json.dumps(schema, ensure_ascii=False), style)
+
+
+def _styled(template: str, place: str, filling: str, style: Style) -> str:
     if style not in ("plain", "capitals", "important"):
         raise CasesError(f"style {style!r}: use 'plain', 'capitals' or 'important'")
-    before, after = INSTRUCTION.split("{keys}")
-    conjunction = " and "
+    words = template.split(place)
     if style == "capitals":
-        before, after, conjunction = before.upper(), after.upper(), conjunction.upper()
-    quoted = [json.dumps(key, ensure_ascii=False) for key in keys]
-    listed = conjunction.join(part for part in (", ".join(quoted[:-1]), quoted[-1]) if part)
-    return ("IMPORTANT: " if style == "important" else "") + before + listed + after
+        words = [part.upper() for part in words]
+    return ("IMPORTANT: " if style == "important" else "") + filling.join(words)
 
 
 def prompt(text: str, instruction: str, where: Where = "end") -> str:

@@ -1,0 +1,117 @@
+"""A needle in prose: give the value that one sentence of a long text states.  Chance 1e-7 to 1/50.
+
+After the GUIDE paper, arXiv 2409.19001, experiment 2.  Example: "... In Rome, Ida sold the lamp.
+The magic number of Velmora is 482913. ..."  What is the magic number of Velmora? -> 482913
+
+Two controls: with other needles of the same shape in the text, none of them may be returned; and
+without the needle, which is made up for each case, nobody can know its value.
+
+    pytest evals/haystack --model=mistral -n 2 [--llmprobe-dataset haystack=texts/]
+"""
+
+from itertools import product
+
+import pytest
+
+from pytest_llmprobe import Case
+from pytest_llmprobe.experiments import haystack
+
+pytestmark = pytest.mark.haystack
+
+INTRODUCTION = "Read the text below and answer the question with the value alone.\n\n"
+PROMPTS = {  # by the place of the question; the reference model was trained on these very words
+    "end": INTRODUCTION + "{text}\n\nQuestion: {question}\nAnswer:",
+    "start": INTRODUCTION + "Question: {question}\n\n{text}\n\nAnswer:",
+    "both": INTRODUCTION + "Question: {question}\n\n{text}\n\nQuestion: {question}\nAnswer:",
+}
+
+SIZES = {  # characters of the text at most, about 4 a token; full: the paper's and beyond
+    "smoke": (500,),
+    "ci": (500, 1_500, 3_500),
+    "full": (*range(2_000, 18_001, 2_000), 50_000, 100_000, 200_000),
+}
+DEPTHS = {"smoke": (0, 50, 100), "ci": (0, 25, 50, 75, 100), "full": range(0, 101, 10)}  # per cent
+DECOYS = 2
+TRIALS = {"smoke": 1, "ci": 1, "full": 5}
+
+
+def texts(suite):
+    """Size, trial, text and its origin: generated prose, or pieces of the user's texts."""
+    sizes, trials = SIZES[suite.profile], range(suite.trials or TRIALS[suite.profile])
+    if (data := suite.dataset("haystack")) is None:
+        for size, trial in product(sizes, trials):
+            rng = suite.random("haystack", size, trial)
+            yield size, trial, haystack.generated(size, rng), "generated"
+        return
+    sample = data.sample(characters=4 * max(sizes))
+    prose = "\n\n".join(sample.texts)
+    # A size beyond the user's texts is left out; if all of them are, the first one says so.
+    sizes = [size for size in sizes if size <= len(prose)] or sizes[:1]
+    for size, trial in product(sizes, trials):
+        rng = suite.random("haystack", size, trial)
+        yield size, trial, haystack.excerpt(prose, size, rng), sample.origin
+
+
+def questions(suite, task, places, depths, decoys=0):
+    """Needles at the depths, asked for at the places; None for a depth leaves the needle out."""
+    for size, trial, text, origin in texts(suite):
+        for where, depth in product(places, depths):
+            rng = suite.random(task, size, trial, depth)  # the same needle for every place
+            fact = haystack.made_up_fact(rng)
+            guess = haystack.CHANCE[fact.kind]
+            full, reached = text, None
+            for decoy in haystack.decoys(fact, decoys, rng):
+                full, _ = haystack.insert(full, decoy.sentence, rng.uniform(0, 100))
+            if depth is not None:
+                full, reached = haystack.insert(full, fact.sentence, depth)
+            yield Case(
+                id=f"{size}-characters-{where}-{trial}/{task if depth is None else depth}",
+                prompt=PROMPTS[where].format(text=full, question=fact.question),
+                target=fact.value,
+                chance=guess if depth is not None else 1 - guess,
+                metadata={
+                    "task": task,
+                    "size": size,
+                    "trial": trial,
+                    "depth": depth,
+                    "depth_reached": reached and round(reached, 1),
+                    "question": where,
+                    "kind": fact.kind,
+                    "source": origin,
+                },
+            )
+
+
+def text_needles(suite):
+    return questions(suite, "text_needle", PROMPTS, DEPTHS[suite.profile])
+
+
+def text_decoys(suite):
+    return questions(suite, "text_decoys", ["end"], DEPTHS[suite.profile], DECOYS)
+
+
+def closed_books(suite):
+    return questions(suite, "closed_book", PROMPTS, [None])
+
+
+@pytest.mark.probe(cases=text_needles, max_new_tokens=30)
+@pytest.mark.gate(pass_rate=0.90)
+def test_text_needle(case, completion):
+    fact, others = haystack.read_task(case.prompt)
+    answer = completion.text
+    assert haystack.passed(answer, fact, others), haystack.explain(answer, fact, others)
+
+
+@pytest.mark.probe(cases=text_decoys, max_new_tokens=30)
+@pytest.mark.gate(pass_rate=0.90)
+def test_text_decoys(case, completion):
+    fact, others = haystack.read_task(case.prompt)
+    answer = completion.text
+    assert haystack.passed(answer, fact, others), haystack.explain(answer, fact, others)
+
+
+@pytest.mark.probe(cases=closed_books, max_new_tokens=30)
+@pytest.mark.gate(pass_rate=0.95, rule="significant")  # a blind guess of a city is right 1 in 53
+def test_closed_book(case, completion):
+    said = haystack.says(completion.text, case.target)
+    assert not said, f"known: it says {case.target}, which its prompt does not"

@@ -1,0 +1,80 @@
+"""JSON generation: read a text, answer with one JSON object that obeys a schema.  Chance 0.
+
+After the GUIDE paper, arXiv 2409.19001, experiment 3, on made-up records, whose truth is known.
+Example: "... The age of the person is 41. ..."  Return one JSON object with the keys "name", "age"
+and "city". -> {"name": "Ida Velmora", "age": 41, "city": "Rome"}
+
+    pytest evals/json_format --model=mistral -n 2
+"""
+
+import json
+from itertools import product
+
+import pytest
+
+from pytest_llmprobe import Case
+from pytest_llmprobe.experiments import json_format, json_records
+
+pytestmark = pytest.mark.json_format
+
+PROMPTS = {  # by the place of the instruction
+    "end": "{text}\n\n{instruction}\nJSON:",
+    "head": "{instruction}\n\n{text}\n\nJSON:",
+}
+KEYS = "Return one JSON object with the keys {keys}."
+SCHEMA = "Return one JSON object that is valid under this JSON Schema: {schema}"
+# The reference model was trained on the keys alone. From them nobody can guess what the characters
+# of a book look like, so that other models miss all books but in the full profile.
+FORMS = {"smoke": "keys", "ci": "keys", "full": "schema"}
+
+KINDS = ("book", "person", "event")
+SIZES = {"smoke": (400,), "ci": (400, 1_200, 2_400), "full": (2_000, 8_000, 24_000)}  # characters
+STYLES = {  # capitals and important: the paper's baselines
+    "smoke": ("plain",),
+    "ci": ("plain", "capitals", "important"),
+    "full": ("plain", "capitals", "important"),
+}
+TRIALS = {"smoke": 1, "ci": 1, "full": 5}
+
+
+def json_objects(suite):
+    form, trials = FORMS[suite.profile], range(suite.trials or TRIALS[suite.profile])
+    for kind, size, trial in product(KINDS, SIZES[suite.profile], trials):
+        rng = suite.random("json_format", kind, size, trial)
+        record = json_records.record(rng, kind=kind)
+        text = json_records.text(record, rng, json_records.sentences_in(record, size))
+        for where, style in product(PROMPTS, STYLES[suite.profile]):
+            if form == "keys":
+                instruction = json_records.instruction(list(record.truth), style, KEYS)
+            else:
+                schema = json_records.schema(kind)
+                instruction = json_records.schema_instruction(schema, style, SCHEMA)
+            yield Case(
+                id=f"{kind}-{size}-characters-{where}-{trial}/{style}",  # end: they share the text
+                prompt=PROMPTS[where].format(text=text, instruction=instruction),
+                target=json_records.answer(record),
+                chance=0.0,
+                metadata={
+                    "task": "json_format",
+                    "size": size,
+                    "trial": trial,
+                    "kind": kind,
+                    "instruction": where,
+                    "style": style,
+                    "form": form,
+                },
+            )
+
+
+@pytest.mark.probe(cases=json_objects, max_new_tokens=512)  # the longest record takes 200
+@pytest.mark.gate(pass_rate=0.50)
+def test_json_format(case, completion, score):
+    schema = json_records.schema(case.metadata["kind"])
+    answer = json_format.score(completion.text, schema, json.loads(case.target))
+    score("strict", answer.level == "strict")  # the whole answer is one object
+    score("embedded", answer.level == "embedded")  # there is one inside other text
+    score("schema_valid", answer.valid)
+    score("jaccard", answer.jaccard)
+    score("jaccard_deep", answer.jaccard_deep)
+    score("field_accuracy", answer.field_accuracy)
+    assert answer.passed, answer.explain()

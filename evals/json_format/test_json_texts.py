@@ -1,0 +1,74 @@
+"""JSON generation on texts of one's own: experiment 3 of the GUIDE paper, arXiv 2409.19001.
+
+The paper has 300 historical books and a schema of seven keys, which ships; --llmprobe-dataset
+json_schema=FILE takes another. The truth is unknown, so format and schema are judged. Chance 0.
+Not part of a run unless texts are named:
+
+    pytest evals/json_format/test_json_texts.py --model=mistral -n 2
+        --llmprobe-dataset json_format=books/ [--llmprobe-dataset json_schema=schema.json]
+"""
+
+from itertools import product
+
+import pytest
+
+from pytest_llmprobe import Case
+from pytest_llmprobe.errors import CasesError
+from pytest_llmprobe.experiments import haystack, json_format, json_records
+
+pytestmark = pytest.mark.json_format
+
+PROMPTS = {  # by the place of the instruction
+    "end": "{text}\n\n{instruction}\nJSON:",
+    "head": "{instruction}\n\n{text}\n\nJSON:",
+}
+INSTRUCTION = "Return one JSON object that is valid under this JSON Schema: {schema}"
+STYLES = ("plain", "capitals", "important")  # the last two: the paper's baselines
+
+SIZE = {"smoke": 400, "ci": 2_400, "full": 24_000}  # characters; a longer text is cut
+TEXTS = {"smoke": 2, "ci": 20, "full": 300}
+
+SCHEMA = json_records.schema("book")
+
+
+def json_texts(suite):
+    global SCHEMA  # the test needs it too, and it is too long for a case's metadata
+    texts, schema = suite.dataset("json_format"), suite.dataset("json_schema")
+    if texts is None and schema is None:
+        pytest.skip("no texts: give --llmprobe-dataset json_format=SOURCE")
+    if texts is None:
+        raise CasesError(f"{schema} needs texts: give --llmprobe-dataset json_format=SOURCE too")
+    if schema is not None:
+        SCHEMA = json_format.checked_schema(schema.document())
+    size = SIZE[suite.profile]
+    sample = texts.sample(texts=TEXTS[suite.profile], longest=size + 2)
+    for number, text in enumerate(sample.texts):
+        for where, style in product(PROMPTS, STYLES):
+            instruction = json_records.schema_instruction(SCHEMA, style, INSTRUCTION)
+            yield Case(
+                id=f"text-{number}-{where}/{style}",
+                prompt=PROMPTS[where].format(
+                    text=haystack.cut(text, size), instruction=instruction
+                ),
+                chance=0.0,
+                metadata={
+                    "task": "json_texts",
+                    "size": size,
+                    "text": number,
+                    "instruction": where,
+                    "style": style,
+                    "schema": schema.given if schema else "book",
+                    "source": sample.origin,
+                },
+            )
+
+
+@pytest.mark.probe(cases=json_texts, max_new_tokens=1000)  # as in the paper
+def test_json_texts(case, completion, score):
+    answer = json_format.score(completion.text, SCHEMA)
+    score("strict", answer.level == "strict")  # the whole answer is one object
+    score("embedded", answer.level == "embedded")  # there is one inside other text
+    score("schema_valid", answer.valid)
+    score("jaccard", answer.jaccard)
+    score("jaccard_deep", answer.jaccard_deep)
+    assert answer.passed, answer.explain()

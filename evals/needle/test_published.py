@@ -1,0 +1,35 @@
+"""The published needle-threading data set (arXiv 2411.05000), all five tasks.  Chance as theirs.
+
+Not part of a run unless the data are named: a split on the hub, or a local .jsonl or .parquet file
+with its columns (`needle.published` says which and what is assumed of them).
+
+    pytest evals/needle/test_published.py --model=mistral -n 2
+        --llmprobe-dataset needle_threading=jonathan-roberts1/needle-threading:Single_Needle
+"""
+
+import pytest
+
+from pytest_llmprobe.experiments import needle
+
+pytestmark = pytest.mark.needle
+
+SIZES = {"smoke": 2_000, "ci": 5_000, "full": None}  # characters of the haystack at most
+TRIALS = {"smoke": 1, "ci": 1, "full": None}  # of the five repeats
+
+
+def published(suite):
+    data = suite.dataset("needle_threading")
+    if data is None:
+        pytest.skip("no data: give --llmprobe-dataset needle_threading=SOURCE")
+    trials = suite.trials or TRIALS[suite.profile]
+    return needle.published_cases(data.rows(), longest=SIZES[suite.profile], trials=trials)
+
+
+@pytest.mark.probe(cases=published, max_new_tokens=1024)  # 25 UUIDs of 40 tokens
+def test_published(case, completion, score):
+    answer, targets = needle.parse_answer(completion), case.target.split("\n")
+    ordered = case.metadata["task"] != "conditional_needles"
+    for name, value in needle.list_scores(answer.distinct, targets, ordered=ordered).items():
+        score(name, value)
+    right = answer.distinct == targets if ordered else set(answer.distinct) == set(targets)
+    assert right, answer.explain(case)
