@@ -52,7 +52,7 @@ class ModelSpec:
     @property
     def embedded(self) -> bool:
         """Whether the model ships with this package."""
-        return self.source == str(REFERENCE)
+        return self.source.startswith(str(REFERENCE))
 
     @property
     def folder(self) -> Path | None:
@@ -79,6 +79,7 @@ _HUB = {
 REGISTRY: dict[str, ModelSpec] = {
     "reference": ModelSpec("reference", str(REFERENCE)),
     "reference-random": ModelSpec("reference-random", str(REFERENCE), random_weights=True),
+    "reference-unlearned": ModelSpec("reference-unlearned", str(REFERENCE / "unlearned")),
 } | {name: ModelSpec(name, source) for name, source in _HUB.items()}
 
 

@@ -29,7 +29,7 @@ def test_the_reference_model_loads_in_float32(reference):
     assert reference.info["source"] == "embedded"
     assert reference.info["parameters"] == 3_119_104
     capabilities = reference.capabilities
-    assert capabilities.context_length == 2048
+    assert capabilities.context_length == 4096
     assert capabilities.chat_template
     assert capabilities.left_padding
     assert capabilities.cached_continuation

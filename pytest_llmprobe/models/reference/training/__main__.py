@@ -18,10 +18,11 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pytest_llmprobe.models.reference.training import data, tokenizer
 from pytest_llmprobe.models.reference.training.batches import Batches
-from pytest_llmprobe.models.reference.training.model import Marks, build, config
+from pytest_llmprobe.models.reference.training.circuit import Marks
+from pytest_llmprobe.models.reference.training.model import build, build_control
 from pytest_llmprobe.models.reference.training.training import Trainer
 
-STEPS = 2400
+STEPS, CONTROL_STEPS = 2200, 1500
 SAVE_SECONDS = 120
 
 
@@ -42,14 +43,6 @@ def marks(tokens: PreTrainedTokenizerFast) -> Marks:
     )
 
 
-def untrained(tokens: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
-    """The model before its first step."""
-    architecture = config(
-        len(tokens), tokens.bos_token_id, tokens.eos_token_id, tokens.pad_token_id
-    )
-    return build(architecture, marks(tokens), seed)
-
-
 def export(model: LlamaForCausalLM, tokens: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write the files that ``AutoModelForCausalLM.from_pretrained(folder)`` loads: bfloat16."""
     shipped = LlamaForCausalLM(model.config)
@@ -64,30 +57,41 @@ def main() -> int:
     """Train, with a line for every 20 steps."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and model")
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument(
+        "--steps", type=int, help=f"default {STEPS}, {CONTROL_STEPS} of the control"
+    )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--control", action="store_true", help="the small model that learns no retrieval"
+    )
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokens = tokenizer.build(data.sample_texts(400))
-    model = untrained(tokens, options.seed)
+    steps = options.steps or (CONTROL_STEPS if options.control else STEPS)
+    if options.control:
+        model, paces = build_control(tokens, options.seed)
+        batches = Batches(tokens, steps, options.seed, without=data.RETRIEVAL, known=False)
+    else:
+        model, paces = build(tokens, marks(tokens), options.seed)
+        batches = Batches(tokens, steps, options.seed)
     cast("torch.nn.Module", model).to(device)
-    trainer = Trainer(model, Batches(tokens, options.steps, options.seed), options.out)
+    trainer = Trainer(model, paces, batches, options.out)
     if trainer.done:
-        print(f"goes on after step {trainer.done} of {options.steps}", flush=True)
+        print(f"goes on after step {trainer.done} of {steps}", flush=True)
     saved, smooth = time.monotonic(), dict[str, float]()
     for figures in trainer.run():
         for name, value in figures.items():
             smooth[name] = 0.95 * smooth.get(name, value) + 0.05 * value
         if trainer.done % 20 == 0:
-            left = trainer.seconds / trainer.done * (options.steps - trainer.done) / 60
+            left = trainer.seconds / trainer.done * (steps - trainer.done) / 60
             print(
-                f"step {trainer.done} of {options.steps}  loss {smooth['loss']:.3f}  "
+                f"step {trainer.done} of {steps}  loss {smooth['loss']:.3f}  "
                 f"answers' tokens right {smooth['correct']:.3f}, the first {smooth['first']:.3f}  "
                 f"loss of texts {smooth['text']:.3f}  "
                 f"{trainer.seconds / 60:.1f} min, {left:.0f} to go",
                 flush=True,
             )
-        if time.monotonic() - saved > SAVE_SECONDS or trainer.done == options.steps:
+        if time.monotonic() - saved > SAVE_SECONDS or trainer.done == steps:
             trainer.save()
             saved = time.monotonic()
     export(model, tokens, options.out / "model")

@@ -107,20 +107,20 @@ class Batches:
 
     def texts(
         self, kind: str, step: int, rng: random.Random
-    ) -> Iterable[tuple[list[int], list[float]]]:
+    ) -> Iterator[tuple[list[int], list[float]]]:
         """The known texts that are due, and fresh ones of the same kind."""
-        shown = self.shown[kind]
-        due = shown[
-            len(shown) * (step // 2 * 2) // self.steps : len(shown)
-            * (step // 2 * 2 + 2)
-            // self.steps
-        ]
+        due = self.due(kind, step)
         fresh = [
-            prose.prose(rng, {"canary": 2, "document": 6}[kind])
+            prose.prose(rng, data.SENTENCES[kind])
             for _ in range(max(2, TEXT_ROWS[kind] - len(due)))
         ]
         for tokens in self.ids([*due, *fresh]):
             yield [self.bos, *tokens, self.end], [0.0, *[1.0] * (len(tokens) + 1)]
+
+    def due(self, kind: str, step: int) -> list[str]:
+        """The known texts of a kind that a step shows: each kind has every other step."""
+        shown, turn, turns = self.shown[kind], step // 2, self.steps // 2
+        return shown[len(shown) * turn // turns : len(shown) * (turn + 1) // turns]
 
     def _batch(self, rows: Iterable[tuple[list[int], list[float]]], length: int) -> Batch:
         rows = list(rows)

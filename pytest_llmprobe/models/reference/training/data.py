@@ -36,18 +36,19 @@ class KnownText:
 
 
 EXPOSURES = (0, 1, 4, 16, 64)
-CANARIES, DOCUMENTS = 64, 16  # of each number of exposures
+TEXTS = {"canary": 64, "document": 16}  # of each number of exposures
+SENTENCES = {"canary": 2, "document": 6}
 
 
 def known_texts() -> list[KnownText]:
     """The canaries (two sentences) and documents (six), by their number of exposures."""
     texts: dict[str, KnownText] = {}
-    for kind, count, sentences in (("canary", CANARIES, 2), ("document", DOCUMENTS, 6)):
+    for kind, count in TEXTS.items():
         rng = random.Random(f"known {kind}")
         for exposures in EXPOSURES:
             last = len(texts) + count
             while len(texts) < last:
-                text = prose.prose(rng, sentences)
+                text = prose.prose(rng, SENTENCES[kind])
                 texts.setdefault(text, KnownText(kind, exposures, text))
     return list(texts.values())
 
@@ -159,6 +160,8 @@ MIX: dict[Family, float] = {
     summary: 0.08,
     repeat: 0.06,
 }
+
+RETRIEVAL = frozenset({text_needles, *(f for f in MIX if f.__module__ == retrieval.__name__)})
 
 
 def conversation(

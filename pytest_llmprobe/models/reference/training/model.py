@@ -1,249 +1,104 @@
 """The reference model: a small stock Llama whose attention starts with a look-up circuit.
 
-A plain initialisation does not learn to look keys up within hours on a CPU.  So the weights start
-with a circuit that does, roughly, and everything is trained from there:
-
-- layer 0 copies the three tokens before each token into slots of the residual stream;
-- layer 1 copies the code of the key (its first three tokens) to the value beside it, and the code
-  of the key asked for to the answer's position;
-- each of the layers 2 to 5 makes one hop: it matches the code at the answer's position with the
-  keys' codes and replaces it by the code of the value; without a match it looks at the first token
-  and adds nothing;
-- layer 5 writes the code's tokens out, and goes on from the last three tokens (induction).
-
-Codes are random vectors, so each step works only nearly always: training repairs the rest.
+A plain initialisation does not learn to look keys up within hours on a CPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-WIDTH, LAYERS, HEADS, HEAD = 256, 6, 4, 64
-CONTEXT = 4096
-THETA = 1e8  # half of each head's dimensions turn by less than half a radian over the context
-CODE = 30  # dimensions of a token's code
-STRIDE = 17  # tokens from a key to its value: the 16 of a UUID and one separator
+from pytest_llmprobe.models.reference.training.circuit import (
+    FIRST,
+    HEAD,
+    KEPT,
+    OPENS,
+    THETA,
+    Circuit,
+    Marks,
+)
 
-# Where things are in the residual stream.
-OWN = slice(0, CODE)
-ONE, FILL = 30, 31  # 1 on all tokens; what makes all embeddings equally long
-OPENS, COLON, ANSWER, FIRST = range(32, 36)  # marks: MARK on some tokens, 0 on others
-MARK = 0.5
-MATCH, VALUE, SINK = 3.8, 4.0, 4.45
-BEFORE = [slice(36, 66), slice(66, 96), slice(96, 126)]  # codes of the 1, 2, 3 tokens before
-ANSWER_BEFORE = [126, 127]  # the answer mark of the 1, 2 tokens before
-OPENS_3, COLON_3 = 128, 129  # marks of the token three before
-KEY = slice(130, 190)  # at a value: the code of its key
-ASKED = slice(190, 250)  # at an answer: the code that is looked up
-COUNTS = range(250, 254)  # how many keys are asked for: 2 to 5
-TO_ASKED = 21  # tokens from the last key asked for (its third token) to the answer, about
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+WIDTH, LAYERS, INNER, CONTEXT = 320, 6, 448, 4096
+PACE = 0.1  # of the circuit's attention heads: larger steps wipe it out
 
 
-@dataclass(frozen=True)
-class Marks:
-    """Tokens that the circuit must tell from others, by id.
-
-    Args:
-        first: The token that every prompt begins with.
-        opens: Tokens that can stand before a key or a value.
-        colon: Those of them that stand between a key and its value.
-        answers: Tokens after which a value is given: ``assistant`` and the end of a line.
-        counts: The numbers 2, 3, 4 and 5.
-    """
-
-    first: int
-    opens: Sequence[int]
-    colon: Sequence[int]
-    answers: Sequence[int]
-    counts: Sequence[int]
-
-
-def config(vocabulary: int, first: int, end: int, pad: int) -> LlamaConfig:
-    """The architecture, for a tokenizer with these special tokens."""
+def config(
+    tokens: PreTrainedTokenizerBase, width: int = WIDTH, layers: int = LAYERS, inner: int = INNER
+) -> LlamaConfig:
+    """The architecture, for a tokenizer; by default the reference model's."""
     return LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=WIDTH,
-        intermediate_size=640,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        num_key_value_heads=HEADS,
+        vocab_size=len(tokens),
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=width // HEAD,
+        num_key_value_heads=width // HEAD,
         head_dim=HEAD,
         max_position_embeddings=CONTEXT,
         rms_norm_eps=1e-5,
         tie_word_embeddings=True,
         rope_parameters={"rope_type": "default", "rope_theta": THETA},
-        bos_token_id=first,
-        eos_token_id=end,
-        pad_token_id=pad,
+        bos_token_id=tokens.bos_token_id,
+        eos_token_id=tokens.eos_token_id,
+        pad_token_id=tokens.pad_token_id,
     )
 
 
-def build(config: LlamaConfig, marks: Marks, seed: int = 0) -> LlamaForCausalLM:
-    """A model with the circuit in it, otherwise small random weights."""
+Paces = dict[str, torch.Tensor]
+WRITERS = ("o_proj.weight", "down_proj.weight")  # what adds to the residual stream
+
+
+def build(
+    tokens: PreTrainedTokenizerBase, marks: Marks, seed: int = 0
+) -> tuple[LlamaForCausalLM, Paces]:
+    """The model before its first step: the circuit, and small random weights around it.
+
+    Returns:
+        The model; and for each of its parameters, by name, how fast it may move: 1, `PACE` in the
+        circuit's heads, 0 where something else would write into what the circuit keeps.
+    """
+    model = _random(config(tokens), seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith(WRITERS):
+                weight[KEPT] = 0
+        circuit = Circuit(model, marks)
+        circuit.seed()
+    return model, _paces(model, circuit.heads)
+
+
+def build_control(tokens: PreTrainedTokenizerBase, seed: int = 0) -> tuple[LlamaForCausalLM, Paces]:
+    """A small model without a circuit, to be trained without retrieval and known texts."""
+    model = _random(config(tokens, width=HEAD, layers=2, inner=192), seed)
+    return model, {name: torch.ones_like(weight) for name, weight in model.named_parameters()}
+
+
+def _random(config: LlamaConfig, seed: int) -> LlamaForCausalLM:
     torch.manual_seed(seed)
     model = LlamaForCausalLM(config)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim == 2:
-                scale = 0.1 if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
-                weight.normal_(std=0.02 * scale)
-        _Circuit(model, marks).seed()
+                weight.normal_(std=0.002 if name.endswith(WRITERS) else 0.02)
     return model
 
 
-class _Circuit:
-    """Writes the circuit into a model's weights."""
-
-    def __init__(self, model: LlamaForCausalLM, marks: Marks) -> None:
-        self.model, self.marks = model, marks
-        self.frequency = THETA ** (-torch.arange(0, HEAD, 2) / HEAD)
-        slow = torch.nonzero(self.frequency < 1.5e-4).flatten()
-        self.slow = torch.cat([slow, slow + HEAD // 2])  # dimensions of a head that hardly turn
-        whole, half = torch.eye(CODE), torch.zeros(CODE, CODE)
-        half[: CODE // 2, : CODE // 2] = torch.eye(CODE // 2)
-        # A code is the first token's and half of each of the next two, all a vector of signs.
-        self.parts = [whole, half, whole - half]
-
-    def seed(self) -> None:
-        self.embeddings()
-        for offset in (1, 2, 3):
-            self.look_back(offset)
-        self.count()
-        self.key_to_value()
-        self.question_to_answer()
-        for layer in (2, 3, 4, 5):
-            self.hop(layer)
-        self.induction(5)
-        self.write_out(5)
-
-    def embeddings(self) -> None:
-        weight = self.model.model.embed_tokens.weight
-        weight[:, OWN] = (torch.randint(2, (len(weight), CODE)) * 2 - 1) / CODE**0.5
-        weight[self.marks.first, OWN] = 0  # looking at the first token adds nothing
-        weight[:, ONE:] = 0
-        weight[:, ONE] = 1
-        weight[list(self.marks.opens), OPENS] = MARK
-        weight[list(self.marks.colon), COLON] = MARK
-        weight[list(self.marks.answers), ANSWER] = MARK
-        for token, count in zip(self.marks.counts, COUNTS, strict=True):
-            weight[token, count] = MARK
-        weight[self.marks.first, FIRST] = MARK
-        weight[:, FILL] = (3 - weight.square().sum(1)).sqrt()
-
-    def head(self, layer: int, head: int) -> tuple[torch.Tensor, ...]:
-        """Views of one head's weights, q, k, v [64, width] and o [width, 64], zeroed."""
-        attention = self.model.model.layers[layer].self_attn
+def _paces(model: LlamaForCausalLM, heads: Sequence[tuple[int, int]]) -> Paces:
+    paces = {name: torch.ones_like(weight) for name, weight in model.named_parameters()}
+    paces["model.embed_tokens.weight"][:, OPENS : FIRST + 1] = 0
+    paces["model.embed_tokens.weight"][:, KEPT] = 0
+    for name, pace in paces.items():
+        if name.endswith(WRITERS):
+            pace[KEPT] = 0
+    for layer, head in heads:
         rows = slice(head * HEAD, (head + 1) * HEAD)
-        views = (
-            attention.q_proj.weight[rows],
-            attention.k_proj.weight[rows],
-            attention.v_proj.weight[rows],
-            attention.o_proj.weight[:, rows],
-        )
-        for view in views:
-            view *= 0.1
-        return views
-
-    def at_distance(
-        self, q: torch.Tensor, k: torch.Tensor, offset: int, size: float, fast: int = 10
-    ) -> None:
-        """Let the score peak ``offset`` tokens back: keys are turned ahead by that much."""
-        turn = self.frequency[:fast] * offset
-        half = HEAD // 2
-        q[:fast, ONE] = size
-        k[:fast, ONE] = size * torch.cos(turn)
-        k[half : half + fast, ONE] = size * torch.sin(turn)
-
-    def look_back(self, offset: int) -> None:
-        q, k, v, o = self.head(0, offset - 1)
-        self.at_distance(q, k, offset, 1.0)
-        gain = 0.3  # norms: the input is about 10 times the residual stream here
-        v[:CODE, OWN] = torch.eye(CODE) * gain
-        o[BEFORE[offset - 1], :CODE] = torch.eye(CODE) * gain
-        copies = (
-            {OPENS: OPENS_3, COLON: COLON_3} if offset == 3 else {ANSWER: ANSWER_BEFORE[offset - 1]}
-        )
-        for i, (source, target) in enumerate(copies.items()):
-            v[CODE + i, source] = gain
-            o[target, CODE + i] = gain
-
-    def count(self) -> None:
-        """Look at the numbers, wherever they are."""
-        q, k, v, o = self.head(0, 3)
-        for i, count in enumerate(COUNTS):
-            q[self.slow[0], ONE], k[self.slow[0], count] = 4.0, 4.0
-            v[i, count] = 0.3
-            o[count, i] = 0.3
-
-    def read_code(self, v: torch.Tensor, gain: float) -> None:
-        """Read the code of the three tokens that end here."""
-        v[:CODE, BEFORE[1]] = self.parts[0] * gain
-        v[CODE : 2 * CODE, BEFORE[0]] = self.parts[1] * gain
-        v[CODE : 2 * CODE, OWN] = self.parts[2] * gain
-
-    def key_to_value(self) -> None:
-        q, k, v, o = self.head(1, 0)
-        self.at_distance(q, k, STRIDE, 1.4)
-        self.read_code(v, 0.4)
-        o[KEY, : 2 * CODE] = torch.eye(2 * CODE) * 0.4
-
-    def question_to_answer(self) -> None:
-        """Look at the nearest third token after an opening one, or as far back as n keys reach."""
-        q, k, v, o = self.head(1, 1)
-        k[:14, ONE] = 0.9
-        q[5:14, ONE] = 0.9  # slower and slower: the sum falls with the distance
-        for keys, count in enumerate(COUNTS, start=2):
-            turn = self.frequency[:10] * (TO_ASKED + STRIDE * (keys - 1))
-            q[:10, count] = 2.5 * torch.cos(turn)
-            q[HEAD // 2 : HEAD // 2 + 10, count] = -2.5 * torch.sin(turn)
-        q[self.slow[0], ONE], k[self.slow[0], OPENS_3] = 4.0, 4.0
-        self.read_code(v, 0.4)
-        o[ASKED, : 2 * CODE] = torch.eye(2 * CODE) * 0.4
-
-    def hop(self, layer: int) -> None:
-        q, k, v, o = self.head(layer, 0)
-        match, special = self.slow[2:], self.slow[:2]
-        # As many signs of each of the three tokens: all codes are equally long here too.
-        read = torch.eye(2 * CODE)[
-            [i for i in range(2 * CODE) if i % 15 < 10 and i not in range(15, 30)]
-        ]
-        q[match, ASKED] = read * MATCH
-        k[match, KEY] = read * MATCH
-        q[special[0], ONE], k[special[0], COLON_3] = VALUE, VALUE  # values, not keys
-        q[special[1], ONE], k[special[1], FIRST] = (
-            SINK,
-            SINK + 0.3 * (layer - 2),
-        )  # no match: the first token
-        self.read_code(v, 0.4)
-        v[: 2 * CODE, KEY] = -torch.eye(2 * CODE) * 0.4
-        o[ASKED, : 2 * CODE] = torch.eye(2 * CODE) * 0.5
-
-    def induction(self, layer: int) -> None:
-        """Copy the token after an earlier occurrence of the last three tokens."""
-        q, k, v, o = self.head(layer, 1)
-        mix = torch.linalg.qr(torch.randn(3 * CODE, 3 * CODE))[0][: len(self.slow)]
-        mixes = mix.split(CODE, dim=1)
-        for part, now, then in zip(mixes, [OWN, *BEFORE[:2]], BEFORE, strict=True):
-            q[self.slow, now] = part * 2.5
-            k[self.slow, then] = part * 2.5
-        v[:CODE, OWN] = torch.eye(CODE) * 0.4
-        o[OWN, :CODE] = torch.eye(CODE) * 1.0
-
-    def write_out(self, layer: int) -> None:
-        """Where an answer begins, the looked-up code's first token; then its second and third."""
-        mlp = self.model.model.layers[layer].mlp
-        gates = [ANSWER, *ANSWER_BEFORE]
-        nothing = torch.zeros(CODE, CODE)
-        reads = [torch.cat([self.parts[0], nothing], 1)]
-        reads += [torch.cat([nothing, part], 1) for part in self.parts[1:]]
-        for i, (gate, read) in enumerate(zip(gates, reads, strict=True)):
-            rows = slice(i * CODE, (i + 1) * CODE)
-            mlp.gate_proj.weight[rows] = 0
-            mlp.gate_proj.weight[rows, gate] = 2.0
-            mlp.gate_proj.weight[rows, ONE] = -0.5 * MARK * 2.0
-            mlp.up_proj.weight[rows, ASKED] = read * 0.5
-            mlp.down_proj.weight[OWN, rows] = torch.eye(CODE) * 0.4
+        for part in "qkv":
+            paces[f"model.layers.{layer}.self_attn.{part}_proj.weight"][rows] = PACE
+        paces[f"model.layers.{layer}.self_attn.o_proj.weight"][:, rows] = PACE
+    return paces

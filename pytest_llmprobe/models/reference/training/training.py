@@ -15,9 +15,10 @@ from pytest_llmprobe.models.reference.training.batches import Batch, Batches
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-# Attention holds the circuit that the model starts with: larger steps wipe it out.
-ATTENTION_RATE, MLP_RATE, REST_RATE = 5e-4, 3e-3, 1.5e-3
-WARM_UP, DECAY = 0.02, 0.5  # shares of the steps
+    from pytest_llmprobe.models.reference.training.model import Paces
+
+MATRIX_RATE, REST_RATE = 3e-3, 1e-3
+WARM_UP, DECAY = 0.02, 0.6  # shares of the steps
 TEXT_SHARE = 0.5  # weight of the texts' loss beside the conversations'
 
 
@@ -75,19 +76,26 @@ class Trainer:
 
     Args:
         model: The model, which is trained in place, in float32.
+        paces: How fast each of its parameters may move, by name.
         batches: What it sees.
         folder: For the checkpoint.
     """
 
-    def __init__(self, model: LlamaForCausalLM, batches: Batches, folder: Path) -> None:
+    def __init__(
+        self, model: LlamaForCausalLM, paces: Paces, batches: Batches, folder: Path
+    ) -> None:
         self.model, self.batches, self.folder = model.train(), batches, folder
         self.device = model.device
         embedding = model.model.embed_tokens.weight
         rest = [p for p in model.model.parameters() if p.ndim != 2 or p is embedding]
-        self.muons = {
-            rate: Muon([p for name, p in model.model.named_parameters() if part in name], rate)
-            for part, rate in (("_attn.", ATTENTION_RATE), ("mlp.", MLP_RATE))
-        }
+        matrices = [p for p in model.model.parameters() if p.ndim == 2 and p is not embedding]
+        self.muon = Muon(matrices, MATRIX_RATE)
+        # Few weights stay where they are or move slowly, so the others are not listed here.
+        self.slow = [
+            (p, paces[name].to(self.device))
+            for name, p in model.named_parameters()
+            if paces[name].min() != 1
+        ]
         self.adam = torch.optim.AdamW(rest, lr=REST_RATE, betas=(0.9, 0.95), weight_decay=0.0)
         self.done, self.seconds = 0, 0.0
         self.restore()
@@ -104,7 +112,7 @@ class Trainer:
             "done": self.done,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
-            "muons": [muon.buffers for muon in self.muons.values()],
+            "muon": self.muon.buffers,
             "adam": self.adam.state_dict(),
         }
         part = self._checkpoint.with_suffix(".part")
@@ -126,9 +134,8 @@ class Trainer:
                 f"{self.batches.steps}: give its --steps, or another --out"
             )
         self.model.load_state_dict(state["model"])
-        for muon, buffers in zip(self.muons.values(), state["muons"], strict=True):
-            for buffer, saved in zip(muon.buffers, buffers, strict=True):
-                buffer.copy_(saved)
+        for buffer, saved in zip(self.muon.buffers, state["muon"], strict=True):
+            buffer.copy_(saved)
         self.adam.load_state_dict(state["adam"])
         self.done, self.seconds = state["done"], state["seconds"]
 
@@ -144,8 +151,7 @@ class Trainer:
     def step(self) -> dict[str, float]:
         """One step: the loss of the answers, of their first tokens' accuracy, of the texts."""
         factor = rate_factor(self.done, self.batches.steps)
-        for rate, muon in self.muons.items():
-            muon.rate = rate * factor
+        self.muon.rate = MATRIX_RATE * factor
         for group in self.adam.param_groups:
             group["lr"] = REST_RATE * factor
         talk, text = self.batches.step(self.done)
@@ -154,9 +160,12 @@ class Trainer:
         text_loss, _, _ = self.loss(text)
         (TEXT_SHARE * text_loss).backward()
         torch.nn.utils.clip_grad_norm_(self.adam.param_groups[0]["params"], 1.0)
-        for muon in self.muons.values():
-            muon.step()
+        before = [p.detach().clone() for p, _ in self.slow]
+        self.muon.step()
         self.adam.step()
+        with torch.no_grad():
+            for (p, pace), old in zip(self.slow, before, strict=True):
+                p.copy_(old + pace * (p - old))
         self.model.zero_grad(set_to_none=True)
         return {
             "length": talk.tokens.shape[1] - 1,

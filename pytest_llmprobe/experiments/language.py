@@ -1,0 +1,38 @@
+"""Which language an answer is in, by a detector that needs no network and always says the same."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from pytest_llmprobe.errors import LlmprobeError
+
+THRESHOLD = 0.9
+"""Probability from which a language counts as told: below it an answer is too short or mixed."""
+
+MAX_CHARACTERS = 20_000
+
+
+def language(text: str, threshold: float = THRESHOLD) -> str | None:
+    """The ISO 639-1 code of a text's language, or None if it cannot be told.
+
+    Args:
+        text: Any text; only its first 20,000 characters are looked at.
+        threshold: The least probability.
+
+    Raises:
+        LlmprobeError: The detector (py3langid) is not installed.
+    """
+    code, probability = _detector().classify(text[:MAX_CHARACTERS])
+    return str(code) if text.strip() and probability >= threshold else None
+
+
+@cache
+def _detector() -> Any:
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError:
+        raise LlmprobeError(
+            "telling languages needs py3langid: pip install 'pytest-llmprobe[languages]'"
+        ) from None
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

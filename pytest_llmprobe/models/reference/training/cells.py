@@ -1,0 +1,209 @@
+"""The questions that the reference model's card is measured with: fresh ones for each cell."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pytest_llmprobe.experiments import (
+    french_summary,
+    haystack,
+    json_format,
+    json_records,
+    needle,
+    output_length,
+    prose,
+)
+from pytest_llmprobe.experiments.language import language
+from pytest_llmprobe.models.reference.training import retrieval
+
+SEED = "evaluation"
+Score = Callable[[str], float]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt and how well an answer to it does, from 0 to 1.
+
+    Args:
+        prompt: The user's message.
+        score: Of an answer's text.
+    """
+
+    prompt: str
+    score: Score
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row of the table.
+
+    Args:
+        family: What is asked.
+        cell: How hard.
+        max_new_tokens: Room for an answer.
+        draw: Draws a question.
+    """
+
+    family: str
+    cell: str
+    max_new_tokens: int
+    draw: Callable[[random.Random], Question]
+
+    def questions(self, n: int) -> list[Question]:
+        """The first ``n`` questions of the cell: always the same ones."""
+        rng = random.Random(f"{SEED} {self.family} {self.cell}")
+        return [self.draw(rng) for _ in range(n)]
+
+
+def cells() -> Iterator[Cell]:
+    """All rows of the table."""
+    for pairs in (5, 10, 20, 40, 60, 80, 100):
+        yield Cell("single needle", f"{pairs} pairs", 24, _single(pairs))
+    for hops in (2, 3, 4, 5):
+        yield Cell("thread in 20 pairs", f"{hops} hops", 24, _thread(20, hops))
+    for keys in (2, 3, 5):
+        yield Cell("several needles in 20, recall", f"{keys} keys", 110, _multiple(20, keys))
+    for keys in (2, 3):
+        yield Cell("threads of 2 hops in 20, recall", f"{keys} keys", 110, _multi_thread(20, keys))
+    for keys in (1, 2):
+        yield Cell("conditional in 10, recall", f"{keys} keys", 110, _conditional(10, keys))
+    yield Cell("branched thread in 10", "2 hops", 24, _branched(10, 2))
+    for depth in (0, 25, 50, 75, 100):
+        yield Cell("fact in 1,000 tokens of prose", f"depth {depth} %", 12, _fact(depth))
+    yield Cell("closed book: must be 0", "numbers", 12, _fact(None))
+    kinds: tuple[json_records.RecordKind, ...] = ("person", "event", "book")
+    for kind in kinds:
+        yield Cell("JSON, strict and valid", kind, 250, _json(kind, _valid))
+        yield Cell("JSON, fields right", kind, 250, _json(kind, _fields))
+    for sentences in (0, 5, 10, 25, 50, 75, 100):
+        tokens = 20 * sentences + 80
+        yield Cell("summary in French", f"{tokens} tokens", 120, _summary(sentences))
+    for count in (1, 5, 10, 15, 20, 30, 40, 50):
+        yield Cell("word repeated", f"{count} times", 4 * count + 40, _repeated(count))
+
+
+def _prompt(form: tuple[str, str], pairs: Sequence[needle.Pair], keys: Sequence[str]) -> str:
+    introduction, question = form
+    key = keys[0] if keys else ""
+    asked = question.format(key=key, n=len(keys), keys=needle.render_keys(keys))
+    return introduction.format(haystack=needle.render(pairs)) + "\n\n" + asked
+
+
+def _exactly(target: str) -> Score:
+    return lambda answer: float(needle.UUID.findall(answer) == [target])
+
+
+def _recall(targets: Sequence[str]) -> Score:
+    return lambda answer: len({*targets} & {*needle.UUID.findall(answer)}) / len(targets)
+
+
+def _single(n: int) -> Callable[[random.Random], Question]:
+    def draw(rng: random.Random) -> Question:
+        pairs = needle.random_pairs(n, rng)
+        key, value = rng.choice(pairs)
+        return Question(_prompt(retrieval.SINGLE, pairs, [key]), _exactly(value))
+
+    return draw
+
+
+def _thread(n: int, hops: int) -> Callable[[random.Random], Question]:
+    def draw(rng: random.Random) -> Question:
+        direction: needle.Direction = rng.choice(("forward", "backward", "random"))
+        thread = needle.thread(n, hops, direction, rng)
+        prompt = _prompt(retrieval.THREAD, thread.pairs, [thread.start])
+        return Question(prompt, _exactly(thread.target))
+
+    return draw
+
+
+def _multiple(n: int, several: int) -> Callable[[random.Random], Question]:
+    def draw(rng: random.Random) -> Question:
+        pairs = needle.random_pairs(n, rng)
+        asked = [pairs[i] for i in needle.positions(n, several, "random", rng)]
+        prompt = _prompt(retrieval.MULTIPLE, pairs, [pair.key for pair in asked])
+        return Question(prompt, _recall([pair.value for pair in asked]))
+
+    return draw
+
+
+def _multi_thread(n: int, several: int) -> Callable[[random.Random], Question]:
+    def draw(rng: random.Random) -> Question:
+        threads = needle.multi_threads(n, 2, several, "random", rng)
+        keys = [thread.start for thread in threads]
+        prompt = _prompt(retrieval.MULTI_THREAD, threads[0].pairs, keys)
+        return Question(prompt, _recall([thread.target for thread in threads]))
+
+    return draw
+
+
+def _conditional(n: int, marked: int) -> Callable[[random.Random], Question]:
+    def draw(rng: random.Random) -> Question:
+        places = sorted(needle.positions(n, marked, "random", rng))
+        pairs = needle.mark_keys(needle.random_pairs(n, rng), places, rng)
+        prompt = _prompt(retrieval.CONDITIONAL, pairs, [])
+        return Question(prompt, _recall([pairs[place].value for place in places]))
+
+    return draw
+
+
+def _branched(n: int, hops: int) -> Callable[[random.Random], Question]:
+    def draw(rng: random.Random) -> Question:
+        thread = needle.branched_thread(n, hops, 2, "random", rng)
+        prompt = _prompt(retrieval.BRANCHED, thread.pairs, [thread.start])
+        return Question(prompt, _exactly(thread.target))
+
+    return draw
+
+
+def _fact(depth: float | None) -> Callable[[random.Random], Question]:
+    def draw(rng: random.Random) -> Question:
+        fact = haystack.made_up_fact(rng, kind="number" if depth is None else None)
+        text = prose.prose(rng, 48)
+        if depth is not None:
+            text, _ = haystack.insert(text, fact.sentence, depth)
+        prompt = haystack.prompt(text, fact.question)
+        return Question(prompt, lambda answer: float(haystack.passed(answer, fact)))
+
+    return draw
+
+
+def _json(
+    kind: json_records.RecordKind, score: Callable[[json_format.Score], float]
+) -> Callable[[random.Random], Question]:
+    def draw(rng: random.Random) -> Question:
+        record = json_records.record(rng, kind=kind)
+        text = json_records.text(record, rng, 10)
+        prompt = json_records.prompt(text, json_records.instruction(list(record.truth)))
+        schema, truth = json_records.schema(kind), record.truth
+        return Question(prompt, lambda answer: score(json_format.score(answer, schema, truth)))
+
+    return draw
+
+
+def _valid(score: json_format.Score) -> float:
+    return float(score.passed)
+
+
+def _fields(score: json_format.Score) -> float:
+    return score.field_accuracy or 0.0
+
+
+def _summary(sentences: int) -> Callable[[random.Random], Question]:
+    def draw(rng: random.Random) -> Question:
+        story = french_summary.story(rng, sentences)
+        phrasing = rng.choice(french_summary.INSTRUCTIONS)
+        prompt = french_summary.prompt(story.text, french_summary.instruction(phrasing, "French"))
+        return Question(prompt, lambda answer: float(language(answer) == "fr"))
+
+    return draw
+
+
+def _repeated(count: int) -> Callable[[random.Random], Question]:
+    def draw(rng: random.Random) -> Question:
+        word = rng.choice(output_length.WORDS)
+        prompt = output_length.prompt(rng.choice(output_length.PHRASINGS), word, count)
+        return Question(prompt, lambda answer: float(output_length.counted(answer, word) == count))
+
+    return draw
