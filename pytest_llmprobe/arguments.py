@@ -17,8 +17,9 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("4bit", "8bit")
 
 MARKERS = (
-    "probe(*, cases=None, experiment=None, **generation): ask the model each case; cases is a "
-    "list of Case or a function of the suite that yields them",
+    "probe(*, cases=None, experiment=None, summary=None, **generation): ask the model each case; "
+    "cases is a list of Case or a function of the suite that yields them, summary a function of "
+    "all records that gives a dict for the report",
     "gate(*, pass_rate=None, score=None, rule='observed'): what the experiment must reach",
     "needle: values of keys in a haystack of UUID pairs",
     "multiple_needles: values of several keys, in order",
@@ -26,6 +27,8 @@ MARKERS = (
     "threading: follow a thread of values that are keys",
     "multi_threading: follow several threads at once",
     "branched_threading: follow the longest of the threads that share their keys",
+    "haystack: facts in prose",
+    "json_format: records as JSON under a schema",
     "slow: takes minutes even on the reference model",
 )
 
@@ -67,6 +70,14 @@ def add_options(parser: pytest.Parser) -> None:
     add("seed", "seed of all cases (default: 0)", int, default=0, metavar="N")
     add("trials", "repeats of each cell of a grid", positive, metavar="N")
     add("limit", "at most N cases per experiment, evenly spread", positive, metavar="N")
+    add(
+        "dataset",
+        "data for an experiment: a file, a folder, or a Hugging Face data set as "
+        "org/name[:split][#field]; for several, give the option several times",
+        metavar="NAME=SOURCE",
+        action="append",
+        default=[],
+    )
     add("batch-size", "rows generated together (default: auto)", auto_or_positive, metavar="auto|N")
     group.addoption(
         "--llmprobe-no-drafts",
@@ -113,6 +124,13 @@ def add_short_model_option(parser: pytest.Parser) -> None:
 
 
 def names_model_or_report(config: pytest.Config) -> bool:
-    """Whether the command line names a model, a report path or a configuration file."""
+    """Whether the command line names a model, a report path, a configuration file or data."""
     option = config.option
-    return any((option.llmprobe_model, option.llmprobe_json, option.llmprobe_config))
+    return any(
+        (
+            option.llmprobe_model,
+            option.llmprobe_json,
+            option.llmprobe_config,
+            option.llmprobe_dataset,
+        )
+    )

@@ -17,6 +17,7 @@ from pytest_llmprobe.generation import GenerateConfig, Request
 from pytest_llmprobe.options import Options, options_of
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan
+from pytest_llmprobe.report.summary_function import SummaryFunction
 from pytest_llmprobe.suite import seed_of
 from pytest_llmprobe.work_units import function_of, work_units
 
@@ -31,6 +32,7 @@ class Probe:
         config: How to generate.
         bar: Its gate, or None.
         cases: A list or a function, or None for a test that generates by itself.
+        summary: The eval file's own function of all its records, or None.
     """
 
     experiment: str
@@ -38,11 +40,13 @@ class Probe:
     config: GenerateConfig
     bar: Bar | None
     cases: Sequence[Case] | Callable[..., Any] | None
+    summary: SummaryFunction | None
 
 
 PROBE = pytest.StashKey[Probe]()
 NAMES = pytest.StashKey[dict[str, str]]()
 COLLECTED = pytest.StashKey[dict[str, int]]()
+REMARKS = pytest.StashKey[dict[str, list[str]]]()
 UNITS = pytest.StashKey[dict[str, list[pytest.Function]]]()
 
 
@@ -68,7 +72,9 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
                 "probe(experiment='...')"
             )
         if probe.cases is not None and "case" in metafunc.fixturenames:
-            cases = build_cases(probe, options)
+            suite = replace(options.suite, remarks={})
+            cases = build_cases(probe, replace(options, suite=suite))
+            metafunc.config.stash.setdefault(REMARKS, {})[probe.function] = suite.said()
             metafunc.parametrize("case", cases, ids=[case.id for case in cases])
             # Counted here because -k, -m, --lf and node ids choose among them later.
             counts = metafunc.config.stash.setdefault(COLLECTED, {})
@@ -79,7 +85,7 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
         raise pytest.Collector.CollectError(f"{node.nodeid}: {error}") from error.__cause__
 
 
-def read_probe(node: pytest.Item | pytest.Function, options: Options) -> Probe:
+def read_probe(node: pytest.Function, options: Options) -> Probe:
     """What the markers of a function say, with this model's own bar from the configuration.
 
     Raises:
@@ -94,16 +100,19 @@ def read_probe(node: pytest.Item | pytest.Function, options: Options) -> Probe:
     arguments = dict(marker.kwargs)
     cases = arguments.pop("cases", None)
     experiment = arguments.pop("experiment", None) or name
+    summary = arguments.pop("summary", None)
     if not isinstance(experiment, str):
         raise SettingsError(f"probe(experiment={experiment!r}): give a name")
     try:
         config = GenerateConfig.of(**arguments)
     except SettingsError as error:
-        raise SettingsError(f"probe marker: {error}; besides: cases, experiment") from None
-    return Probe(experiment, function, config, _bar(node, experiment, options), cases)
+        raise SettingsError(f"probe marker: {error}; besides: cases, experiment, summary") from None
+    if summary is not None:
+        summary = SummaryFunction.of(summary, node.module, node.path)
+    return Probe(experiment, function, config, _bar(node, experiment, options), cases, summary)
 
 
-def _bar(node: pytest.Item | pytest.Function, experiment: str, options: Options) -> Bar | None:
+def _bar(node: pytest.Function, experiment: str, options: Options) -> Bar | None:
     marked = node.get_closest_marker("gate")
     if marked is not None and marked.args:
         raise SettingsError("gate takes keyword arguments only, as in gate(pass_rate=0.9)")
@@ -133,6 +142,8 @@ def build_cases(probe: Probe, options: Options) -> list[Case]:
         raise CasesError(
             f"building the cases with {source} failed: {type(error).__name__}: {error}"
         ) from error
+    if not given and (remarks := options.suite.said()):
+        raise CasesError(f"{source} yielded no cases: {'; '.join(remarks)}")
     cases = spread(check_cases(given, source), options.limit)
     seed = options.suite.seed
     return [replace(case, seed=seed_of(seed, probe.experiment, case.id)) for case in cases]
@@ -141,7 +152,8 @@ def build_cases(probe: Probe, options: Options) -> list[Case]:
 def plan_session(session: pytest.Session) -> None:
     """Work out experiments and work units of the selected cases."""
     config = session.config
-    collected = config.stash.get(COLLECTED, {})
+    _refuse_unknown_data(session)
+    collected, remarks = config.stash.get(COLLECTED, {}), config.stash.get(REMARKS, {})
     items: dict[str, list[pytest.Function]] = defaultdict(list)
     probes: dict[str, Probe] = {}
     for item in session.items:
@@ -155,9 +167,33 @@ def plan_session(session: pytest.Session) -> None:
     for function, probe in probes.items():
         ids = [item.nodeid for item in items[function]]
         count = max(collected.get(function, 0), len(ids))
-        plan[probe.experiment] = ExperimentPlan(probe.experiment, function, count, ids, probe.bar)
+        plan[probe.experiment] = ExperimentPlan(
+            probe.experiment,
+            function,
+            count,
+            ids,
+            probe.bar,
+            probe.summary,
+            remarks.get(function, ()),
+        )
     config.stash[UNITS] = _units(plan, items)
     share_plan(config, plan)
+
+
+def _refuse_unknown_data(session: pytest.Session) -> None:
+    """Let the collection fail if no evaluation asked for some of the data.
+
+    It is a failed collection without tests, and no exception, so that it is told once and ends the
+    run under pytest-xdist too, where only the workers collect.
+    """
+    suite = options_of(session.config).suite
+    unused = sorted(suite.datasets.keys() - suite.asked)
+    if unused and not session.testsfailed:  # an eval that cannot be collected may have asked for it
+        known = ", ".join(sorted(suite.asked)) or "they take none"
+        text = f"no collected evaluation takes data named {unused[0]!r}; known names: {known}"
+        report = pytest.CollectReport(str(suite.datasets[unused[0]]), "failed", text, [])
+        session.config.hook.pytest_collectreport(report=report)
+        session.items.clear()
 
 
 def _units(

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
+from pytest_llmprobe.experiments.sources import read_datasets
 from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
+from pytest_llmprobe.models.token_counter import TokenCounter
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar
 from pytest_llmprobe.suite import Suite
@@ -28,7 +30,7 @@ class Options:
     Args:
         model: Name of the model.
         spec: What that name means, with the loading options.
-        suite: Profile, seed, trials.
+        suite: Profile, seed, trials, data.
         limit: Cases per experiment at most.
         batch_size: Rows of a batch, or None to let the engine choose.
         drafts: Whether the engine guesses tokens for the model to check.
@@ -58,6 +60,7 @@ class Options:
             "profile": self.suite.profile,
             "seed": self.suite.seed,
             "trials": self.suite.trials,
+            "datasets": {name: data.given for name, data in self.suite.datasets.items()},
             "limit": self.limit,
             "batch_size": self.batch_size or "auto",
             "drafts": self.drafts,
@@ -90,10 +93,11 @@ def options_of(config: pytest.Config) -> Options:
 
 
 def check_explicit(config: pytest.Config) -> None:
-    """Find out now whether what the command line names can be had: the model, the report path.
+    """Find out now whether what the command line names can be had: model, report path, data.
 
     Raises:
-        pytest.UsageError: The model is unknown or its folder damaged, or no report can be written.
+        pytest.UsageError: The model is unknown or its folder damaged, no report can be written, or
+            there is no such data.
     """
     try:
         if config.option.llmprobe_json is not None:
@@ -129,7 +133,13 @@ def _read(config: pytest.Config) -> Options:
     return Options(
         model=model,
         spec=spec,
-        suite=Suite(option.llmprobe_profile, option.llmprobe_seed, option.llmprobe_trials),
+        suite=Suite(
+            option.llmprobe_profile,
+            option.llmprobe_seed,
+            option.llmprobe_trials,
+            read_datasets(option.llmprobe_dataset, start),
+            counter=TokenCounter(spec),
+        ),
         limit=option.llmprobe_limit,
         batch_size=option.llmprobe_batch_size,
         drafts=not option.llmprobe_no_drafts,

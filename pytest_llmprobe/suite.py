@@ -1,11 +1,20 @@
-"""What the user asked of all evaluations: profile, seed, trials."""
+"""What the user asked of all evaluations: profile, seed, trials, data."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pytest_llmprobe.case import Prompt, prompt_text
+
+CHARACTERS_PER_TOKEN = 4
+"""For models whose tokenizer cannot be had."""
+
+ESTIMATED = f"tokens are estimated: {CHARACTERS_PER_TOKEN} characters each, for want of a tokenizer"
 
 
 def seed_of(*key: str | int | float | None) -> int:
@@ -17,6 +26,17 @@ def seed_of(*key: str | int | float | None) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+class TokenCounter(Protocol):
+    """What tells a cases function about the model that it builds prompts for."""
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens of prompt and answer together, or None if there is no known limit."""
+
+    def count(self, prompt: Prompt) -> int:
+        """Tokens of a whole prompt, chat template included."""
+
+
 @dataclass(frozen=True)
 class Suite:
     """Passed to every cases function.
@@ -25,12 +45,58 @@ class Suite:
         profile: ``smoke``, ``ci`` or ``full``: which grid to build.
         seed: Seed of all cases.
         trials: Repeats per cell of the grid, or None for the evaluation's own number.
+        datasets: What the user named with ``--llmprobe-dataset``, by name.
+        asked: Names that cases functions asked for, given or not.
+        counter: Counts the model's tokens; None if its tokenizer cannot be had.
+        remarks: What the report is to say of an experiment's cases: a reason, and what it concerns.
     """
 
     profile: str = "ci"
     seed: int = 0
     trials: int | None = None
+    datasets: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    asked: set[str] = field(default_factory=set, compare=False, repr=False)
+    counter: TokenCounter | None = field(default=None, compare=False, repr=False)
+    remarks: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
 
     def random(self, *key: str | int | float) -> random.Random:
         """A generator seeded from the suite's seed and ``key`` (experiment, case or group id)."""
         return random.Random(seed_of(self.seed, *key))
+
+    def dataset(self, name: str) -> Any:
+        """The data that the user gives with ``--llmprobe-dataset NAME=SOURCE``, or None.
+
+        An `experiments.sources.Dataset`: ``sample(characters=...)`` for texts, ``rows()``,
+        ``document()``.
+        """
+        self.asked.add(name)
+        return self.datasets.get(name)
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens that the model takes, prompt and answer together; None if it is not known."""
+        return None if self.counter is None else self.counter.context_length
+
+    def tokens(self, prompt: Prompt) -> int:
+        """Tokens of a whole prompt as the model will read it, chat template included.
+
+        Counted with the model's own tokenizer and without the model. Where there is none, as for a
+        model behind an API, 4 characters count as a token, and the report says so.
+        """
+        if self.counter is not None:
+            return self.counter.count(prompt)
+        self.remarks.setdefault(ESTIMATED, [])
+        return -(-len(prompt_text(prompt)) // CHARACTERS_PER_TOKEN)
+
+    def leave_out(self, what: str, why: str) -> None:
+        """Have terminal and report say that a part of the grid is left out, and why."""
+        concerned = self.remarks.setdefault(why, [])
+        if what not in concerned:
+            concerned.append(what)
+
+    def said(self) -> list[str]:
+        """The remarks, a line each."""
+        return [
+            f"left out {', '.join(what)}: {why}" if what else why
+            for why, what in self.remarks.items()
+        ]

@@ -6,12 +6,14 @@ Needle Threading, arXiv 2411.05000.  Example with 2 hops and 2 branches:
     pytest evals/needle/test_branched_threading.py --model=mistral -n 2
 """
 
+from functools import partial
 from itertools import product
 
 import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.experiments import needle
+from pytest_llmprobe.statistics.tables import curve, effective_context
 
 pytestmark = [pytest.mark.needle, pytest.mark.branched_threading]
 
@@ -24,40 +26,57 @@ a key, look that up in turn, every time it occurs. Give only the final value of 
 Key: "{key}"
 Final value:"""
 
-SIZES = {"smoke": (5,), "ci": (5, 10, 20), "full": (25, 50, 100, 200, 400)}  # pairs
+SIZES = {
+    "smoke": needle.pairs(5),
+    "ci": needle.pairs(5, 10, 20),
+    "full": needle.tokens(1_200, 2_500, 5_000, 10_000, 20_000, 32_000)
+    + needle.tokens(64_000, 128_000, 180_000, 250_000, 500_000, 630_000),  # with the answer
+}
 HOPS = {"smoke": (2,), "ci": (2, 3), "full": (2, 3, 4, 5, 10)}  # pairs of the longest thread
 BRANCHES = {"smoke": (2,), "ci": (2, 3), "full": (2, 3, 5)}  # pairs with the same key
 DIRECTIONS = ("forward", "backward", "random")
 TRIALS = {"smoke": 1, "ci": 1, "full": 5}
+ANSWER = 64  # tokens
 
 
 def branched_threads(suite):
     profile = suite.profile
     trials = range(suite.trials or TRIALS[profile])
     grid = product(SIZES[profile], HOPS[profile], BRANCHES[profile], DIRECTIONS, trials)
-    for size, hops, branches, direction, trial in grid:
-        if branches * (hops - 1) + 1 > size:
-            continue  # no room for the branches; the last pair has none
-        name = f"{size}-pairs-{hops}-hops-{branches}-branches-{direction}-{trial}"
-        rng = suite.random("branched_threading", name)
-        thread = needle.branched_thread(size, hops, branches, direction, rng)
-        yield Case(
-            id=name,
-            prompt=PROMPT.format(haystack=needle.render(thread.pairs), key=thread.start),
-            target=thread.target,
-            chance=1 / size,
-            metadata={
-                "task": "branched_threading",
-                "size": size,
-                "hops": hops,
-                "branches": branches,
-                "direction": direction,
-                "trial": trial,
-            },
-        )
+    for size, *cell in grid:
+        yield from needle.fit(size, partial(one_thread, suite, size, *cell), suite, ANSWER)
 
 
-@pytest.mark.probe(cases=branched_threads, max_new_tokens=64)
+def one_thread(suite, size, hops, branches, direction, trial, n):
+    if branches * (hops - 1) + 1 > n:
+        return  # no room for the branches; the last pair has none
+    name = f"{size}-{hops}-hops-{branches}-branches-{direction}-{trial}"
+    rng = suite.random("branched_threading", name)
+    thread = needle.branched_thread(n, hops, branches, direction, rng)
+    yield Case(
+        id=name,
+        prompt=PROMPT.format(haystack=needle.render(thread.pairs), key=thread.start),
+        target=thread.target,
+        chance=1 / n,
+        metadata={
+            "task": "branched_threading",
+            "hops": hops,
+            "branches": branches,
+            "direction": direction,
+            "trial": trial,
+        },
+    )
+
+
+def summarise(records):
+    return {
+        "effective_context_characters": effective_context(records),
+        "hops": curve(records, "hops"),
+        "branches": curve(records, "branches"),
+    }
+
+
+@pytest.mark.probe(cases=branched_threads, summary=summarise, max_new_tokens=ANSWER)
 @pytest.mark.gate(pass_rate=0.75)
 def test_branched_threading(case, completion, score):
     answer = needle.parse_answer(completion)

@@ -6,12 +6,14 @@ Example: {"3f*a...": "9b81...", "77e0...": "c07d...", "0*5b...": "d1c3..."} -> 9
     pytest evals/needle/test_conditional_needles.py --model=mistral -n 2
 """
 
+from functools import partial
 from itertools import product
 
 import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.experiments import needle
+from pytest_llmprobe.statistics.tables import curve, effective_context, score_curve
 
 pytestmark = [pytest.mark.needle, pytest.mark.conditional_needles]
 
@@ -23,39 +25,57 @@ below. Give one value a line.
 Keys: all that contain '*'
 Corresponding values:"""
 
-SIZES = {"smoke": (5,), "ci": (5, 10, 20), "full": (25, 50, 100, 200, 400)}  # pairs
+SIZES = {
+    "smoke": needle.pairs(5),
+    "ci": needle.pairs(5, 10, 20),
+    "full": needle.tokens(1_200, 2_500, 5_000, 10_000, 20_000, 32_000)
+    + needle.tokens(64_000, 128_000, 180_000, 250_000, 500_000, 630_000),  # with the answer
+}
 NEEDLES = {"smoke": (2,), "ci": (1, 2, 4), "full": (1, 2, 3, 4, 5, 10, 15, 20, 25)}
 PLACEMENTS = ("random", "clustered")  # clustered: next to each other
 TRIALS = {"smoke": 2, "ci": 2, "full": 5}
+ANSWER = 1024  # tokens: 25 UUIDs
+UUID = 40  # tokens of one of them at most, to keep room for an answer
 
 
 def conditional_needles(suite):
-    trials = range(suite.trials or TRIALS[suite.profile])
-    for size, n, placement, trial in product(
-        SIZES[suite.profile], NEEDLES[suite.profile], PLACEMENTS, trials
-    ):
-        if n > size:
-            continue  # no room for the needles
-        name = f"{size}-pairs-{n}-needles-{placement}-{trial}"
-        rng = suite.random("conditional_needles", name)
-        places = sorted(needle.positions(size, n, placement, rng))
-        pairs = needle.mark_keys(needle.random_pairs(size, rng), places, rng)
-        yield Case(
-            id=name,
-            prompt=PROMPT.format(haystack=needle.render(pairs)),
-            target="\n".join(pairs[place].value for place in places),
-            chance=1 / (2**size - 1),
-            metadata={
-                "task": "conditional_needles",
-                "size": size,
-                "needles": n,
-                "placement": placement,
-                "trial": trial,
-            },
-        )
+    profile = suite.profile
+    trials = range(suite.trials or TRIALS[profile])
+    for size, needles, *cell in product(SIZES[profile], NEEDLES[profile], PLACEMENTS, trials):
+        build = partial(one_haystack, suite, size, needles, *cell)
+        yield from needle.fit(size, build, suite, needles * UUID, ANSWER)
 
 
-@pytest.mark.probe(cases=conditional_needles, max_new_tokens=1024)  # 25 UUIDs of 40 tokens
+def one_haystack(suite, size, needles, placement, trial, n):
+    if needles > n:
+        return  # no room for the needles
+    name = f"{size}-{needles}-needles-{placement}-{trial}"
+    rng = suite.random("conditional_needles", name)
+    places = sorted(needle.positions(n, needles, placement, rng))
+    pairs = needle.mark_keys(needle.random_pairs(n, rng), places, rng)
+    yield Case(
+        id=name,
+        prompt=PROMPT.format(haystack=needle.render(pairs)),
+        target="\n".join(pairs[place].value for place in places),
+        chance=1 / (2**n - 1),
+        metadata={
+            "task": "conditional_needles",
+            "needles": needles,
+            "placement": placement,
+            "trial": trial,
+        },
+    )
+
+
+def summarise(records):
+    return {
+        "effective_context_characters": effective_context(records),
+        "needles": curve(records, "needles"),
+        "item_recall": score_curve(records, "needles", "recall"),
+    }
+
+
+@pytest.mark.probe(cases=conditional_needles, summary=summarise, max_new_tokens=ANSWER)
 @pytest.mark.gate(pass_rate=0.75)
 def test_conditional_needles(case, completion, score):
     answer, targets = needle.parse_answer(completion), case.target.split("\n")

@@ -7,6 +7,7 @@ Needle Threading, arXiv 2411.05000.  Example with 2 threads of 2 hops:
     pytest evals/needle/test_multi_threading.py --model=mistral -n 2
 """
 
+from functools import partial
 from itertools import product
 from math import perm
 
@@ -14,6 +15,7 @@ import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.experiments import needle
+from pytest_llmprobe.statistics.tables import curve, effective_context, heat_map
 
 pytestmark = [pytest.mark.needle, pytest.mark.multi_threading]
 
@@ -27,7 +29,12 @@ Give only the final values, which are not keys, in the order of the keys, one a 
 {keys}
 Final values:"""
 
-SIZES = {"smoke": (5,), "ci": (10, 20), "full": (25, 50, 100, 200, 400)}  # pairs
+SIZES = {
+    "smoke": needle.pairs(5),
+    "ci": needle.pairs(10, 20),
+    "full": needle.tokens(1_200, 2_500, 5_000, 10_000, 20_000, 32_000)
+    + needle.tokens(64_000, 128_000, 180_000, 250_000, 500_000, 630_000),  # with the answer
+}
 THREADS = {  # (hops, threads); many threads of 3 hops show how many a model can keep apart
     "smoke": ((2, 2),),
     "ci": tuple(product((2, 3), (2, 3, 4))),
@@ -35,36 +42,50 @@ THREADS = {  # (hops, threads); many threads of 3 hops show how many a model can
 }
 DIRECTIONS = ("forward", "backward", "random")
 TRIALS = {"smoke": 1, "ci": 1, "full": 5}
+ANSWER = 1024  # tokens: 25 UUIDs
+UUID = 40  # tokens of one of them at most, to keep room for an answer
 
 
 def multi_threads(suite):
     trials = range(suite.trials or TRIALS[suite.profile])
     grid = product(SIZES[suite.profile], THREADS[suite.profile], DIRECTIONS, trials)
     for size, (hops, m), direction, trial in grid:
-        if hops * m > size:
-            continue  # no room for the threads
-        name = f"{size}-pairs-{m}-threads-{hops}-hops-{direction}-{trial}"
-        rng = suite.random("multi_threading", name)
-        threads = needle.multi_threads(size, hops, m, direction, rng)
-        haystack = needle.render(threads[0].pairs)
-        keys = needle.render_keys([thread.start for thread in threads])
-        yield Case(
-            id=name,
-            prompt=PROMPT.format(haystack=haystack, n=m, keys=keys),
-            target="\n".join(thread.target for thread in threads),
-            chance=1 / perm(size, m),
-            metadata={
-                "task": "multi_threading",
-                "size": size,
-                "hops": hops,
-                "threads": m,
-                "direction": direction,
-                "trial": trial,
-            },
-        )
+        build = partial(one_haystack, suite, size, hops, m, direction, trial)
+        yield from needle.fit(size, build, suite, m * UUID, ANSWER)
 
 
-@pytest.mark.probe(cases=multi_threads, max_new_tokens=1024)  # 25 UUIDs of 40 tokens
+def one_haystack(suite, size, hops, m, direction, trial, n):
+    if hops * m > n:
+        return  # no room for the threads
+    name = f"{size}-{m}-threads-{hops}-hops-{direction}-{trial}"
+    rng = suite.random("multi_threading", name)
+    threads = needle.multi_threads(n, hops, m, direction, rng)
+    haystack = needle.render(threads[0].pairs)
+    keys = needle.render_keys([thread.start for thread in threads])
+    yield Case(
+        id=name,
+        prompt=PROMPT.format(haystack=haystack, n=m, keys=keys),
+        target="\n".join(thread.target for thread in threads),
+        chance=1 / perm(n, m),
+        metadata={
+            "task": "multi_threading",
+            "hops": hops,
+            "threads": m,
+            "direction": direction,
+            "trial": trial,
+        },
+    )
+
+
+def summarise(records):
+    return {
+        "effective_context_characters": effective_context(records),
+        "thread_safety": curve([r for r in records if r.params["hops"] == 3], "threads"),
+        "hops_by_threads": heat_map(records, rows="hops", columns="threads"),
+    }
+
+
+@pytest.mark.probe(cases=multi_threads, summary=summarise, max_new_tokens=ANSWER)
 @pytest.mark.gate(pass_rate=0.75)
 def test_multi_threading(case, completion, score):
     answer, targets = needle.parse_answer(completion), case.target.split("\n")

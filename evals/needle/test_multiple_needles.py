@@ -6,6 +6,7 @@ Needle Threading, arXiv 2411.05000.  Example: {"3f2a...": "9b81...", "77e0...": 
     pytest evals/needle/test_multiple_needles.py --model=mistral -n 2
 """
 
+from functools import partial
 from itertools import product
 from math import perm
 
@@ -13,6 +14,7 @@ import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.experiments import needle
+from pytest_llmprobe.statistics.tables import curve, effective_context, score_curve
 
 pytestmark = [pytest.mark.needle, pytest.mark.multiple_needles]
 
@@ -25,40 +27,60 @@ object below. Give one value a line.
 {keys}
 Corresponding values:"""
 
-SIZES = {"smoke": (5,), "ci": (5, 10, 20), "full": (25, 50, 100, 200, 400)}  # pairs
+SIZES = {
+    "smoke": needle.pairs(5),
+    "ci": needle.pairs(5, 10, 20),
+    "full": needle.tokens(1_200, 2_500, 5_000, 10_000, 20_000, 32_000)
+    + needle.tokens(64_000, 128_000, 180_000, 250_000, 500_000, 630_000),  # with the answer
+}
 NEEDLES = {"smoke": (2,), "ci": (2, 3, 5), "full": (1, 2, 3, 4, 5, 10, 15, 20, 25)}
 PLACEMENTS = ("random", "clustered")  # clustered: next to each other; asked in a random order
 TRIALS = {"smoke": 2, "ci": 2, "full": 5}
+ANSWER = 1024  # tokens: 25 UUIDs
+UUID = 40  # tokens of one of them at most, to keep room for an answer
 
 
 def multiple_needles(suite):
-    trials = range(suite.trials or TRIALS[suite.profile])
-    for size, trial in product(SIZES[suite.profile], trials):
-        group = f"{size}-pairs-{trial}"  # cases of a group share their haystack
-        pairs = needle.random_pairs(size, suite.random("multiple_needles", group))
-        for n, placement in product(NEEDLES[suite.profile], PLACEMENTS):
-            if n > size:
-                continue  # no room for the needles
-            name = f"{group}/{n}-needles-{placement}"
-            rng = suite.random("multiple_needles", name)
-            asked = [pairs[place] for place in needle.positions(size, n, placement, rng)]
-            keys = needle.render_keys([key for key, _ in asked])
-            yield Case(
-                id=name,
-                prompt=PROMPT.format(haystack=needle.render(pairs), n=n, keys=keys),
-                target="\n".join(value for _, value in asked),
-                chance=1 / perm(size, n),
-                metadata={
-                    "task": "multiple_needles",
-                    "size": size,
-                    "needles": n,
-                    "placement": placement,
-                    "trial": trial,
-                },
-            )
+    profile = suite.profile
+    trials = range(suite.trials or TRIALS[profile])
+    grid = product(SIZES[profile], trials, NEEDLES[profile], PLACEMENTS)
+    for size, trial, needles, placement in grid:
+        build = partial(one_question, suite, size, trial, needles, placement)
+        yield from needle.fit(size, build, suite, needles * UUID, ANSWER)
 
 
-@pytest.mark.probe(cases=multiple_needles, max_new_tokens=1024)  # 25 UUIDs of 40 tokens
+def one_question(suite, size, trial, needles, placement, n):
+    if needles > n:
+        return  # no room for the needles
+    group = f"{size}-{trial}"  # cases of a group share their haystack, but for pairs at its end
+    pairs = needle.random_pairs(n, suite.random("multiple_needles", group))
+    name = f"{group}/{needles}-needles-{placement}"
+    rng = suite.random("multiple_needles", name)
+    asked = [pairs[place] for place in needle.positions(n, needles, placement, rng)]
+    keys = needle.render_keys([key for key, _ in asked])
+    yield Case(
+        id=name,
+        prompt=PROMPT.format(haystack=needle.render(pairs), n=needles, keys=keys),
+        target="\n".join(value for _, value in asked),
+        chance=1 / perm(n, needles),
+        metadata={
+            "task": "multiple_needles",
+            "needles": needles,
+            "placement": placement,
+            "trial": trial,
+        },
+    )
+
+
+def summarise(records):
+    return {
+        "effective_context_characters": effective_context(records),
+        "needles": curve(records, "needles"),
+        "item_recall": score_curve(records, "needles", "recall"),
+    }
+
+
+@pytest.mark.probe(cases=multiple_needles, summary=summarise, max_new_tokens=ANSWER)
 @pytest.mark.gate(pass_rate=0.75)
 def test_multiple_needles(case, completion, score):
     answer, targets = needle.parse_answer(completion), case.target.split("\n")

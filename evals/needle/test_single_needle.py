@@ -5,12 +5,14 @@ Needle Threading, arXiv 2411.05000.  Example: {"3f2a...": "9b81...", ...}  Key: 
     pytest evals/needle/test_single_needle.py --model=mistral -n 2
 """
 
+from functools import partial
 from itertools import product
 
 import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.experiments import needle
+from pytest_llmprobe.statistics.tables import effective_context, heat_map
 
 pytestmark = pytest.mark.needle
 
@@ -21,28 +23,45 @@ PROMPT = """Extract the value corresponding to the specified key in the JSON obj
 Key: "{key}"
 Corresponding value:"""
 
-SIZES = {"smoke": (5, 20), "ci": (5, 10, 20, 40), "full": (25, 50, 100, 200, 400)}  # pairs
+SIZES = {
+    "smoke": needle.pairs(5, 20),
+    "ci": needle.pairs(5, 10, 20, 40),
+    "full": needle.tokens(1_200, 2_500, 5_000, 10_000, 20_000, 32_000)
+    + needle.tokens(64_000, 128_000, 180_000, 250_000, 500_000, 630_000),  # with the answer
+}
 DEPTHS = {"smoke": (0, 50, 100), "ci": (0, 25, 50, 75, 100), "full": range(0, 101, 10)}  # per cent
 TRIALS = {"smoke": 1, "ci": 5, "full": 5}
+ANSWER = 64  # tokens
 
 
 def single_needles(suite):
     trials = range(suite.trials or TRIALS[suite.profile])
     for size, trial in product(SIZES[suite.profile], trials):
-        group = f"{size}-pairs-{trial}"  # cases of a group share their haystack
-        pairs = needle.random_pairs(size, suite.random("single_needle", group))
-        for depth in DEPTHS[suite.profile]:
-            key, value = pairs[needle.position(depth, size)]
-            yield Case(
-                id=f"{group}/depth-{depth}",
-                prompt=PROMPT.format(haystack=needle.render(pairs), key=key),
-                target=value,
-                chance=1 / size,
-                metadata={"task": "single_needle", "size": size, "depth": depth, "trial": trial},
-            )
+        yield from needle.fit(size, partial(one_haystack, suite, size, trial), suite, ANSWER)
 
 
-@pytest.mark.probe(cases=single_needles, max_new_tokens=64)
+def one_haystack(suite, size, trial, n):
+    group = f"{size}-{trial}"  # cases of a group share their haystack
+    pairs = needle.random_pairs(n, suite.random("single_needle", group))
+    for depth in DEPTHS[suite.profile]:
+        key, value = pairs[needle.position(depth, n)]
+        yield Case(
+            id=f"{group}/depth-{depth}",
+            prompt=PROMPT.format(haystack=needle.render(pairs), key=key),
+            target=value,
+            chance=1 / n,
+            metadata={"task": "single_needle", "depth": depth, "trial": trial},
+        )
+
+
+def summarise(records):
+    return {
+        "effective_context_characters": effective_context(records),
+        "heat_map": heat_map(records, rows="depth", columns="size"),
+    }
+
+
+@pytest.mark.probe(cases=single_needles, summary=summarise, max_new_tokens=ANSWER)
 @pytest.mark.gate(pass_rate=0.90)
 def test_single_needle(case, completion, score):
     answer = needle.parse_answer(completion)

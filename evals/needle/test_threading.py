@@ -6,12 +6,14 @@ Needle Threading, arXiv 2411.05000.  Example with 2 hops:
     pytest evals/needle/test_threading.py --model=mistral -n 2
 """
 
+from functools import partial
 from itertools import product
 
 import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.experiments import needle
+from pytest_llmprobe.statistics.tables import curve, effective_context
 
 pytestmark = [pytest.mark.needle, pytest.mark.threading]
 
@@ -24,36 +26,48 @@ Give only the final value, which is not a key.
 Key: "{key}"
 Final value:"""
 
-SIZES = {"smoke": (5,), "ci": (5, 10, 20), "full": (25, 50, 100, 200, 400)}  # pairs
+SIZES = {
+    "smoke": needle.pairs(5),
+    "ci": needle.pairs(5, 10, 20),
+    "full": needle.tokens(1_200, 2_500, 5_000, 10_000, 20_000, 32_000)
+    + needle.tokens(64_000, 128_000, 180_000, 250_000, 500_000, 630_000),  # with the answer
+}
 HOPS = {"smoke": (2,), "ci": (2, 3, 4), "full": (*range(2, 11), 15, 20, 25)}  # pairs of the thread
 DIRECTIONS = ("forward", "backward", "random")
 TRIALS = {"smoke": 2, "ci": 2, "full": 5}
+ANSWER = 64  # tokens
 
 
 def threads(suite):
     trials = range(suite.trials or TRIALS[suite.profile])
     grid = product(SIZES[suite.profile], HOPS[suite.profile], DIRECTIONS, trials)
-    for size, hops, direction, trial in grid:
-        if hops > size:
-            continue  # no room for the thread
-        name = f"{size}-pairs-{hops}-hops-{direction}-{trial}"
-        thread = needle.thread(size, hops, direction, suite.random("threading", name))
-        yield Case(
-            id=name,
-            prompt=PROMPT.format(haystack=needle.render(thread.pairs), key=thread.start),
-            target=thread.target,
-            chance=1 / size,
-            metadata={
-                "task": "threading",
-                "size": size,
-                "hops": hops,
-                "direction": direction,
-                "trial": trial,
-            },
-        )
+    for size, *cell in grid:
+        yield from needle.fit(size, partial(one_thread, suite, size, *cell), suite, ANSWER)
 
 
-@pytest.mark.probe(cases=threads, max_new_tokens=64)
+def one_thread(suite, size, hops, direction, trial, n):
+    if hops > n:
+        return  # no room for the thread
+    name = f"{size}-{hops}-hops-{direction}-{trial}"
+    thread = needle.thread(n, hops, direction, suite.random("threading", name))
+    yield Case(
+        id=name,
+        prompt=PROMPT.format(haystack=needle.render(thread.pairs), key=thread.start),
+        target=thread.target,
+        chance=1 / n,
+        metadata={"task": "threading", "hops": hops, "direction": direction, "trial": trial},
+    )
+
+
+def summarise(records):
+    return {
+        "effective_context_characters": effective_context(records),
+        "hops": curve(records, "hops"),
+        "direction": curve(records, "direction"),
+    }
+
+
+@pytest.mark.probe(cases=threads, summary=summarise, max_new_tokens=ANSWER)
 @pytest.mark.gate(pass_rate=0.75)
 def test_threading(case, completion, score):
     answer = needle.parse_answer(completion)

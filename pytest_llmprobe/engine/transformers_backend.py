@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from jinja2 import TemplateError
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria
 
 from pytest_llmprobe.case import Prompt
@@ -19,6 +18,7 @@ from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.sampling import RowSampler
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
 from pytest_llmprobe.generation import FinishReason, GenerateConfig
+from pytest_llmprobe.models.prompts import PromptEncoder
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel
@@ -46,6 +46,7 @@ class TransformersBackend:
         # Where pads change the answer, only rows on their own are right.
         self.max_batch_size = None if loaded.capabilities.left_padding else 1
         self.end_ids = frozenset(loaded.end_ids)
+        self._prompts = PromptEncoder(loaded.tokenizer, loaded.capabilities.chat_template)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -54,21 +55,7 @@ class TransformersBackend:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Through the chat template if there is one; the template writes BOS itself."""
-        if isinstance(prompt, str) and not self.loaded.capabilities.chat_template:
-            return list(self.tokenizer(prompt)["input_ids"])
-        if not self.loaded.capabilities.chat_template:
-            raise RequestError(
-                "the prompt is a list of chat messages, but this model's tokenizer has no chat "
-                "template; give the prompt as one string"
-            )
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        try:
-            text = self.tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
-            )
-        except (TemplateError, ValueError) as error:
-            raise RequestError(f"the chat template refuses this prompt: {error}") from error
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self._prompts.ids(prompt)
 
     @torch.inference_mode()
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from pytest_llmprobe.models.token_counter import CONTEXT_LENGTHS
+
 TOLERANCE = 1e-3
 """Largest difference of logits, relative to the largest logit, that counts as equal."""
 
@@ -63,7 +65,7 @@ def measure(model: Any, tokenizer: Any, pad_id: int) -> Capabilities:
 
 
 def _context_length(config: Any) -> int | None:
-    for name in ("max_position_embeddings", "n_positions", "max_sequence_length"):
+    for name in CONTEXT_LENGTHS:
         if isinstance(length := getattr(config, name, None), int):
             return length
     return None

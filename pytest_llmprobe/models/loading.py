@@ -77,8 +77,10 @@ def load_spec(
     bars = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(spec.source, **_origin(spec))
+        tokenizer = load_tokenizer(spec)
         model = _from_spec(spec, device)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(f"model {spec.name!r} cannot be loaded: {explain(spec, error)}") from error
     finally:
@@ -91,6 +93,19 @@ def load_spec(
     capabilities = measure(model, tokenizer, pad_id)
     info = model_info(spec, model, tokenizer) | {"capabilities": capabilities.as_dict()}
     return LoadedModel(spec, model, tokenizer, capabilities, end_ids, pad_id, info)
+
+
+def load_tokenizer(spec: ModelSpec) -> Any:
+    """The tokenizer alone.
+
+    Raises:
+        ModelError: It cannot be had.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(spec.source, **_origin(spec))
+    except Exception as error:
+        why = explain(spec, error)
+        raise ModelError(f"the tokenizer of {spec.name!r} cannot be loaded: {why}") from error
 
 
 def _origin(spec: ModelSpec) -> dict[str, Any]:

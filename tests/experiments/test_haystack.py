@@ -293,3 +293,66 @@ def test_passing_and_explaining_agree_about_every_answer(seed, kind, answer):
     answer = rng.choice(["", " ", "-"]).join(rng.sample(pieces, 3))
     explained = haystack.explain(answer, fact, iter(others))
     assert haystack.passed(answer, fact, iter(others)) == explained.startswith("correct:")
+
+
+# Haystacks
+
+
+@many
+@given(seeds, st.integers(200, 3_000))
+def test_generated_prose_has_the_size_that_is_asked_and_ends_with_a_sentence(seed, size):
+    text = haystack.generated(size, random.Random(seed))
+    assert size - 100 < len(text) <= size
+    assert text.endswith(".")
+    assert text == text.strip()
+
+
+@many
+@given(seeds, st.integers(5, 60), st.data())
+def test_an_excerpt_is_a_piece_of_the_text_from_sentence_to_sentence(seed, n, data):
+    text = prose(random.Random(seed), n)
+    size = data.draw(st.integers(200, len(text)))
+    found = haystack.excerpt(text, size, random.Random(seed + 1))
+    place = text.index(found)
+    assert place in {0} | {end + 1 for end in haystack.sentence_ends(text)}
+    assert place + len(found) in haystack.sentence_ends(text)
+    assert size - 100 < len(found) <= size
+
+
+def test_excerpts_come_from_anywhere():
+    text = prose(random.Random(0), 100)
+    places = [text.index(haystack.excerpt(text, 300, random.Random(n))) for n in range(50)]
+    assert len(set(places)) > 30
+    assert min(places) < len(text) / 4 < 3 * len(text) / 4 < max(places)
+
+
+@many
+@given(wild, st.integers(1, 100))
+def test_a_cut_is_the_start_of_the_text_and_no_longer_than_it_may_be(text, size):
+    found = haystack.cut(text, size)
+    assert text.startswith(found) or text.lstrip().startswith(found)
+    assert len(found) <= size
+    assert haystack.cut(found, size) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "found"),
+    [
+        ("One. Two. Three.", 99, "One. Two. Three."),
+        ("One. Two. Three.", 15, "One. Two."),
+        ("One. Two. Three.", 9, "One. Two."),
+        ("It was 3.5 miles.", 9, "It was"),  # the dot ends no sentence
+        ("It was 3.", 9, "It was 3."),
+        ("no sentence ends here", 15, "no sentence"),
+        ("noroomforaspaceatall", 5, "noroo"),
+        ("", 5, ""),
+    ],
+)
+def test_a_text_is_cut_at_a_sentence_end_or_else_between_words(text, size, found):
+    assert haystack.cut(text, size) == found
+
+
+def test_a_task_is_the_fact_that_is_asked_for_and_the_others():
+    other, third = Fact("number", "Zanna", "77120"), Fact("city", "Velmora", "Rome")
+    text = f"{other.sentence} {NUMBER.sentence} {third.sentence} {NUMBER.sentence}"
+    assert haystack.read_task(haystack.prompt(text, NUMBER.question)) == (NUMBER, [other, third])

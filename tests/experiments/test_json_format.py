@@ -322,6 +322,108 @@ def test_an_answer_without_one_good_object_says_why(answer, word):
     assert len(found.problem) < 200
 
 
+# name: (answer, level, the word if there is no object, why)
+ADVERSARIAL = {
+    "the question echoed": (
+        'Return one JSON object with the keys "a" and "b".\nJSON: {"a": 1}',
+        "embedded",
+        "",
+        "keys in quotes are no object",
+    ),
+    "the question echoed in braces": (
+        'keys {"a", "b"}: {"a": 1}',
+        "embedded",
+        "",
+        "what is in braces and no object is text",
+    ),
+    "the schema echoed": (
+        '{"type": "object"}\n{"a": 1}',
+        "none",
+        "several_objects",
+        "nobody can tell which one is the answer",
+    ),
+    "the form echoed": (
+        '{"a": ..., "b": ...}\n{"a": 1}',
+        "embedded",
+        "",
+        "a form with dots is no object",
+    ),
+    "two candidates": ('{"a": 1} or {"a": 2}', "none", "several_objects", "it did not decide"),
+    "a correction": (
+        'First {"a": 1}. No: {"a": 2}',
+        "none",
+        "several_objects",
+        "a program would read both",
+    ),
+    "the same one twice": ('{"a": 1}\n{"a": 1}', "none", "several_objects", "one is expected"),
+    "candidates in two fences": (
+        '```json\n{"a": 1}\n```\nor\n```json\n{"a": 2}\n```',
+        "none",
+        "several_objects",
+        "both fences hold one",
+    ),
+    "JSON lines": ('{"a": 1}\n{"b": 2}\n', "none", "several_objects", "two objects"),
+    "a list of one": ('[{"a": 1}]', "embedded", "", "a list is text around its object"),
+    "upper-case literals": ('{"a": TRUE}', "none", "no_object", "JSON says true"),
+    "Python's literals": ('{"a": None, "b": True}', "none", "no_object", "JSON says null"),
+    "upper-case keys": ('{"A": 1}', "strict", "", "case is the schema's matter"),
+    "keys that differ in case": ('{"a": 1, "A": 2}', "strict", "", "they are different keys"),
+    "an escaped key twice": ('{"a": 1, "\\u0061": 2}', "none", "duplicate_keys", "both are a"),
+    "the same key deep and high": ('{"a": {"a": 1}}', "strict", "", "in different objects"),
+    "cut off in a string": ('{"a": 1, "b": "x', "none", "no_object", "it does not end"),
+    "cut off before its end": ('{"a": {"b": 1}', "none", "no_object", "the inner one is a part"),
+    "cut off in its fence": ('```json\n{"a": 1, "b"', "none", "no_object", "it does not end"),
+    "a fence cut off": ('```json\n{"a": 1}', "embedded", "", "its object is whole"),
+    "braces in strings": ('{"a": "}{", "b": "{\\"c\\": 1}"}', "strict", "", "they are text"),
+    "an object in a string": ('"{\\"a\\": 1}"', "none", "no_object", "it is a string"),
+    "an open brace before": ('{ {"a": 1}', "embedded", "", "a brace alone is text"),
+    "braces in pairs": ('{{{"a": 1}}}', "embedded", "", "so are three"),
+    "a fence in a fence": (
+        '```json\n```json\n{"a": 1}\n```\n```',
+        "embedded",
+        "",
+        "it is the only object, wherever the fences end",
+    ),
+    "a long fence": ('````json\n{"a": 1}\n````', "embedded", "", "four marks are a fence too"),
+    "a fence of tildes": ('~~~\n{"a": 1}\n~~~', "embedded", "", "text around the object"),
+    "a fence in a string": ('{"a": "\\n```\\n{}"}', "strict", "", "a string is a string"),
+    "an example, then a fence": (
+        'Like {"x": 0}:\n```\n{"a": 1}\n```',
+        "embedded",
+        "",
+        "a fenced block wins",
+    ),
+    "a comment within": ('{"a": 1 // one\n}', "none", "no_object", "JSON has no comments"),
+    "a block comment within": ('{/* one */ "a": 1}', "none", "no_object", "JSON has no comments"),
+    "a comment before": ('// here it is\n{"a": 1}', "embedded", "", "it is text before"),
+    "a comment after": ('{"a": 1} # done', "embedded", "", "it is text after"),
+    "a trailing comma": ('{"a": 1,}', "none", "no_object", "JSON has none"),
+    "a trailing comma in a list": ('{"a": [1, 2,]}', "none", "no_object", "JSON has none"),
+    "a trailing comma deep": ('{"a": {"b": 1,}, "c": 2}', "none", "no_object", "the whole is bad"),
+    "a comma after": ('{"a": 1},', "embedded", "", "it is text after"),
+    "NaN": ('{"a": NaN}', "none", "not_json", "Python reads it, JSON does not"),
+    "NaN deep": ('{"a": [{"b": NaN}]}', "none", "not_json", "at any depth"),
+    "NaN in a string": ('{"a": "NaN"}', "strict", "", "a string is a string"),
+    "lower-case nan": ('{"a": nan}', "none", "no_object", "nobody reads it"),
+    "infinity": ('{"a": -Infinity}', "none", "not_json", "Python reads it, JSON does not"),
+    "a megabyte of open braces": ("{" * 1_000_000, "none", "no_object", "no object begins"),
+    "an object after a megabyte of them": (
+        "{" * 1_000_000 + '{"a": 1}',
+        "embedded",
+        "",
+        "they are text",
+    ),
+    "a megabyte of open objects": ('{"a":' * 200_000, "none", "too_deep", "nobody reads so deep"),
+    "a megabyte of open lists": ('{"a":' + "[" * 1_000_000, "none", "too_deep", "so for lists"),
+}
+
+
+@pytest.mark.parametrize(("answer", "level", "word", "why"), ADVERSARIAL.values(), ids=ADVERSARIAL)
+def test_an_adversarial_answer_gets_its_verdict(answer, level, word, why):
+    found = extract(answer)
+    assert (found.level, found.problem.partition(":")[0]) == (level, word), why
+
+
 FOUND = {
     '{"a": "} {"}': "strict",
     '{"a": "\\"}{"}': "strict",
@@ -374,6 +476,15 @@ def test_the_work_on_a_huge_answer_is_bounded(unit, end):
     start = time.process_time()
     extract(answer)
     assert time.process_time() - start < 2
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.text(st.sampled_from('{}[]",:`\\\n a1u'), min_size=1, max_size=12), st.integers(0, 3))
+def test_the_work_on_a_megabyte_of_anything_is_bounded(unit, cut):
+    answer = unit * (1_000_000 // len(unit)) + unit[:cut]
+    start = time.process_time()
+    extract(answer)
+    assert time.process_time() - start < 5
 
 
 def test_a_huge_flat_object_is_read():

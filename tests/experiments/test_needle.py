@@ -248,13 +248,15 @@ def test_threads_have_the_hops_and_the_direction_that_their_case_says():
             assert places == sorted(places, reverse=direction == "backward")
 
 
-def test_threads_that_have_no_room_are_left_out_and_not_shortened():
+def test_threads_that_have_no_room_are_left_out_and_not_shortened(monkeypatch):
+    monkeypatch.setitem(THREADING.SIZES, "full", needle.pairs(20, 30))
     cells = {
         (case.metadata["size"], case.metadata["hops"])
         for case in THREADING.threads(Suite("full", trials=1))
     }
-    assert (25, 25) in cells
-    assert len(cells) == 5 * 12
+    assert (30, 25) in cells
+    assert (20, 25) not in cells
+    assert len(cells) == 12 + 11
 
 
 # Answers
@@ -290,6 +292,12 @@ CORRECT = {
     "said twice": f"{TARGET}\n{TARGET.upper()}",
     "as a URN": f"urn:uuid:{TARGET}",
     "before half a repetition": f"{TARGET} {TARGET[:20]}",
+    "in a JSON object that does not end": f'{{"value": "{TARGET}"',
+    "in a fence in a fence": f"```\n```json\n{TARGET}\n```\n```",
+    "with a comment and a trailing comma": f'["{TARGET}",] // the value',
+    "beside NaN": f"NaN, {TARGET}, null",
+    "as the value of a key that occurs twice": f'{{"v": "{TARGET}", "v": "{TARGET}"}}',
+    "after a megabyte of open braces": "{" * 1_000_000 + TARGET,
 }
 
 
@@ -334,6 +342,7 @@ WRONG = {
         "other_value_in_haystack",
     ),
     "an invented uuid": (INVENTED, "stop", INVENTED, "invented_uuid"),
+    "a megabyte of open braces": ("{" * 1_000_000, "stop", None, "no_uuid"),
     "wrong, then out of tokens": (f"{INVENTED}, no", "length", INVENTED, "invented_uuid"),
     "right, then wrong, then out of tokens": (
         f"{TARGET}, or {INVENTED}, or",

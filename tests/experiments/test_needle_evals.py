@@ -30,7 +30,10 @@ class Evaluation:
         marks = {mark.name: mark for mark in self.test.pytestmark}
         options = dict(marks["probe"].kwargs)
         assert options.pop("cases") is self.cases
+        assert options.pop("summary") is names["summarise"]
         self.config = GenerateConfig.of(**options)
+        # In pairs; test_needle_sizes.py is about the token budgets of the paper.
+        names["SIZES"]["full"] = needle.pairs(25, 50, 100, 200, 400)
 
     def judge(self, cases, answer):
         """For each case the miss, or None, and the scores."""

@@ -159,6 +159,7 @@ def test_adaptive_evals_ask_as_often_as_they_need(project, probe):
     (test,) = run.report["tests"]
     assert test["received"] == "b"
     assert test["generated_tokens"] == 7
+    assert test["prompt_characters"] == len("say hello") + 2 * len("say a")
 
 
 def test_the_seed_changes_every_case(project, probe):

@@ -50,7 +50,7 @@ class Answer:
         ``wrong_order``; ``correct`` if nothing failed.
         """
         targets = _targets(case)
-        task = read_task(case.prompt)
+        task = read_task(case.prompt, case.metadata.get("special", SPECIAL))
         wrong = next((found for found in self.distinct if found not in targets), None)
         if wrong is not None:
             return _explain_wrong(wrong, task)

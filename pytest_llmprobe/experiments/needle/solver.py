@@ -18,7 +18,7 @@ class Task:
     Args:
         pairs: The haystack.
         keys: The keys whose values, or whose threads' ends, are asked for, in order.
-        is_conditional: The keys are those that contain ``*``; their order does not matter.
+        is_conditional: The keys are those that are marked; their order does not matter.
     """
 
     pairs: tuple[Pair, ...]
@@ -38,8 +38,12 @@ def read_question(text: str) -> str:
     return asked[0]
 
 
-def read_task(prompt: Prompt) -> Task:
-    """The haystack, and the keys that are asked for after it: listed, or all that contain ``*``.
+def read_task(prompt: Prompt, special: str = SPECIAL) -> Task:
+    """The haystack, and the keys that are asked for after it: listed, or all that are marked.
+
+    Args:
+        prompt: A haystack and a question.
+        special: The character that marks keys.
 
     Raises:
         CasesError: There is no haystack, or nothing is asked for.
@@ -48,8 +52,8 @@ def read_task(prompt: Prompt) -> Task:
     pairs = read_haystack(text)
     if keys := _asked(text):
         return Task(pairs, tuple(keys))
-    marked = tuple(pair.key for pair in pairs if SPECIAL in pair.key)
-    if not marked or SPECIAL not in _after_haystack(text):
+    marked = tuple(pair.key for pair in pairs if special in pair.key)
+    if not marked or special not in _after_haystack(text):
         raise CasesError("the prompt asks for 0 keys, expected one or several")
     return Task(pairs, marked, is_conditional=True)
 
@@ -104,15 +108,19 @@ def follow(pairs: Sequence[Pair], key: str) -> list[str]:
     return Links(pairs).longest(key)
 
 
-def solve(prompt: Prompt) -> str:
+def solve(prompt: Prompt, special: str = SPECIAL) -> str:
     """The reference solver: the answer from the prompt's text alone, several values one a line.
 
     A needle is a thread of one pair, and a thread has one branch, so one solver serves all tasks.
 
+    Args:
+        prompt: A haystack and a question.
+        special: The character that marks keys.
+
     Raises:
         CasesError: The prompt cannot be solved.
     """
-    task = read_task(prompt)
+    task = read_task(prompt, special)
     links = Links(task.pairs)
     ends = []
     for key in task.keys:

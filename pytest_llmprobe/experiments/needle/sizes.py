@@ -1,0 +1,147 @@
+"""How large a haystack is: in pairs, in characters, or by the tokens that a whole prompt may have.
+
+A token budget holds the prompt, chat template included, and the room for its answer. How many pairs
+that is depends on the model's tokenizer and is found by counting.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import floor
+from typing import Any, TypeAlias, cast
+
+from pytest_llmprobe.case import Case
+from pytest_llmprobe.experiments.needle.haystack import random_pairs, render
+from pytest_llmprobe.suite import Suite, TokenCounter
+
+PAIR = len(render(random_pairs(2, random.Random(0)))) // 2
+"""Characters of a pair with what separates it from the next one: 80."""
+
+Build: TypeAlias = Callable[[int], Iterable[Case]]
+"""The cases of one haystack of so many pairs; none if they have no room in it."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """So many pairs."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count}-pairs"
+
+
+@dataclass(frozen=True)
+class Characters:
+    """As many pairs as have room in so many characters, 80 each."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count}-characters"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """As many pairs as leave room for the answer in so many tokens, counted with the prompt."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count}-tokens"
+
+
+Size: TypeAlias = Pairs | Characters | Tokens
+
+
+def pairs(*counts: int) -> tuple[Pairs, ...]:
+    """Sizes in pairs."""
+    return tuple(map(Pairs, counts))
+
+
+def characters(*counts: int) -> tuple[Characters, ...]:
+    """Sizes in characters of the haystack."""
+    return tuple(map(Characters, counts))
+
+
+def tokens(*counts: int) -> tuple[Tokens, ...]:
+    """Sizes in tokens of prompt and answer."""
+    return tuple(map(Tokens, counts))
+
+
+def fit(
+    size: Size, build: Build, suite: Suite, answer: int, max_new_tokens: int | None = None
+) -> list[Case]:
+    """The cases of the largest haystack that a size allows.
+
+    For a token budget: every prompt and its answer fit, and with one more pair some would not. A
+    budget beyond the model's context is left out, which the report says.
+
+    Args:
+        size: What the haystack may take.
+        build: Makes the cases for a number of pairs, the same each time; more pairs, more tokens.
+        suite: Counts tokens.
+        answer: Tokens to keep free for an answer.
+        max_new_tokens: What the probe marker allows, if that is more than ``answer``.
+
+    Returns:
+        The cases, with ``size`` in their metadata, and for budgets ``pairs`` too; none if a budget
+        is left out or has no room for the question.
+    """
+    if isinstance(size, Pairs):
+        return [_with(case, size=size.count) for case in build(size.count)]
+    if isinstance(size, Characters):
+        n = size.count // PAIR
+        sized = {"size": size.count, "characters": size.count, "pairs": n}
+        return [_with(case, **sized) for case in build(n)] if n else []
+    limit, spare = suite.context_length, max(0, (max_new_tokens or 0) - answer)
+    if limit is not None and size.count > limit:
+        suite.leave_out(str(size), f"the model's context is {limit:,} tokens")
+        return []
+    if limit is not None and size.count + spare > limit:
+        why = f"an answer may take {max_new_tokens:,} tokens of the model's context of {limit:,}"
+        suite.leave_out(f"cells of {size}", why)
+        return []
+    n, cases = _most(size.count - answer, build, suite)
+    if not cases:
+        suite.leave_out(f"cells of {size}", "question and answer leave no room for their pairs")
+    return [_with(case, size=size.count, tokens=size.count, pairs=n) for case in cases]
+
+
+def _most(budget: int, build: Build, suite: Suite) -> tuple[int, list[Case]]:
+    """The largest number of pairs whose prompts have at most ``budget`` tokens, and its cases.
+
+    A pair has a nearly constant number of tokens, so a guess is off by a few pairs and is corrected
+    by counting, until a number fits and the next one does not.
+    """
+    per_pair = _tokens_per_pair(cast("Hashable", suite.counter))
+    fits, fails = 0, max(1, budget) + 1  # a pair has a token at least
+    best: list[Case] = []
+    n = max(1, int(budget / per_pair))
+    while fails - fits > 1:
+        n = min(max(n, fits + 1), fails - 1)
+        cases = list(build(n))
+        most = max((suite.tokens(case.prompt) for case in cases), default=0)
+        spare = floor((budget - most) / per_pair)
+        if most <= budget:
+            fits, best = n, cases
+            n += max(1, spare) if cases else 1
+        else:
+            fails = n
+            n += min(-1, spare)
+    return fits, best
+
+
+@lru_cache(maxsize=8)
+def _tokens_per_pair(counter: Hashable) -> float:
+    """Measured on two haystacks; what is around them cancels out."""
+    suite = Suite(counter=cast("TokenCounter | None", counter))
+    some = random_pairs(96, random.Random(0))
+    return (suite.tokens(render(some)) - suite.tokens(render(some[:32]))) / 64
+
+
+def _with(case: Case, **metadata: Any) -> Case:
+    return replace(case, metadata={**case.metadata, **metadata})

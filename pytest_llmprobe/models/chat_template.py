@@ -1,0 +1,84 @@
+"""A model's chat template, rendered as transformers renders it and without transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Template, TemplateError, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+if TYPE_CHECKING:
+    from jinja2.parser import Parser
+
+
+def render(
+    template: str, messages: Sequence[Mapping[str, str]], special_tokens: Mapping[str, str]
+) -> str:
+    """The text that a model reads, up to where its answer begins.
+
+    Args:
+        template: A Jinja template; it runs in a sandbox.
+        messages: Chat messages.
+        special_tokens: ``bos_token``, ``eos_token`` ... by name.
+
+    Raises:
+        TemplateError: The template is damaged or refuses the messages.
+    """
+    return _compiled(template).render(
+        messages=[dict(message) for message in messages],
+        tools=None,
+        documents=None,
+        add_generation_prompt=True,
+        **special_tokens,
+    )
+
+
+class _Generation(Extension):
+    """``{% generation %}`` marks what a model said, for training; here it changes nothing."""
+
+    tags = {"generation"}  # noqa: RUF012 # as Jinja declares it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class _Namespace(Namespace):
+    """Keeps no underscored names, which could reach into the interpreter."""
+
+    def __init__(self, *args: Any, **values: Any) -> None:
+        super().__init__()
+        for name, value in dict(*args, **values).items():
+            self[name] = value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            raise SecurityError(f"a chat template may not keep {name!r}")
+        super().__setitem__(name, value)
+
+
+@lru_cache(maxsize=4)
+def _compiled(template: str) -> Template:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["namespace"] = _Namespace
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment.from_string(template)
+
+
+def _to_json(value: object, ensure_ascii: bool = False, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
+
+
+def _refuse(message: str) -> None:
+    raise TemplateError(message)

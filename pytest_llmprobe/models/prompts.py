@@ -1,0 +1,70 @@
+"""Token ids of prompts by a transformers tokenizer: through the chat template, long texts once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from jinja2 import TemplateError
+
+from pytest_llmprobe.case import Prompt
+from pytest_llmprobe.errors import RequestError
+from pytest_llmprobe.models.encoding import LONG, LongTexts
+from pytest_llmprobe.models.encoding_cache import user_cache
+
+
+class PromptEncoder:
+    """Encodes prompts as the model is to read them.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        chat_template: Whether to use its chat template; without one, prompts are plain texts.
+    """
+
+    def __init__(self, tokenizer: Any, chat_template: bool) -> None:
+        self._tokenizer, self._chat = tokenizer, chat_template
+
+    def ids(self, prompt: Prompt) -> list[int]:
+        """Through the chat template if there is one; the template writes BOS itself.
+
+        Raises:
+            RequestError: The prompt cannot be rendered.
+        """
+        if isinstance(prompt, str) and not self._chat:
+            return self._of_text(prompt, special_tokens=True)
+        if not self._chat:
+            raise RequestError(
+                "the prompt is a list of chat messages, but this model's tokenizer has no chat "
+                "template; give the prompt as one string"
+            )
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
+            )
+        except (TemplateError, ValueError) as error:
+            raise RequestError(f"the chat template refuses this prompt: {error}") from error
+        return self._of_text(text, special_tokens=False)
+
+    def _of_text(self, text: str, special_tokens: bool) -> list[int]:
+        if len(text) < LONG or not self._is_plain(text, special_tokens):
+            return self._plainly(text, special_tokens)
+        assert self._texts is not None
+        return self._texts.ids(text, special_tokens)
+
+    def _plainly(self, text: str, special_tokens: bool) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=special_tokens)["input_ids"])
+
+    def _is_plain(self, text: str, special_tokens: bool) -> bool:
+        """Whether the tokenizer adds nothing of its own to what its backend does."""
+        sample = text[: LONG // 10]
+        return self._texts is not None and (
+            self._texts.ids(sample, special_tokens) == self._plainly(sample, special_tokens)
+        )
+
+    @cached_property
+    def _texts(self) -> LongTexts | None:
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None or getattr(backend, "encode_special_tokens", False):
+            return None
+        return LongTexts(backend, user_cache())

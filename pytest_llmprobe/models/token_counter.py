@@ -1,0 +1,177 @@
+"""How many tokens a prompt has, from the files of a model's tokenizer: no weights, no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from pytest_llmprobe.case import Prompt
+from pytest_llmprobe.errors import CasesError, ModelError, RequestError
+from pytest_llmprobe.models.registry import ModelSpec
+
+CONTEXT_LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length")
+"""Fields of a config that say how many positions there are at most."""
+
+SPECIAL_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+
+
+class TokenCounter:
+    """Counts what the engine will feed to a model: chat template and special tokens included.
+
+    Nothing is read before it is needed. Of a hub model only small files are fetched.
+
+    Args:
+        spec: The model.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+
+    @cached_property
+    def context_length(self) -> int | None:
+        """Most tokens of prompt and answer together, or None if the config names no limit.
+
+        Raises:
+            CasesError: The config cannot be had.
+        """
+        if (path := self._file("config.json")) is None:
+            raise CasesError(f"{self._spec.source} has no config.json")
+        config = _read(path)
+        inner = config.get("text_config")
+        for part in (inner if isinstance(inner, dict) else {}, config):
+            for name in CONTEXT_LENGTHS:
+                if isinstance(length := part.get(name), int):
+                    return length
+        return None
+
+    def count(self, prompt: Prompt) -> int:
+        """Tokens of a whole prompt.
+
+        Raises:
+            CasesError: The tokenizer cannot be had, or the chat template refuses the prompt.
+        """
+        return len(self._reader.ids(prompt))
+
+    @cached_property
+    def _reader(self) -> _Reader:
+        tokenizer = self._file("tokenizer.json")
+        if tokenizer is None:
+            return _TransformersReader(self._spec)
+        config = self._json("special_tokens_map.json") | self._json("tokenizer_config.json")
+        own = self._file("chat_template.jinja")
+        template = own.read_text(encoding="utf-8") if own else _template(config)
+        return _FileReader(tokenizer, template, config)
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self._file(name)
+        return {} if path is None else _read(path)
+
+    def _file(self, name: str) -> Path | None:
+        """A file of the model, or None if it has none of this name."""
+        if (folder := self._spec.folder) is not None:
+            path = folder / name
+            return path if path.is_file() else None
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        source, revision = self._spec.source, self._spec.revision
+        try:
+            return Path(hf_hub_download(source, name, revision=revision))
+        except LocalEntryNotFoundError as error:
+            cached = try_to_load_from_cache(source, "config.json", revision=revision)
+            if isinstance(cached, str) and name != "config.json":
+                return None  # what is not cached beside the config was not there
+            problem: Exception = error
+        except EntryNotFoundError:
+            return None
+        except Exception as error:
+            problem = error
+        from pytest_llmprobe.models.hub import explain
+
+        raise CasesError(
+            f"the tokens of {source} cannot be counted: {explain(self._spec, problem)}"
+        )
+
+
+class _Reader(Protocol):
+    def ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a whole prompt."""
+
+
+class _FileReader:
+    """tokenizer.json, read by the library that transformers hands it to."""
+
+    def __init__(self, tokenizer: Path, template: str | None, config: Mapping[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        from pytest_llmprobe.models.encoding import LongTexts
+        from pytest_llmprobe.models.encoding_cache import user_cache
+
+        try:
+            loaded = Tokenizer.from_file(str(tokenizer))
+        except Exception as error:  # the library raises nothing more special
+            raise CasesError(f"{tokenizer} cannot be read: {error}") from None
+        self._texts = LongTexts(loaded, user_cache())
+        self._template = template
+        tokens = {name: config.get(f"{name}_token") for name in SPECIAL_TOKENS}
+        self._special = {
+            f"{name}_token": str(token["content"] if isinstance(token, dict) else token)
+            for name, token in tokens.items()
+            if token is not None
+        }
+
+    def ids(self, prompt: Prompt) -> list[int]:
+        from jinja2 import TemplateError
+
+        from pytest_llmprobe.models.chat_template import render
+
+        if self._template is None and isinstance(prompt, str):
+            return self._texts.ids(prompt, special_tokens=True)
+        if self._template is None:
+            raise CasesError("the prompt is a list of chat messages, and there is no chat template")
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        try:
+            text = render(self._template, messages, self._special)
+        except (TemplateError, TypeError, ValueError, LookupError) as error:
+            raise CasesError(f"the chat template refuses a prompt: {error}") from None
+        return self._texts.ids(text)
+
+
+class _TransformersReader:
+    """For models without tokenizer.json; imports transformers, which takes seconds."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        from pytest_llmprobe.models.loading import load_tokenizer
+        from pytest_llmprobe.models.prompts import PromptEncoder
+
+        try:
+            tokenizer = load_tokenizer(spec)
+        except ModelError as error:
+            raise CasesError(str(error)) from None
+        self._encoder = PromptEncoder(tokenizer, bool(getattr(tokenizer, "chat_template", None)))
+
+    def ids(self, prompt: Prompt) -> list[int]:
+        try:
+            return self._encoder.ids(prompt)
+        except RequestError as error:
+            raise CasesError(str(error)) from None
+
+
+def _template(config: Mapping[str, Any]) -> str | None:
+    """The chat template in a tokenizer's config: one, or several by name."""
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        named = {entry["name"]: entry["template"] for entry in template}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CasesError(f"{path} cannot be read: {error}") from None
+    return content
