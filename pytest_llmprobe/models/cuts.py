@@ -1,4 +1,4 @@
-"""Whether a tokenizer's long texts may be cut at spaces, decided from its tokenizer.json.
+"""Whether a tokenizer's long texts may be cut, and where, decided from its tokenizer.json.
 
 The tokens of the parts are those of the whole only where no word, merge, look-ahead or replacement
 reaches across the cut. What is not known to be so is not cut.
@@ -8,11 +8,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, NamedTuple
 
-from pytest_llmprobe.models.patterns import stops_at_spaces
+from pytest_llmprobe.models.patterns import PRINTABLE, SPACE, Characters, crosses
 
-CutRule: TypeAlias = Literal["word", "space"]
+
+class Place(NamedTuple):
+    """A kind of place in a text: between a character of one kind and one of another.
+
+    Args:
+        before: Characters before it.
+        after: Characters after it.
+        pattern: Finds it.
+    """
+
+    before: Characters
+    after: Characters
+    pattern: re.Pattern[str]
+
+
+SPACES = Place(PRINTABLE, SPACE, re.compile(r"(?<=[!-~])(?= [!-~])"))
+"""Before a single space between two printable characters."""
+
+MARKS = Place(
+    frozenset(c for c in PRINTABLE if c.isalnum()),
+    frozenset('",.;:!?)'),
+    re.compile(r"(?<=[0-9A-Za-z])(?=[\",.;:!?)])"),
+)
+"""Between a letter or digit and a punctuation mark."""
+
+
+class CutRule(NamedTuple):
+    """Where texts may be cut.
+
+    Args:
+        place: At which places.
+        words: Only where the pre-tokenisation splits; else wherever no token reaches across.
+    """
+
+    place: Place
+    words: bool
+
 
 _NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer"} | {
     "ByteLevel",
@@ -30,31 +66,32 @@ _PRE_TOKENIZERS = {"ByteLevel", "Whitespace", "WhitespaceSplit", "BertPreTokeniz
 
 
 def cut_rule(tokenizer: Mapping[str, Any]) -> CutRule | None:
-    """Where texts may be cut: always before a single space between two printable characters.
+    """Where the texts of a tokenizer may be cut; None: nowhere.
+
+    With words: where no match of its regular expressions can reach across, and near which they
+    cannot look far. Without (Llama 2, Mistral, Gemma): byte-pair encodings whose vocabulary holds
+    no token with a space after something else, so that no merge crosses the place before a space.
 
     Args:
         tokenizer: What tokenizer.json holds.
-
-    Returns:
-        ``word``: if the pre-tokenisation splits there. ``space``: if no token reaches across, for
-        byte-pair encodings without words (Llama 2, Mistral, Gemma) whose vocabulary holds no token
-        with a space after something else, so that no merge crosses. None: nowhere.
     """
     model = tokenizer["model"]
     normalizers = list(_parts(tokenizer.get("normalizer")))
     splits = list(_parts(tokenizer.get("pre_tokenizer")))
-    if (
-        model.get("type") not in ("BPE", "WordPiece", "WordLevel", "Unigram")
-        or model.get("dropout")
-        or not all(_is_local(part, _NORMALIZERS) for part in (*normalizers,))
-        or not all(_is_local(part, _PRE_TOKENIZERS) for part in (*splits,))
-        or (normalizers and any(token["normalized"] for token in tokenizer["added_tokens"]))
-    ):
+    kinds = ("BPE", "WordPiece", "WordLevel", "Unigram")
+    if model.get("type") not in kinds or model.get("dropout"):
         return None
-    mark = _space_mark(normalizers, splits)
-    if model["type"] == "BPE" and mark is not None and _no_token_crosses(model["vocab"], mark):
-        return "space"
-    return "word" if splits else None
+    if normalizers and any(token["normalized"] for token in tokenizer["added_tokens"]):
+        return None
+    for place in (SPACES, MARKS):
+        if all(_is_local(part, _NORMALIZERS, place) for part in normalizers) and all(
+            _is_local(part, _PRE_TOKENIZERS, place) for part in splits
+        ):
+            mark = _space_mark(normalizers, splits) if place is SPACES else None
+            if model["type"] == "BPE" and mark and _no_token_crosses(model["vocab"], mark):
+                return CutRule(SPACES, words=False)
+            return CutRule(place, words=True) if splits else None
+    return None
 
 
 def _parts(part: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
@@ -68,14 +105,13 @@ def _parts(part: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
         yield from _parts(inner)
 
 
-def _is_local(part: Mapping[str, Any], known: set[str]) -> bool:
-    """Whether what a part does on one side of a space is independent of what is far behind it."""
+def _is_local(part: Mapping[str, Any], known: set[str], place: Place) -> bool:
+    """Whether what a part does on one side of a place does not depend on the other side."""
     if part["type"] not in ("Replace", "Split"):
         return part["type"] in known
     pattern = part["pattern"]
-    if "Regex" in pattern:
-        return stops_at_spaces(pattern["Regex"])
-    return pattern["String"] == " " or " " not in pattern["String"]
+    expression = pattern["Regex"] if "Regex" in pattern else re.escape(pattern["String"])
+    return not crosses(expression, place.before, place.after)
 
 
 def _space_mark(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
@@ -36,8 +35,6 @@ OVERLAP = 256
 
 MEMORY = 16_000_000
 """Tokens of pieces that are kept in memory."""
-
-_SPACE = re.compile("(?<=[!-~]) (?=[!-~])")
 
 
 class Piece(NamedTuple):
@@ -146,7 +143,7 @@ class LongTexts:
         cuts: list[int] = []
         at = 0
         while self._rule is not None and len(text) - at > PIECE + 2 * AFTER:
-            found = _SPACE.search(text, at + PIECE, at + PIECE + AFTER)
+            found = self._rule.place.pattern.search(text, at + PIECE, at + PIECE + AFTER)
             if found is None or not self._may_cut(text, at := found.start()):
                 return []
             cuts.append(at)
@@ -192,7 +189,8 @@ class LongTexts:
         if not token or _span(encoding, token)[0] < at or _span(encoding, token - 1)[1] > at:
             return None
         words = encoding.token_to_word(token - 1), encoding.token_to_word(token)
-        return None if self._rule == "word" and words[0] == words[1] else token
+        in_one = self._rule is not None and self._rule.words and words[0] == words[1]
+        return None if in_one else token
 
     def _key(self, *parts: str) -> str:
         digest = hashlib.sha256(self._name.encode())

@@ -1,118 +1,89 @@
-"""How far a regular expression of a tokenizer can look, in the parts of Oniguruma they use."""
+"""What the regular expressions of tokenizers can match, in the parts of Oniguruma that they use.
+
+Only printable ASCII characters and the space are told apart, since texts are cut between such.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+import unicodedata
+from typing import NamedTuple, TypeAlias
+
+Characters: TypeAlias = frozenset[str]
 
 MAX_RUNS = 16
-"""Unbounded repetitions of a pattern at most."""
+"""Unbounded repetitions on the way through a pattern at most."""
 
 MAX_LENGTH = 512
 """Characters at most that the rest of a pattern matches or looks at."""
 
-_PRINTABLE = {chr(code) for code in range(0x21, 0x7F)}
-# General categories and scripts that hold printable characters and no space.
-_NO_SPACE = re.compile(
-    "[LMNPS][a-z&]?|Alphabetic|Letter|Mark|Number|Punct|Punctuation|Symbol|Han|Hiragana|Katakana|"
-    "Hangul|Latin|Greek|Cyrillic|Arabic|Hebrew|Devanagari|Thai|Armenian|Georgian"
-)
+SPACE: Characters = frozenset(" ")
+PRINTABLE: Characters = frozenset(map(chr, range(0x21, 0x7F)))
+ALL = SPACE | PRINTABLE
+
 _ITEM = re.compile(
     r"\\[pP]\{(\^?[\w&]+)\}|\\[pP](\w)|\\x\{([0-9A-Fa-f]{1,6})\}|\\x([0-9A-Fa-f]{2})"
     r"|\\u([0-9A-Fa-f]{4})|\\(.)|(.)",
     re.DOTALL,
 )
+_CATEGORY = re.compile("[LMNPSZ][a-z]?")
+_FOREIGN = {"Han", "Hiragana", "Katakana", "Hangul", "Greek", "Cyrillic", "Arabic", "Hebrew"}
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "v": "\v"}
-
-
-class Match(NamedTuple):
-    """What is known of every match of a part of a pattern.
-
-    Args:
-        length: Characters that it looks at, at most; a run counts as one.
-        runs: Repetitions without an upper limit.
-        space: It may hold a space.
-        printable: It may hold a printable ASCII character.
-        crosses: It may hold a space after a printable character.
-    """
-
-    length: int = 0
-    runs: int = 0
-    space: bool = False
-    printable: bool = False
-    crosses: bool = False
-
-    def then(self, other: Match) -> Match:
-        """This one, directly followed by another."""
-        crosses = self.crosses or other.crosses or (self.printable and other.space)
-        return self.either(other)._replace(crosses=crosses)
-
-    def either(self, other: Match) -> Match:
-        """This one or another; how far both look adds up, which is more than enough."""
-        return Match(
-            self.length + other.length,
-            self.runs + other.runs,
-            self.space or other.space,
-            self.printable or other.printable,
-            self.crosses or other.crosses,
-        )
-
-    def repeated(self, most: int | None) -> Match:
-        """Up to ``most`` of them in a row, or any number for None."""
-        if most == 1:
-            return self
-        if most is None and (self.length != 1 or (self.space and self.printable)):
-            raise _Unknown
-        if most is not None and self.runs:
-            raise _Unknown
-        crosses = self.crosses or (self.space and self.printable)
-        length, runs = (1, 1) if most is None else (self.length * most, 0)
-        return self._replace(length=length, runs=runs, crosses=crosses)
-
-
-class Characters(NamedTuple):
-    """What a class of characters may match, as far as a cut at a space is concerned.
-
-    Args:
-        space: It may match a space.
-        printable: It may match a printable ASCII character.
-        surely_space: It does match a space.
-    """
-
-    space: bool
-    printable: bool
-    surely_space: bool = False
-
-
-_ANY = Characters(True, True)
+_CLASSES: dict[str, Characters] = {
+    "s": SPACE,
+    "S": PRINTABLE,
+    "d": frozenset("0123456789"),
+    "D": ALL - frozenset("0123456789"),
+    "w": frozenset(c for c in PRINTABLE if c.isalnum() or c == "_"),
+    "W": frozenset(c for c in ALL if not (c.isalnum() or c == "_")),
+    "b": frozenset(),  # places, which hold nothing
+    "B": frozenset(),
+}
 
 
 class _Unknown(Exception):
     """Something that is not known to be harmless."""
 
 
-def stops_at_spaces(pattern: str) -> bool:
-    """Whether matches end before a single space, and what they look at is near.
+class Match(NamedTuple):
+    """What is known of every match of a part of a pattern.
 
-    No match holds a space after a printable ASCII character. It depends on ``MAX_LENGTH``
-    characters, and on ``MAX_RUNS`` words or gaps between words, at most: whatever repeats without a
-    limit is one class of characters that never matches both. Anything that is not understood gives
-    False.
+    Args:
+        holds: Characters that it may hold.
+        crosses: It may hold a character of the first kind and, later, one of the second.
+        taken: Characters in it, at most; a run counts as one.
+        length: The same with those that it looks at before and after itself.
+        runs: Repetitions without an upper limit.
+    """
+
+    holds: Characters = frozenset()
+    crosses: bool = False
+    taken: int = 0
+    length: int = 0
+    runs: int = 0
+
+
+def crosses(pattern: str, before: Characters, after: Characters) -> bool:
+    """Whether a match may hold a character of ``before`` and, later, one of ``after``, or look far.
+
+    Near are ``MAX_LENGTH`` characters and ``MAX_RUNS`` words, or gaps between words: whatever
+    repeats without a limit must be one class of characters that does not match both a space and a
+    printable character. What is not understood may cross.
     """
     try:
-        parser = _Parser(pattern)
+        parser = _Parser(pattern, before, after)
         match = parser.alternatives()
     except (_Unknown, IndexError):
-        return False
-    near = match.runs <= MAX_RUNS and match.length <= MAX_LENGTH
-    return parser.at == len(pattern) and near and not match.crosses
+        return True
+    far = match.runs > MAX_RUNS or match.length > MAX_LENGTH
+    return match.crosses or far or parser.at < len(pattern)
 
 
 class _Parser:
     """Recursive descent over one pattern."""
 
-    def __init__(self, pattern: str) -> None:
-        self._pattern = pattern
+    def __init__(self, pattern: str, before: Characters, after: Characters) -> None:
+        self._pattern, self._before, self._after = pattern, before, after
         self.at = 0
 
     def alternatives(self) -> Match:
@@ -121,29 +92,34 @@ class _Parser:
         while self.at < len(self._pattern) and self._pattern[self.at] != ")":
             if self._pattern[self.at] in "|^$":
                 if self._pattern[self.at] == "|":
-                    match, branch = match.either(branch), Match()
+                    match, branch = _either(match, branch), Match()
                 self.at += 1
             else:
-                branch = branch.then(self._part().repeated(self._quantifier()))
-        return match.either(branch)
+                branch = self._then(branch, self._repeated(self._part()))
+        return _either(match, branch)
 
-    def _part(self) -> Match:
-        if self._pattern[self.at] == "(":
-            return self._group()
-        found = self._characters()
-        return Match(1, 0, found.space, found.printable)
+    def _then(self, first: Match, second: Match) -> Match:
+        crosses = bool(first.holds & self._before and second.holds & self._after)
+        return Match(
+            first.holds | second.holds,
+            crosses or first.crosses or second.crosses,
+            first.taken + second.taken,
+            first.length + second.length,
+            first.runs + second.runs,
+        )
 
-    def _group(self) -> Match:
-        opening = re.compile(r"\((\?(:|=|!|<=|<!|>|i:))?(?!\?)").match(self._pattern, self.at)
-        if opening is None:
-            raise _Unknown  # flags, conditions, recursion, names
-        self.at = opening.end()
-        match = self.alternatives()
-        if self._pattern[self.at] != ")":
+    def _repeated(self, match: Match) -> Match:
+        most = self._quantifier()
+        if most == 1:
+            return match
+        if match.runs or (most is None and match.taken != 1):
             raise _Unknown
-        self.at += 1
-        looks_around = opening[2] in ("=", "!", "<=", "<!")
-        return Match(match.length, match.runs) if looks_around else match
+        if most is None and match.holds & SPACE and match.holds & PRINTABLE:
+            raise _Unknown
+        twice = self._then(match, match)
+        if most is None:
+            return twice._replace(taken=1, length=match.length, runs=1)
+        return twice._replace(taken=match.taken * most, length=match.length * most)
 
     def _quantifier(self) -> int | None:
         """Most repetitions of what came before, None for any number, 1 if nothing follows it."""
@@ -159,79 +135,93 @@ class _Parser:
             return None
         return max(1, int(found[4] or found[2]))
 
+    def _part(self) -> Match:
+        if self._pattern[self.at] == "(":
+            return self._group()
+        holds = self._characters()
+        return Match(holds, False, 1, 1)
+
+    def _group(self) -> Match:
+        opening = re.compile(r"\((\?(:|=|!|<=|<!|>|i:))?(?!\?)").match(self._pattern, self.at)
+        if opening is None:
+            raise _Unknown  # flags, conditions, recursion, names
+        self.at = opening.end()
+        match = self.alternatives()
+        if self._pattern[self.at] != ")":
+            raise _Unknown
+        self.at += 1
+        looks_around = opening[2] in ("=", "!", "<=", "<!")
+        return Match(length=match.length, runs=match.runs) if looks_around else match
+
     def _characters(self) -> Characters:
         if self._pattern[self.at] == "[":
             return self._class()
-        if self._pattern[self.at] == ".":
-            self.at += 1
-            return _ANY
         if self._pattern[self.at] in "*+?{":
             raise _Unknown
+        if self._pattern[self.at] == ".":
+            self.at += 1
+            return ALL
         return self._item()[0]
 
     def _item(self) -> tuple[Characters, str | None]:
-        """One character or class name, and the character if it is one."""
+        """What one character or class name matches, and the character if it is one."""
         found = _ITEM.match(self._pattern, self.at)
         if found is None:
             raise _Unknown
         self.at = found.end()
         name, letter, *codes, escaped, plain = found.groups()
         if name or letter:
-            negated = found[0][1] == "P" or (name or "").startswith("^")
-            known = _NO_SPACE.fullmatch(name or letter) and not negated
-            return (Characters(False, True) if known else _ANY), None
+            return _property(name or letter, negated=found[0][1] == "P"), None
         if code := next(filter(None, codes), None):
-            return _character(chr(int(code, 16)))
-        if plain:
-            return _character(plain)
-        return _escaped(escaped)
+            plain = chr(int(code, 16))
+        elif escaped in _CLASSES:
+            return _CLASSES[escaped], None
+        elif escaped:
+            plain = _CONTROLS.get(escaped, escaped)
+            if plain.isalnum():
+                raise _Unknown  # back references, anchors, recursion, what is yet to come
+        return frozenset(plain) & ALL, plain
 
     def _class(self) -> Characters:
         self.at += 1
         negated = self._pattern[self.at] == "^"
         self.at += negated
-        members: list[Characters] = []
-        while self._pattern[self.at] != "]" or not members:
+        members: Characters = frozenset()
+        first = True
+        while first or self._pattern[self.at] != "]":
             if self._pattern[self.at] in "[]" or self._pattern.startswith("&&", self.at):
                 raise _Unknown  # classes within classes
-            found, first = self._item()
+            found, start = self._item()
             if self._pattern[self.at] == "-" and self._pattern[self.at + 1] != "]":
                 self.at += 1
-                last = self._item()[1]
-                if first is None or last is None:
+                end = self._item()[1]
+                if start is None or end is None:
                     raise _Unknown
-                found = _range(first, last)
-            members.append(found)
+                found = frozenset(c for c in ALL if start <= c <= end)
+            members |= found
+            first = False
         self.at += 1
-        surely = any(member.surely_space for member in members)
-        if negated:
-            return Characters(not surely, True)
-        return Characters(
-            any(member.space for member in members),
-            any(member.printable for member in members),
-            surely,
-        )
+        return ALL - members if negated else members
 
 
-def _character(character: str) -> tuple[Characters, str]:
-    is_space = character == " "
-    return Characters(is_space, character in _PRINTABLE, is_space), character
+def _either(one: Match, other: Match) -> Match:
+    return Match(
+        one.holds | other.holds,
+        one.crosses or other.crosses,
+        max(one.taken, other.taken),
+        max(one.length, other.length),
+        max(one.runs, other.runs),
+    )
 
 
-def _range(first: str, last: str) -> Characters:
-    has_space = first <= " " <= last
-    return Characters(has_space, any(first <= c <= last for c in _PRINTABLE), has_space)
-
-
-def _escaped(letter: str) -> tuple[Characters, str | None]:
-    if letter in _CONTROLS:
-        return _character(_CONTROLS[letter])
-    if letter == "s":
-        return Characters(True, False, surely_space=True), None
-    if letter in "SwdbB":  # b and B are places, which are as harmless
-        return Characters(False, True), None
-    if letter in "WDhH":
-        return _ANY, None
-    if letter.isalnum():
-        raise _Unknown  # back references, anchors, recursion, what is yet to come
-    return _character(letter)
+def _property(name: str, negated: bool) -> Characters:
+    """The characters of a general category or of a script."""
+    if name.startswith("^"):
+        name, negated = name[1:], not negated
+    if _CATEGORY.fullmatch(name):
+        members = frozenset(c for c in ALL if unicodedata.category(c).startswith(name))
+    elif name in _FOREIGN:
+        members = frozenset()
+    else:
+        raise _Unknown
+    return ALL - members if negated else members

@@ -95,6 +95,7 @@ TOKENIZERS = {
     "llama 3": lambda: split_then_bytes(LLAMA_3),
     "word piece": word_piece,
     "unigram": unigram,
+    "words with spaces": lambda: split_then_bytes(r'": "|", "|: |\p{L}+|\p{N}{1,2}|\s|.'),
     "without words": without_words,
     "across words": across_words,
     "whole lines": lambda: split_then_bytes(r"[^\n]+|\n"),
@@ -102,12 +103,11 @@ TOKENIZERS = {
     "five at a time": lambda: split_then_bytes(r"[\s\S]{1,5}"),
     "five, then words": lambda: split_then_bytes(r"[\s\S]{1,5}", use_regex=True),
 }
-RULES = {"without words": "space", "whole lines": None, "digits from the right": None} | {
-    "five at a time": None,
-    "five, then words": None,
-}
-SHARES = ("reference", "byte level", "llama 3", "word piece", "unigram", "without words")
-"""The others depend on what is far away, so their texts are encoded whole."""
+NOWHERE = ("whole lines", "digits from the right", "five at a time", "five, then words")
+"""Their words depend on what is far away."""
+
+SHARES = tuple(name for name in TOKENIZERS if name not in (*NOWHERE, "across words"))
+"""Texts of the others are encoded whole."""
 
 
 @cache

@@ -27,7 +27,7 @@ def copy(tmp_path):
 def test_the_reference_model_loads_in_float32(reference):
     assert reference.model.dtype == torch.float32
     assert reference.info["source"] == "embedded"
-    assert reference.info["parameters"] == 3_119_104
+    assert reference.info["parameters"] == 5_697_600
     capabilities = reference.capabilities
     assert capabilities.context_length == 4096
     assert capabilities.chat_template

@@ -7,12 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from some_tokenizers import LLAMA_3, REFERENCE
 
-from pytest_llmprobe.models.patterns import stops_at_spaces
+from pytest_llmprobe.models.patterns import PRINTABLE, SPACE, crosses
 
 SPLITS = json.loads((REFERENCE / "tokenizer.json").read_text())["pre_tokenizer"]["pretokenizers"]
 
 NEAR = {
-    "reference": SPLITS[0]["pattern"]["Regex"],
     "llama 3": LLAMA_3,
     "gpt 2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     "gpt 4o": (
@@ -26,6 +25,7 @@ NEAR = {
     "printable": r"[!-~]+|[\x{21}-\u007e]*",
     "one of anything": r".|.?\w+| ?.",
     "a look at a few": r"a(?=.{1,5})(?<= a b)",
+    "letters, looking ahead": r"(?:(?!\d{4} \d)\p{L})+",
 }
 FAR = {
     "anything": r".*x",
@@ -48,6 +48,8 @@ FAR = {
     "nested class": r"[a-z&&[^b]]+",
     "posix class": r"[[:alpha:]]+",
     "controls": r"\p{C}+|\p{Any}+",
+    "class of properties": r"[\p{L}\p{Z}]+",
+    "not in a class": r"[^\P{L}a]+ x",
     "named": r"(?<x>a)\g<x>",
     "flags": r"(?x) a b",
     "unbalanced": r"(a",
@@ -62,15 +64,15 @@ FAR = {
 
 @pytest.mark.parametrize("pattern", NEAR.values(), ids=NEAR)
 def test_patterns_that_stop_at_spaces(pattern):
-    assert stops_at_spaces(pattern)
+    assert not crosses(pattern, PRINTABLE, SPACE)
 
 
 @pytest.mark.parametrize("pattern", FAR.values(), ids=FAR)
 def test_patterns_that_may_cross_or_look_far_or_are_not_understood(pattern):
-    assert not stops_at_spaces(pattern)
+    assert crosses(pattern, PRINTABLE, SPACE)
 
 
 @settings(deadline=None, max_examples=500)
 @given(st.text(r"ab \s.[]()?:=!<>{}1,*+|^$-&pL", max_size=20) | st.text(max_size=20))
 def test_no_pattern_is_an_error(pattern):
-    assert stops_at_spaces(pattern) in (True, False)
+    assert crosses(pattern, PRINTABLE, SPACE) not in (True, False)

@@ -62,7 +62,7 @@ def test_the_reference_models_ship_with_the_package_and_are_whole(name):
 def test_every_registered_name_is_a_folder_or_a_hub_id():
     for name, spec in REGISTRY.items():
         assert spec.name == name
-        assert spec.folder == REFERENCE or spec.source.count("/") == 1
+        assert spec.embedded or spec.source.count("/") == 1
         assert not spec.trust_remote_code
 
 
