@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.registry import (
-    REFERENCE,
     REGISTRY,
     ModelSpec,
     check_folder,

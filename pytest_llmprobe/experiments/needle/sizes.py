@@ -7,7 +7,7 @@ that is depends on the model's tokenizer and is found by counting.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import floor
@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, cast
 
 from pytest_llmprobe.case import Case
 from pytest_llmprobe.experiments.needle.haystack import random_pairs, render
-from pytest_llmprobe.suite import Suite, TokenCounter
+from pytest_llmprobe.suite import Suite
 
 PAIR = len(render(random_pairs(2, random.Random(0)))) // 2
 """Characters of a pair with what separates it from the next one: 80."""
@@ -138,7 +138,7 @@ def _most(budget: int, build: Build, suite: Suite) -> tuple[int, list[Case]]:
 @lru_cache(maxsize=8)
 def _tokens_per_pair(counter: Any) -> float:
     """Measured on two haystacks; what is around them cancels out."""
-    suite = Suite(counter=cast("TokenCounter | None", counter))
+    suite = Suite(counter=counter)
     some = random_pairs(96, random.Random(0))
     return (suite.tokens(render(some)) - suite.tokens(render(some[:32]))) / 64
 
