@@ -15,6 +15,7 @@ import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.experiments import haystack
+from pytest_llmprobe.statistics.tables import curve, effective_context, heat_map
 
 pytestmark = pytest.mark.haystack
 
@@ -94,7 +95,15 @@ def closed_books(suite):
     return questions(suite, "closed_book", PROMPTS, [None])
 
 
-@pytest.mark.probe(cases=text_needles, max_new_tokens=30)
+def summarise(records):
+    return {
+        "effective_context_characters": effective_context(records),
+        "heat_map": heat_map(records, rows="depth", columns="size"),
+        "by_place_of_the_question": curve(records, "question"),
+    }
+
+
+@pytest.mark.probe(cases=text_needles, summary=summarise, max_new_tokens=30)
 @pytest.mark.gate(pass_rate=0.90)
 def test_text_needle(case, completion):
     fact, others = haystack.read_task(case.prompt)
@@ -102,7 +111,7 @@ def test_text_needle(case, completion):
     assert haystack.passed(answer, fact, others), haystack.explain(answer, fact, others)
 
 
-@pytest.mark.probe(cases=text_decoys, max_new_tokens=30)
+@pytest.mark.probe(cases=text_decoys, summary=summarise, max_new_tokens=30)
 @pytest.mark.gate(pass_rate=0.90)
 def test_text_decoys(case, completion):
     fact, others = haystack.read_task(case.prompt)

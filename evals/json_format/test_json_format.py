@@ -14,6 +14,7 @@ import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.experiments import json_format, json_records
+from pytest_llmprobe.statistics.tables import curve, heat_map, score_curve
 
 pytestmark = pytest.mark.json_format
 
@@ -66,7 +67,16 @@ def json_objects(suite):
             )
 
 
-@pytest.mark.probe(cases=json_objects, max_new_tokens=512)  # the longest record takes 200
+def summarise(records):
+    keys = sorted({name for record in records for name in record.scores if name.startswith("key ")})
+    return {
+        "heat_map": heat_map(records, rows="style", columns="size"),
+        "by_place_of_the_instruction": curve(records, "instruction"),
+        "key_accuracy": {key[4:]: score_curve(records, "kind", key) for key in keys},
+    }
+
+
+@pytest.mark.probe(cases=json_objects, summary=summarise, max_new_tokens=512)
 @pytest.mark.gate(pass_rate=0.50)
 def test_json_format(case, completion, score):
     schema = json_records.schema(case.metadata["kind"])
@@ -77,4 +87,6 @@ def test_json_format(case, completion, score):
     score("jaccard", answer.jaccard)
     score("jaccard_deep", answer.jaccard_deep)
     score("field_accuracy", answer.field_accuracy)
+    for key, right in answer.fields.items():
+        score(f"key {key}", right)
     assert answer.passed, answer.explain()

@@ -73,7 +73,7 @@ def crosses(pattern: str, before: Characters, after: Characters) -> bool:
     try:
         parser = _Parser(pattern, before, after)
         match = parser.alternatives()
-    except (_Unknown, IndexError):
+    except (_Unknown, IndexError, ValueError, RecursionError):
         return True
     far = match.runs > MAX_RUNS or match.length > MAX_LENGTH
     return match.crosses or far or parser.at < len(pattern)
@@ -123,7 +123,9 @@ class _Parser:
 
     def _quantifier(self) -> int | None:
         """Most repetitions of what came before, None for any number, 1 if nothing follows it."""
-        found = re.compile(r"([*+?]|\{(\d*)(,?)(\d*)\})[?+]?").match(self._pattern, self.at)
+        found = re.compile(r"([*+?]|\{(\d*)(,?)(\d*)\})[?+]?", re.ASCII).match(
+            self._pattern, self.at
+        )
         if found is None:
             return 1
         self.at = found.end()

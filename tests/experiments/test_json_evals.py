@@ -96,9 +96,11 @@ def test_a_perfect_model_passes_every_case_with_every_score(profile):
     cases = build(profile, trials=1)
     right = {case.prompt: case.target for case in cases}
     best = {"strict", "schema_valid", "jaccard", "jaccard_deep", "field_accuracy"}
-    for miss, scores in judge(RECORDS, "json_format", cases, right.__getitem__):
+    judged = judge(RECORDS, "json_format", cases, right.__getitem__)
+    for case, (miss, scores) in zip(cases, judged, strict=True):
+        keys = {f"key {key}" for key in json.loads(case.target)}
         assert miss is None
-        assert scores == dict.fromkeys(best, 1) | {"embedded": 0}
+        assert scores == dict.fromkeys(best | keys, 1) | {"embedded": 0}
 
 
 def pretty(truth):

@@ -7,11 +7,11 @@ that is depends on the model's tokenizer and is found by counting.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import floor
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from pytest_llmprobe.case import Case
 from pytest_llmprobe.experiments.needle.haystack import random_pairs, render
@@ -117,7 +117,8 @@ def _most(budget: int, build: Build, suite: Suite) -> tuple[int, list[Case]]:
     A pair has a nearly constant number of tokens, so a guess is off by a few pairs and is corrected
     by counting, until a number fits and the next one does not.
     """
-    per_pair = _tokens_per_pair(cast("Hashable", suite.counter))
+    counter: Any = suite.counter  # hashed by identity
+    per_pair = _tokens_per_pair(counter)
     fits, fails = 0, max(1, budget) + 1  # a pair has a token at least
     best: list[Case] = []
     n = max(1, int(budget / per_pair))
