@@ -56,7 +56,7 @@ def invented(text):
 def test_training_draws_no_name_that_evaluations_draw():
     trained, tested = invented(shown(400)), invented("\n".join(asked()))
     assert len(trained) > 100
-    assert len(tested) > 100
+    assert len(tested) > 50
     assert not any(map(prose.is_held_out, trained))
     assert all(map(prose.is_held_out, tested))
 
@@ -101,11 +101,15 @@ def test_steps_are_the_same_in_every_run_and_differ_from_one_another(tokens):
 
 def test_only_answers_and_later_questions_count(tokens):
     run = batches.Batches(tokens, 10)
-    row, weights = run.conversation(512, random.Random(5))
-    start = row.index(run.assistant) + 1
-    assert not any(weights[:start])
-    assert weights[start : start + 3] == [batches.FIRST, batches.SECOND, batches.SECOND]
-    assert len(row) == len(weights) <= 513
+    rng = random.Random(5)
+    for _ in range(20):
+        row, weights = run.conversation(512, rng)
+        start, end = row.index(run.assistant) + 1, row.index(run.end, row.index(run.assistant))
+        said = [batches.FIRST, batches.SECOND, batches.SECOND]
+        assert not any(weights[:start])
+        assert weights[start:end][:3] == said[: end - start]
+        assert weights[end] > 0
+        assert len(row) == len(weights) <= 513
 
 
 def trainer(tokens, folder, steps=4):
