@@ -11,7 +11,7 @@ from pytest_llmprobe.models.loading import LoadedModel
 from pytest_llmprobe.models.registry import REFERENCE, ModelSpec
 
 END, PAD = 2, 0
-VOCABULARY = {"vocab_size": 1935, "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": END}
+VOCABULARY = {"vocab_size": 2048, "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": END}
 BASE = VOCABULARY | {
     "hidden_size": 64,
     "intermediate_size": 96,

@@ -170,14 +170,15 @@ def test_right_drafts_save_forward_passes(llama, monkeypatch):
 
 
 def test_finished_rows_leave_the_batch(llama, monkeypatch):
-    config = GenerateConfig(max_new_tokens=12, temperature=1.0, top_k=4)
+    config = GenerateConfig(max_new_tokens=12, temperature=1.0)
     requests = [Request(prompt, config, seed) for seed, prompt in enumerate(SHARED)]
     said = [c.token_ids for c in Engine(llama).generate(requests)]
     ending = replace(llama, end_ids=tuple({ids[2 * row % 12] for row, ids in enumerate(said)}))
     counts = count_forwards(ending, monkeypatch)
     completions = Engine(ending, drafts=False).generate(requests)
     alive = [sum(len(c.token_ids) > step for c in completions) for step in range(1, 12)]
-    assert counts[2:] == [n for n in alive if n]
+    decoding = [n for n in counts if n <= len(SHARED)]  # not the prompts, nor a row decided alone
+    assert decoding == [n for n in alive if n]
     assert len(set(alive)) > 2
 
 

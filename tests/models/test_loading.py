@@ -33,7 +33,7 @@ def test_the_reference_model_loads_in_float32(reference):
     assert capabilities.chat_template
     assert capabilities.left_padding
     assert capabilities.cached_continuation
-    assert capabilities.hidden_states == 5
+    assert capabilities.hidden_states == 7
 
 
 def test_a_folder_is_the_same_model_as_its_name(reference, copy):

@@ -181,7 +181,7 @@ def test_training_leaves_alone_what_only_the_circuit_writes(tokens, tmp_path):
     finished(Trainer(model, paces, batches.Batches(tokens, 4), tmp_path), until=2)
     assert torch.equal(model.model.layers[2].mlp.down_proj.weight[KEPT], before)
     moved = (model.model.layers[2].self_attn.q_proj.weight - head).abs().mean(1)
-    assert 0 < moved[:64].mean() < moved[64:].mean() / 5  # the circuit's head, the others
+    assert 0 < moved[:64].mean() < moved[64:].mean() / 2  # the circuit's head, the others
 
 
 def test_the_export_is_a_stock_model(tokens, tmp_path):
