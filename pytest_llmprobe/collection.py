@@ -174,7 +174,7 @@ def plan_session(session: pytest.Session) -> None:
             ids,
             probe.bar,
             probe.summary,
-            remarks.get(function, ()),
+            remarks.get(function, []),
         )
     config.stash[UNITS] = _units(plan, items)
     share_plan(config, plan)

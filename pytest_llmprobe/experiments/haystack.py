@@ -180,7 +180,10 @@ def cut(text: str, size: int) -> str:
     if len(text) <= size:
         return text
     end = max(end for end in sentence_ends(text[: size + 2]) if end <= size)
-    return text[:end] if end >= size / 2 else text[:size].rsplit(maxsplit=1)[0]
+    if end >= size / 2:
+        return text[:end]
+    words = text[:size].rsplit(maxsplit=1)
+    return words[0] if words else ""  # nothing but white space
 
 
 def prompt(text: str, question: str, where: Where = "end") -> str:

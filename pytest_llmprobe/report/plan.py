@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -79,7 +79,7 @@ class ExperimentPlan:
     ids: Sequence[str]
     bar: Bar | None = None
     summary: SummaryFunction | None = None
-    remarks: Sequence[str] = ()
+    remarks: Sequence[str] = field(default_factory=list)
 
     @property
     def partial(self) -> bool:

@@ -4,7 +4,7 @@ import random
 import re
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from pytest_llmprobe.errors import CasesError
@@ -328,6 +328,7 @@ def test_excerpts_come_from_anywhere():
 
 @many
 @given(wild, st.integers(1, 100))
+@example(" 0", 1)
 def test_a_cut_is_the_start_of_the_text_and_no_longer_than_it_may_be(text, size):
     found = haystack.cut(text, size)
     assert text.startswith(found) or text.lstrip().startswith(found)

@@ -25,6 +25,7 @@ def experiment(name="needle", **fields):
         "reported": 20,
         "timings": {"tokens_per_s": 1234.5},
         "summary": {},
+        "remarks": [],
     } | fields
 
 
@@ -93,6 +94,7 @@ def test_no_experiment_is_a_header_alone():
         ({"skipped": 3}, "needle: 3 skipped"),
         ({"reported": 15}, "needle: 5 selected but never ran"),
         ({"collected": 100}, "needle: 80 deselected"),
+        ({"remarks": ["2 sizes left out"]}, "needle: 2 sizes left out"),
         (
             {"errors": 1, "skipped": 2, "reported": 17, "collected": 24},
             "needle: 1 in error, 2 skipped, 3 selected but never ran, 4 deselected",
