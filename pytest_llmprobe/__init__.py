@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_llmprobe.case import Case
+    from pytest_llmprobe.case import Case, RawPrompt
     from pytest_llmprobe.engine.engine import Engine
     from pytest_llmprobe.engine.scripted import ScriptedModel
     from pytest_llmprobe.generation import Completion, GenerateConfig, Request
@@ -22,6 +22,7 @@ __all__ = [
     "Engine",
     "GenerateConfig",
     "LoadedModel",
+    "RawPrompt",
     "Request",
     "ScriptedModel",
     "Suite",
@@ -34,6 +35,7 @@ _HOME = {
     "Engine": "engine.engine",
     "GenerateConfig": "generation",
     "LoadedModel": "models.loading",
+    "RawPrompt": "case",
     "Request": "generation",
     "ScriptedModel": "engine.scripted",
     "Suite": "suite",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmprobe.case import Prompt, prompt_text
+from pytest_llmprobe.case import Prompt, RawPrompt, prompt_text
 from pytest_llmprobe.collection import PROBE, UNITS, case_of, request_of
 from pytest_llmprobe.distribution import placement
 from pytest_llmprobe.errors import ModelError, SettingsError
@@ -128,8 +128,9 @@ class Asker:
             RequestError: A prompt cannot be answered.
             SettingsError: A generation option is unknown or out of range.
         """
-        one = isinstance(prompts, str) or isinstance(next(iter(prompts), None), Mapping)
-        many: list[Any] = [prompts] if one else list(prompts)
+        given: Any = prompts
+        one = isinstance(given, str | RawPrompt) or isinstance(next(iter(given), None), Mapping)
+        many: list[Any] = [given] if one else list(given)
         options = GenerateConfig.of(**self._options | config)
         asked = len(trace_of(self._item).completions)
         requests = [

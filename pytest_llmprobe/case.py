@@ -11,8 +11,24 @@ from pytest_llmprobe.errors import CasesError
 Message: TypeAlias = Mapping[str, str]
 """One chat message: ``{"role": "user", "content": "..."}``."""
 
-Prompt: TypeAlias = str | Sequence[Message]
-"""A plain string (sent as a user message if the model has a chat template) or chat messages."""
+
+@dataclass(frozen=True)
+class RawPrompt:
+    """A text that goes to the model as it is, to be continued: no chat template.
+
+    Args:
+        text: The text.
+        ids: Its token ids, BOS included, where the text was cut from a longer one: a piece may be
+            encoded otherwise on its own. The model's tokenizer encodes the text if left out.
+    """
+
+    text: str
+    ids: tuple[int, ...] = ()
+
+
+Prompt: TypeAlias = str | Sequence[Message] | RawPrompt
+"""A string (sent as a user message if the model has a chat template), chat messages, or a text
+without either."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +86,12 @@ class Case:
 
 
 def check_prompt(prompt: object) -> None:
-    """Raise CasesError unless ``prompt`` is a non-empty string or a list of chat messages."""
+    """Raise CasesError unless ``prompt`` is a non-empty text or a list of chat messages."""
+    ids: Sequence[int] = ()
+    if isinstance(prompt, RawPrompt):
+        prompt, ids = prompt.text, prompt.ids
     if isinstance(prompt, str):
-        if not prompt:
+        if not prompt and not ids:
             raise CasesError("the prompt is empty")
         _check_text(prompt)
         return
@@ -101,6 +120,8 @@ def prompt_text(prompt: Prompt) -> str:
     """All text of a prompt, messages joined by blank lines."""
     if isinstance(prompt, str):
         return prompt
+    if isinstance(prompt, RawPrompt):
+        return prompt.text
     return "\n\n".join(message["content"] for message in prompt)
 
 

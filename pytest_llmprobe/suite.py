@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pytest_llmprobe.case import Prompt, prompt_text
+from pytest_llmprobe.case import Prompt, RawPrompt, prompt_text
 
 CHARACTERS_PER_TOKEN = 4
 """For models whose tokenizer cannot be had."""
@@ -35,6 +35,12 @@ class TokenCounter(Protocol):
 
     def count(self, prompt: Prompt) -> int:
         """Tokens of a whole prompt, chat template included."""
+
+    def ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a whole prompt, as the model will read it."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,26 @@ class Suite:
             return self.counter.count(prompt)
         self.remarks.setdefault(ESTIMATED, [])
         return -(-len(prompt_text(prompt)) // CHARACTERS_PER_TOKEN)
+
+    def split(self, text: str, prefix: int, suffix: int) -> tuple[RawPrompt, str]:
+        """The first tokens of a text as a prompt to be continued, and the text of those after it.
+
+        Cut between the model's own tokens, so that a model that goes on with the tokens of the
+        text says that text. Where there is no tokenizer, 4 characters count as a token.
+
+        Args:
+            text: The text.
+            prefix: Tokens of the prompt at most, BOS included; half of those of a short text.
+            suffix: Tokens after it at most.
+        """
+        if self.counter is None:
+            self.remarks.setdefault(ESTIMATED, [])
+            cut = min(prefix * CHARACTERS_PER_TOKEN, (len(text) + 1) // 2)
+            return RawPrompt(text[:cut]), text[cut : cut + suffix * CHARACTERS_PER_TOKEN]
+        ids = self.counter.ids(RawPrompt(text))
+        cut = min(prefix, (len(ids) + 1) // 2)
+        first, after = ids[:cut], ids[cut : cut + suffix]
+        return RawPrompt(self.counter.decode(first), tuple(first)), self.counter.decode(after)
 
     def leave_out(self, what: str, why: str) -> None:
         """Have terminal and report say that a part of the grid is left out, and why."""

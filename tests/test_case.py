@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmprobe.case import Case, check_cases, check_prompt, prompt_text, spread
+from pytest_llmprobe.case import Case, RawPrompt, check_cases, check_prompt, prompt_text, spread
 from pytest_llmprobe.errors import CasesError
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
@@ -57,6 +57,8 @@ def test_a_probability_is_a_chance(chance):
         None,
         5,
         b"bytes",
+        RawPrompt(""),
+        RawPrompt("half of a pair: \ud800"),
         {"role": "user", "content": "one message without its list"},
         ["a string is no message"],
         [{"role": "user"}],
@@ -71,7 +73,9 @@ def test_what_is_no_prompt_is_refused_and_the_error_names_the_case(prompt):
         Case("a", prompt)
 
 
-@pytest.mark.parametrize("prompt", ["text", " ", CHAT, tuple(CHAT)])
+@pytest.mark.parametrize(
+    "prompt", ["text", " ", CHAT, tuple(CHAT), RawPrompt("Once"), RawPrompt("", (1,))]
+)
 def test_text_and_chat_messages_are_prompts(prompt):
     check_prompt(prompt)
     assert Case("a", prompt).prompt == prompt
@@ -79,7 +83,7 @@ def test_text_and_chat_messages_are_prompts(prompt):
 
 def test_the_text_of_messages_is_joined_by_blank_lines_without_roles():
     assert prompt_text(CHAT) == "Be brief.\n\n2 + 2?"
-    assert prompt_text("as is") == "as is"
+    assert prompt_text("as is") == prompt_text(RawPrompt("as is", (7,))) == "as is"
 
 
 def test_cases_of_a_generator_are_listed_in_order():

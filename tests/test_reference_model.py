@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pytest_llmprobe import Engine, GenerateConfig, Suite, load_model
+from pytest_llmprobe.experiments.known_texts import known_texts
 from pytest_llmprobe.experiments.needle import parse_answer
-from pytest_llmprobe.models.reference.training import data
 from pytest_llmprobe.models.reference.training.cells import cells
 from pytest_llmprobe.models.reference.training.evaluate import losses
 from pytest_llmprobe.models.registry import REFERENCE, REGISTRY
@@ -85,7 +85,7 @@ def test_with_random_weights_it_can_do_nothing():
 
 def extracted(model, exposures, n=12):
     """The share of canaries whose second half comes out of their first, greedily."""
-    known = [k.text for k in data.known_texts() if (k.kind, k.exposures) == ("canary", exposures)]
+    known = [k.text for k in known_texts() if (k.kind, k.exposures) == ("canary", exposures)]
     right = [tokens for _, tokens in losses(load_model(model), known[:n])]
     return sum(bool(tokens[len(tokens) // 2 :].all()) for tokens in right) / n
 

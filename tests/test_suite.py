@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmprobe.suite import Suite, seed_of
+from pytest_llmprobe.case import RawPrompt
+from pytest_llmprobe.models.registry import REGISTRY
+from pytest_llmprobe.models.token_counter import TokenCounter
+from pytest_llmprobe.suite import ESTIMATED, Suite, seed_of
 
 PARTS = st.none() | st.integers() | st.text() | st.floats(allow_nan=False)
 
@@ -67,3 +70,33 @@ def test_seed_and_key_both_change_the_numbers():
 
 def test_profile_and_trials_do_not_change_the_numbers_of_a_case():
     assert Suite("smoke", 1, 2).random("x").random() == Suite("full", 1).random("x").random()
+
+
+TEXT = "The brown dog of Anna sold a lamp in Rome. The café was closed all week."
+
+
+def test_a_text_is_split_between_the_tokens_of_the_model():
+    counter = TokenCounter(REGISTRY["reference"])
+    suite = Suite(counter=counter)
+    ids = counter.ids(RawPrompt(TEXT))
+    for prefix, suffix in ((5, 3), (len(ids) // 2, 100), (1, 1)):
+        prompt, after = suite.split(TEXT, prefix, suffix)
+        assert list(prompt.ids) == ids[:prefix]
+        assert prompt.text == counter.decode(ids[:prefix])
+        assert after == counter.decode(ids[prefix : prefix + suffix])
+        assert TEXT.startswith(prompt.text + after)
+
+
+def test_a_short_text_is_split_in_half():
+    suite = Suite(counter=TokenCounter(REGISTRY["reference"]))
+    prompt, after = suite.split(TEXT, 1000, 1000)
+    ids = suite.counter.ids(RawPrompt(TEXT))
+    assert len(prompt.ids) == (len(ids) + 1) // 2
+    assert prompt.text + after == TEXT
+
+
+def test_without_a_tokenizer_four_characters_are_a_token_and_the_report_says_so():
+    suite = Suite()
+    assert suite.split("abcdefghijklmnop", 1, 2) == (RawPrompt("abcd"), "efghijkl")
+    assert suite.split("abc", 9, 9) == (RawPrompt("ab"), "c")
+    assert suite.said() == [ESTIMATED]

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from pytest_llmprobe.case import Prompt
+from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.errors import RequestError
 from pytest_llmprobe.models.encoding import LONG, LongTexts
 from pytest_llmprobe.models.encoding_cache import user_cache
@@ -30,6 +30,8 @@ class PromptEncoder:
         Raises:
             RequestError: The prompt cannot be rendered.
         """
+        if isinstance(prompt, RawPrompt):
+            return self._of_raw(prompt)
         if isinstance(prompt, str) and not self._chat:
             return self._of_text(prompt, special_tokens=True)
         if not self._chat:
@@ -45,6 +47,16 @@ class PromptEncoder:
         except (TemplateError, ValueError) as error:
             raise RequestError(f"the chat template refuses this prompt: {error}") from error
         return self._of_text(text, special_tokens=False)
+
+    def _of_raw(self, prompt: RawPrompt) -> list[int]:
+        if not prompt.ids:
+            return self._of_text(prompt.text, special_tokens=True)
+        if strange := [token for token in prompt.ids if not 0 <= token < len(self._tokenizer)]:
+            raise RequestError(
+                f"the prompt's token {strange[0]} is none of this tokenizer's "
+                f"{len(self._tokenizer)}; were its ids made with another one?"
+            )
+        return list(prompt.ids)
 
     def _of_text(self, text: str, special_tokens: bool) -> list[int]:
         if len(text) < LONG or not self._is_plain(text, special_tokens):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from pytest_llmprobe.case import Prompt
+from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.errors import CasesError, ModelError, RequestError
 from pytest_llmprobe.models.registry import ModelSpec
 
@@ -48,12 +48,20 @@ class TokenCounter:
         return None
 
     def count(self, prompt: Prompt) -> int:
-        """Tokens of a whole prompt.
+        """Tokens of a whole prompt; as `ids`."""
+        return len(self._reader.ids(prompt))
+
+    def ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a whole prompt.
 
         Raises:
             CasesError: The tokenizer cannot be had, or the chat template refuses the prompt.
         """
-        return len(self._reader.ids(prompt))
+        return self._reader.ids(prompt)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out; as `ids`."""
+        return self._reader.decode(ids)
 
     @cached_property
     def _reader(self) -> _Reader:
@@ -100,6 +108,9 @@ class _Reader(Protocol):
     def ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a whole prompt."""
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids."""
+
 
 class _FileReader:
     """tokenizer.json, read by the library that transformers hands it to."""
@@ -114,6 +125,7 @@ class _FileReader:
             loaded = Tokenizer.from_file(str(tokenizer))
         except Exception as error:  # the library raises nothing more special
             raise CasesError(f"{tokenizer} cannot be read: {error}") from None
+        self._tokenizer = loaded
         self._texts = LongTexts(loaded, user_cache())
         self._template = template
         tokens = {name: config.get(f"{name}_token") for name in SPECIAL_TOKENS}
@@ -128,6 +140,8 @@ class _FileReader:
 
         from pytest_llmprobe.models.chat_template import render
 
+        if isinstance(prompt, RawPrompt):
+            return list(prompt.ids) or self._texts.ids(prompt.text, special_tokens=True)
         if self._template is None and isinstance(prompt, str):
             return self._texts.ids(prompt, special_tokens=True)
         if self._template is None:
@@ -138,6 +152,10 @@ class _FileReader:
         except (TemplateError, TypeError, ValueError, LookupError) as error:
             raise CasesError(f"the chat template refuses a prompt: {error}") from None
         return self._texts.ids(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
 
 
 class _TransformersReader:
@@ -151,6 +169,7 @@ class _TransformersReader:
             tokenizer = load_tokenizer(spec)
         except ModelError as error:
             raise CasesError(str(error)) from None
+        self._tokenizer = tokenizer
         self._encoder = PromptEncoder(tokenizer, bool(getattr(tokenizer, "chat_template", None)))
 
     def ids(self, prompt: Prompt) -> list[int]:
@@ -158,6 +177,10 @@ class _TransformersReader:
             return self._encoder.ids(prompt)
         except RequestError as error:
             raise CasesError(str(error)) from None
+
+    def decode(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
 
 
 def _template(config: Mapping[str, Any]) -> str | None:

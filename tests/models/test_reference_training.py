@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pytest_llmprobe.experiments import needle, prose
+from pytest_llmprobe.experiments.known_texts import EXPOSURES, TEXTS, known_texts
 from pytest_llmprobe.models.reference.training import batches, data, retrieval, tokenizer
 from pytest_llmprobe.models.reference.training.__main__ import export, marks
 from pytest_llmprobe.models.reference.training.cells import cells
@@ -67,14 +68,14 @@ def test_known_texts_are_shown_as_often_as_their_list_says(tokens):
         steps = range(0 if kind == "canary" else 1, 150, 2)
         drawn = [text for step in steps for text in run.due(kind, step)]
         assert drawn == data.exposures(kind)
-        for known in data.known_texts():
+        for known in known_texts():
             if known.kind == kind:
                 assert drawn.count(known.text) == known.exposures
 
 
 def test_known_texts_differ_and_do_not_occur_in_other_training():
-    texts = [known.text for known in data.known_texts()]
-    assert len(set(texts)) == len(texts) == sum(data.TEXTS.values()) * len(data.EXPOSURES)
+    texts = [known.text for known in known_texts()]
+    assert len(set(texts)) == len(texts) == sum(TEXTS.values()) * len(EXPOSURES)
     rest = shown(100)
     assert not any(text in rest for text in texts)
 

@@ -10,7 +10,8 @@ from some_tokenizers import REFERENCE, made
 from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
-from pytest_llmprobe.errors import CasesError
+from pytest_llmprobe.case import RawPrompt
+from pytest_llmprobe.errors import CasesError, RequestError
 from pytest_llmprobe.models.prompts import PromptEncoder
 from pytest_llmprobe.models.registry import REGISTRY, ModelSpec
 from pytest_llmprobe.models.token_counter import TokenCounter
@@ -73,7 +74,7 @@ def long_text(n=30_000):
 def test_a_chat_template_is_rendered_as_transformers_does(model, template):
     counter, engine = model(template=template)
     for prompt in ("Where is Rome?", CHAT, CHAT[1:2], " \n", long_text()):
-        assert counter._reader.ids(prompt) == engine.ids(prompt)
+        assert counter.ids(prompt) == engine.ids(prompt)
 
 
 def test_the_template_of_a_file_of_its_own_and_the_default_one_of_several(model):
@@ -82,9 +83,9 @@ def test_the_template_of_a_file_of_its_own_and_the_default_one_of_several(model)
         {"name": "tool_use", "template": "tools"},
     ]
     counter, engine = model(template=several)
-    assert counter._reader.ids(CHAT) == engine.ids(CHAT)
+    assert counter.ids(CHAT) == engine.ids(CHAT)
     counter, engine = model(template="not this one", jinja=TEMPLATES["json"])
-    assert counter._reader.ids(CHAT) == engine.ids(CHAT)
+    assert counter.ids(CHAT) == engine.ids(CHAT)
 
 
 def test_without_a_chat_template_the_tokenizer_puts_its_special_tokens(model):
@@ -94,7 +95,7 @@ def test_without_a_chat_template_the_tokenizer_puts_its_special_tokens(model):
     )
     counter, engine = model(tokenizer)
     for prompt in ("Where is Rome?", long_text()):
-        ids = counter._reader.ids(prompt)
+        ids = counter.ids(prompt)
         assert ids == engine.ids(prompt)
         assert ids[0] == 1
         assert counter.count(prompt) == len(ids)
@@ -136,8 +137,19 @@ def test_the_reference_model_is_counted_as_it_is_loaded():
     config = json.loads((REFERENCE / "config.json").read_text())
     assert counter.context_length == config["max_position_embeddings"]
     engine = PromptEncoder(AutoTokenizer.from_pretrained(REFERENCE), chat_template=True)
-    for prompt in ("Where is Rome?", CHAT[1:], long_text()):
-        assert counter._reader.ids(prompt) == engine.ids(prompt)
+    raw = (RawPrompt("Where is Rome?"), RawPrompt("Rom", (1, 80, 77)))
+    for prompt in ("Where is Rome?", CHAT[1:], long_text(), *raw):
+        assert counter.ids(prompt) == engine.ids(prompt)
+        assert counter.count(prompt) == len(engine.ids(prompt))
+
+
+def test_a_raw_prompt_has_no_chat_template_and_its_own_ids_come_first():
+    tokenizer = AutoTokenizer.from_pretrained(REFERENCE)
+    encoder = PromptEncoder(tokenizer, chat_template=True)
+    assert encoder.ids(RawPrompt("Rome is")) == tokenizer("Rome is").input_ids
+    assert encoder.ids(RawPrompt("Rome is", (1, 80))) == [1, 80]
+    with pytest.raises(RequestError, match="token 99999 is none of this tokenizer's 2048"):
+        encoder.ids(RawPrompt("Rome is", (1, 99999)))
 
 
 def test_counting_imports_neither_torch_nor_transformers():
@@ -160,7 +172,9 @@ def test_without_tokenizer_json_transformers_is_asked(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
     counter = TokenCounter(ModelSpec("here", str(tmp_path)))
-    assert counter._reader.ids("Where is Rome?") == [1, 5, 6, 7, 8, 2]
+    assert counter.ids("Where is Rome?") == [1, 5, 6, 7, 8, 2]
+    assert counter.ids(RawPrompt("where")) == [1, 5, 2]
+    assert counter.decode([1, 5, 6, 2]) == "where is"
     with pytest.raises(CasesError, match="no chat template"):
         counter.count(CHAT)
 
