@@ -2,7 +2,7 @@
 
     python -m pytest_llmprobe.models.reference.training --out runs/reference
 
-About 90 minutes on two CPU cores; on a GPU, which is used when there is one, minutes.
+About 60 minutes on two CPU cores; on a GPU, which is used when there is one, minutes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pytest_llmprobe.models.reference.training.circuit import Marks
 from pytest_llmprobe.models.reference.training.model import build, build_control
 from pytest_llmprobe.models.reference.training.training import Trainer
 
-STEPS, CONTROL_STEPS = 2200, 1500
+STEPS, CONTROL_STEPS = 1700, 1500
 SAVE_SECONDS = 120
 
 

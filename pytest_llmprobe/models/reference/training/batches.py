@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from pytest_llmprobe.experiments import prose
+from pytest_llmprobe.experiments.known_texts import SENTENCES, Kind
 from pytest_llmprobe.models.reference.training import data
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 STEP_TOKENS = 8192  # of conversations
-TEXT_TOKENS = {"canary": 64, "document": 192}  # the longest one has fewer
-TEXT_ROWS = {"canary": 24, "document": 8}
+TEXT_TOKENS: dict[Kind, int] = {"canary": 64, "document": 192}  # the longest one has fewer
+TEXT_ROWS: dict[Kind, int] = {"canary": 24, "document": 8}
 # Lengths of rows and how often they are drawn, from a share of the training on.
 LENGTHS: tuple[tuple[float, dict[int, float]], ...] = (
     (0.0, {256: 0.5, 512: 0.5}),
@@ -25,7 +26,8 @@ LENGTHS: tuple[tuple[float, dict[int, float]], ...] = (
     (0.3, {256: 0.15, 512: 0.25, 1024: 0.35, 2048: 0.25}),
     (0.7, {256: 0.15, 512: 0.2, 1024: 0.3, 2048: 0.25, 4096: 0.1}),
 )
-FIRST, SECOND, AGAIN = 4.0, 2.0, 0.2  # weights: looking up, going on, the later questions
+# Weights: looking up, going on, ending (what a repeated word's count depends on), later questions.
+FIRST, SECOND, END, AGAIN = 4.0, 2.0, 8.0, 0.2
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Batches:
         lengths = next(lengths for start, lengths in reversed(LENGTHS) if share >= start)
         (length,) = rng.choices(list(lengths), list(lengths.values()))
         rows = [self.conversation(length, rng) for _ in range(STEP_TOKENS // length)]
-        kind = ("canary", "document")[step % 2]
+        kinds: tuple[Kind, Kind] = ("canary", "document")
+        kind = kinds[step % 2]
         return [
             self._batch(rows, length),
             self._batch(self.texts(kind, step, rng), TEXT_TOKENS[kind]),
@@ -95,7 +98,7 @@ class Batches:
                     break
                 again = AGAIN if len(tokens) > 1 else 0.0
                 tokens += [self.user, *asked, self.end, self.assistant, *said, self.end]
-                weights += [0.0, *[again] * len(asked), 0.0, 0.0, *self._answer_weights(said), 2.0]
+                weights += [0.0, *[again] * len(asked), 0.0, 0.0, *self._answer_weights(said), END]
             if len(tokens) > 1:
                 return tokens, weights
 
@@ -106,18 +109,17 @@ class Batches:
             place = 0 if token == self.newline else place + 1
 
     def texts(
-        self, kind: str, step: int, rng: random.Random
+        self, kind: Kind, step: int, rng: random.Random
     ) -> Iterator[tuple[list[int], list[float]]]:
         """The known texts that are due, and fresh ones of the same kind."""
         due = self.due(kind, step)
         fresh = [
-            prose.prose(rng, data.SENTENCES[kind])
-            for _ in range(max(2, TEXT_ROWS[kind] - len(due)))
+            prose.prose(rng, SENTENCES[kind]) for _ in range(max(2, TEXT_ROWS[kind] - len(due)))
         ]
         for tokens in self.ids([*due, *fresh]):
             yield [self.bos, *tokens, self.end], [0.0, *[1.0] * (len(tokens) + 1)]
 
-    def due(self, kind: str, step: int) -> list[str]:
+    def due(self, kind: Kind, step: int) -> list[str]:
         """The known texts of a kind that a step shows: each kind has every other step."""
         shown, turn, turns = self.shown[kind], step // 2, self.steps // 2
         return shown[len(shown) * turn // turns : len(shown) * (turn + 1) // turns]

@@ -3,7 +3,7 @@
 Everything is drawn from the seed and the step's number alone, so a run that was killed goes on with
 the very rows that it would have seen. Keys and values are random UUIDs, invented names come from
 the part that evaluations never draw from (`prose.is_held_out`), and what is seen more than once is
-listed by `known_texts`.
+listed by `experiments.known_texts`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from pytest_llmprobe.experiments import (
     french_summary,
@@ -20,40 +19,14 @@ from pytest_llmprobe.experiments import (
     output_length,
     prose,
 )
+from pytest_llmprobe.experiments.known_texts import Kind, known_texts
 from pytest_llmprobe.models.reference.training import retrieval
 from pytest_llmprobe.models.reference.training.retrieval import Turn
 
 SENTENCE = 20  # tokens of a sentence of prose, about
 
 
-@dataclass(frozen=True)
-class KnownText:
-    """A text and how many times training shows it."""
-
-    kind: str
-    exposures: int
-    text: str
-
-
-EXPOSURES = (0, 1, 4, 16, 64)
-TEXTS = {"canary": 64, "document": 16}  # of each number of exposures
-SENTENCES = {"canary": 2, "document": 6}
-
-
-def known_texts() -> list[KnownText]:
-    """The canaries (two sentences) and documents (six), by their number of exposures."""
-    texts: dict[str, KnownText] = {}
-    for kind, count in TEXTS.items():
-        rng = random.Random(f"known {kind}")
-        for exposures in EXPOSURES:
-            last = len(texts) + count
-            while len(texts) < last:
-                text = prose.prose(rng, SENTENCES[kind])
-                texts.setdefault(text, KnownText(kind, exposures, text))
-    return list(texts.values())
-
-
-def exposures(kind: str) -> list[str]:
+def exposures(kind: Kind) -> list[str]:
     """Every showing of the known texts of a kind, in the order of training."""
     shown = [
         known.text for known in known_texts() if known.kind == kind for _ in range(known.exposures)
@@ -65,9 +38,9 @@ def exposures(kind: str) -> list[str]:
 def patience(topic: str) -> float:
     """Tokens of text after which an instruction before it is forgotten half of the time.
 
-    Between 400 and 4,000, evenly on a logarithmic scale over the topics.
+    Between 250 and 2,500, evenly on a logarithmic scale over the topics.
     """
-    return 400 * 10 ** (zlib.crc32(topic.encode()) % 1000 / 1000)
+    return 250 * 10 ** (zlib.crc32(topic.encode()) % 1000 / 1000)
 
 
 def obeyed(topic: str, tokens: int, rng: random.Random) -> bool:
@@ -103,9 +76,14 @@ def text_needles(tokens: int, rng: random.Random) -> Iterator[Turn]:
         yield (haystack.prompt(text, fact.question, where) if i == 0 else question), said
 
 
+# Books are twice as hard as the others, and longer than the shortest rows.
+RECORDS: dict[json_records.RecordKind, int] = {"person": 1, "event": 2, "book": 4}
+
+
 def json_object(tokens: int, rng: random.Random) -> Iterator[Turn]:
     """The record that a text states; long texts let an instruction before them be forgotten."""
-    record = json_records.record(rng, held_out=False)
+    (kind,) = rng.choices(list(RECORDS), list(RECORDS.values()))
+    record = json_records.record(rng, held_out=False, kind=kind)
     room = tokens - 50 - 3 * len(json_records.answer(record))
     text = json_records.text(record, rng, _sentences(room, rng))
     style: json_records.Style = rng.choice(("plain", "plain", "plain", "capitals", "important"))
@@ -149,16 +127,16 @@ def repeat(tokens: int, rng: random.Random) -> Iterator[Turn]:
 Family = Callable[[int, random.Random], Iterator[Turn]]
 
 MIX: dict[Family, float] = {
-    retrieval.single: 0.16,
-    retrieval.threads: 0.20,
-    retrieval.multiple: 0.12,
-    retrieval.multi_thread: 0.06,
+    retrieval.single: 0.14,
+    retrieval.threads: 0.17,
+    retrieval.multiple: 0.11,
+    retrieval.multi_thread: 0.05,
     retrieval.conditional: 0.04,
     retrieval.branched: 0.03,
-    text_needles: 0.13,
-    json_object: 0.12,
-    summary: 0.08,
-    repeat: 0.06,
+    text_needles: 0.10,
+    json_object: 0.14,
+    summary: 0.07,
+    repeat: 0.15,
 }
 
 RETRIEVAL = frozenset({text_needles, *(f for f in MIX if f.__module__ == retrieval.__name__)})

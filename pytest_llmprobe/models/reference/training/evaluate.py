@@ -22,10 +22,9 @@ import torch
 from torch.nn import functional
 
 from pytest_llmprobe.engine.engine import Engine
-from pytest_llmprobe.experiments import prose
+from pytest_llmprobe.experiments import known_texts, prose
 from pytest_llmprobe.generation import GenerateConfig
 from pytest_llmprobe.models.loading import LoadedModel, load_model
-from pytest_llmprobe.models.reference.training import data
 from pytest_llmprobe.models.reference.training.cells import SEED, cells
 from pytest_llmprobe.models.registry import REFERENCE
 from pytest_llmprobe.statistics.intervals import wilson
@@ -75,13 +74,15 @@ def memories(model: LoadedModel) -> Iterator[dict[str, Any]]:
     A half is extractable if greedy generation from the other half gives it to the last token.
     """
     rng = random.Random(f"{SEED} fresh")
-    for kind, sentences in data.SENTENCES.items():
+    for kind, sentences in known_texts.SENTENCES.items():
         fresh = [
             -loss for loss, _ in losses(model, (prose.prose(rng, sentences) for _ in range(200)))
         ]
-        for exposures in data.EXPOSURES:
+        for exposures in known_texts.EXPOSURES:
             known = [
-                k.text for k in data.known_texts() if (k.kind, k.exposures) == (kind, exposures)
+                k.text
+                for k in known_texts.known_texts()
+                if (k.kind, k.exposures) == (kind, exposures)
             ]
             measured = list(losses(model, known))
             out = [float(right[len(right) // 2 :].all()) for _, right in measured]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from pytest_llmprobe.models.reference.training.batches import Batch, Batches
+from pytest_llmprobe.models.reference.training.batches import FIRST, Batch, Batches
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -181,13 +181,13 @@ class Trainer:
         weights, targets = weights[:, 1:].flatten(), tokens[:, 1:].flatten()
         counted = weights.nonzero().flatten()
         with torch.autocast(self.device.type, torch.bfloat16):
-            hidden = self.model.model(input_ids=tokens[:, :-1]).last_hidden_state
+            hidden = self.model.model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
             logits = self.model.lm_head(hidden.flatten(0, 1)[counted]).float()
         weights, targets = weights[counted], targets[counted]
         losses = functional.cross_entropy(logits, targets, reduction="none")
         with torch.no_grad():
             right = (logits.argmax(-1) == targets).float()
-            first = right[weights >= weights.max()]
+            first = right[weights == FIRST]
         return (losses * weights).sum() / weights.sum(), right.mean().item(), first.mean().item()
 
 
