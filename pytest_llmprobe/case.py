@@ -87,13 +87,11 @@ class Case:
 
 def check_prompt(prompt: object) -> None:
     """Raise CasesError unless ``prompt`` is a non-empty text or a list of chat messages."""
-    ids: Sequence[int] = ()
-    if isinstance(prompt, RawPrompt):
-        prompt, ids = prompt.text, prompt.ids
-    if isinstance(prompt, str):
-        if not prompt and not ids:
+    text = prompt.text if isinstance(prompt, RawPrompt) else prompt
+    if isinstance(text, str):
+        if not text and not (isinstance(prompt, RawPrompt) and prompt.ids):
             raise CasesError("the prompt is empty")
-        _check_text(prompt)
+        _check_text(text)
         return
     if not isinstance(prompt, Sequence) or not prompt:
         raise CasesError(f"the prompt is {type(prompt).__name__}; give a string or chat messages")

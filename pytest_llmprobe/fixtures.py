@@ -1,4 +1,4 @@
-"""What a test of an evaluation receives: model, engine, completion, generate, score.
+"""What a test of an evaluation receives: model, engine, suite, completion, generate, score.
 
 Imported in every pytest run of the environment; what they do is imported when they are used.
 """
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
     from pytest_llmprobe.generation import Completion
     from pytest_llmprobe.models.loading import LoadedModel
+    from pytest_llmprobe.suite import Suite
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,14 @@ def engine(request: pytest.FixtureRequest, model: LoadedModel) -> Engine:
 
     options = options_of(request.config)
     return Engine(model, batch_size=options.batch_size, drafts=options.drafts)
+
+
+@pytest.fixture(scope="session")
+def suite(request: pytest.FixtureRequest) -> Suite:
+    """What the user asked of all evaluations, as cases functions receive it."""
+    from pytest_llmprobe.options import options_of
+
+    return options_of(request.config).suite
 
 
 @pytest.fixture

@@ -28,23 +28,29 @@ STYLES = ("plain", "capitals", "important")  # the last two: the paper's baselin
 SIZE = {"smoke": 400, "ci": 2_400, "full": 24_000}  # characters; a longer text is cut
 TEXTS = {"smoke": 2, "ci": 20, "full": 300}
 
-SCHEMA = json_records.schema("book")
+
+def schema_of(suite):
+    given = suite.dataset("json_schema")
+    return json_format.checked_schema(given.document()) if given else json_records.schema("book")
+
+
+@pytest.fixture(scope="module")
+def schema(suite):
+    return schema_of(suite)
 
 
 def json_texts(suite):
-    global SCHEMA  # the test needs it too, and it is too long for a case's metadata
-    texts, schema = suite.dataset("json_format"), suite.dataset("json_schema")
-    if texts is None and schema is None:
+    texts, given = suite.dataset("json_format"), suite.dataset("json_schema")
+    if texts is None and given is None:
         pytest.skip("no texts: give --llmprobe-dataset json_format=SOURCE")
     if texts is None:
-        raise CasesError(f"{schema} needs texts: give --llmprobe-dataset json_format=SOURCE too")
-    if schema is not None:
-        SCHEMA = json_format.checked_schema(schema.document())
+        raise CasesError(f"{given} needs texts: give --llmprobe-dataset json_format=SOURCE too")
+    schema = schema_of(suite)
     size = SIZE[suite.profile]
     sample = texts.sample(texts=TEXTS[suite.profile], longest=size + 2)
     for number, text in enumerate(sample.texts):
         for where, style in product(PROMPTS, STYLES):
-            instruction = json_records.schema_instruction(SCHEMA, style, INSTRUCTION)
+            instruction = json_records.schema_instruction(schema, style, INSTRUCTION)
             yield Case(
                 id=f"text-{number}-{where}/{style}",
                 prompt=PROMPTS[where].format(
@@ -57,15 +63,15 @@ def json_texts(suite):
                     "text": number,
                     "instruction": where,
                     "style": style,
-                    "schema": schema.given if schema else "book",
+                    "schema": given.given if given else "book",
                     "source": sample.origin,
                 },
             )
 
 
 @pytest.mark.probe(cases=json_texts, max_new_tokens=1000)  # as in the paper
-def test_json_texts(case, completion, score):
-    answer = json_format.score(completion.text, SCHEMA)
+def test_json_texts(case, completion, score, schema):
+    answer = json_format.score(completion.text, schema)
     score("strict", answer.level == "strict")  # the whole answer is one object
     score("embedded", answer.level == "embedded")  # there is one inside other text
     score("schema_valid", answer.valid)

@@ -20,7 +20,7 @@ RECORDS = run_path(str(FOLDER / "test_json_format.py"))
 BOOK = json_records.schema("book")
 
 
-def judge(names, name, cases, answer):
+def judge(names, name, cases, answer, *fixtures):
     """For each case the miss, or None, and the scores."""
     (mark,) = (mark for mark in names[f"test_{name}"].pytestmark if mark.name == "probe")
     options = {key: value for key, value in mark.kwargs.items() if key not in ("cases", "summary")}
@@ -30,7 +30,7 @@ def judge(names, name, cases, answer):
     for case, completion in zip(cases, completions, strict=True):
         scores = {}
         try:
-            names[f"test_{name}"](case, completion, scores.__setitem__)
+            names[f"test_{name}"](case, completion, scores.__setitem__, *fixtures)
         except AssertionError as miss:
             yield str(miss).partition("\n")[0], scores
         else:
@@ -205,10 +205,10 @@ BOOK_ANSWER = json.dumps(
 def test_an_answer_is_judged_by_the_schema_alone(texts, tmp_path):
     cases = list(texts["json_texts"](suite_on(tmp_path, "json_format=texts.jsonl")))
     best = {"strict", "schema_valid", "jaccard", "jaccard_deep"}
-    for miss, scores in judge(texts, "json_texts", cases, lambda _: BOOK_ANSWER):
+    for miss, scores in judge(texts, "json_texts", cases, lambda _: BOOK_ANSWER, BOOK):
         assert miss is None
         assert scores == dict.fromkeys(best, 1) | {"embedded": 0}
-    for miss, _ in judge(texts, "json_texts", cases, lambda _: '{"a": 1}'):
+    for miss, _ in judge(texts, "json_texts", cases, lambda _: '{"a": 1}', BOOK):
         assert miss.startswith("invalid: ")
 
 
@@ -219,8 +219,11 @@ def test_a_schema_of_ones_own_takes_the_place_of_the_books(texts, tmp_path):
     cases = list(texts["json_texts"](suite))
     assert all(json.dumps(schema) in case.prompt for case in cases)
     assert {case.metadata["schema"] for case in cases} == {"s.json"}
-    assert {miss for miss, _ in judge(texts, "json_texts", cases, lambda _: '{"a": 1}')} == {None}
-    for miss, _ in judge(texts, "json_texts", cases, lambda _: BOOK_ANSWER):
+    used = texts["schema_of"](suite)
+    assert used == schema
+    right = judge(texts, "json_texts", cases, lambda _: '{"a": 1}', used)
+    assert {miss for miss, _ in right} == {None}
+    for miss, _ in judge(texts, "json_texts", cases, lambda _: BOOK_ANSWER, used):
         assert miss.startswith("invalid: ")
 
 
