@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pytest_llmprobe.models.registry import ModelSpec
+from pytest_llmprobe.models.tokenizer_hash import tokenizer_hash
 
 
 def model_info(spec: ModelSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def model_info(spec: ModelSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
         "device": str(model.device),
         "attention": model.config._attn_implementation,
         "quantization": spec.quantization,
-        "tokenizer_hash": _tokenizer_hash(tokenizer),
+        "tokenizer_hash": tokenizer_hash(tokenizer),
         "chat_template_hash": None if template is None else _hash(str(template)),
         "accelerators": [torch.cuda.get_device_name(gpu) for gpu in gpus],
     }
@@ -43,11 +44,6 @@ def fingerprint(model: Any) -> str:
         sample = flat[:: max(1, flat.numel() // 4096)].contiguous().cpu()
         digest.update(sample.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _tokenizer_hash(tokenizer: Any) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return _hash(backend.to_str() if backend else repr(sorted(tokenizer.get_vocab().items())))
 
 
 def _hash(text: str) -> str:
