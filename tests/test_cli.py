@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pytest_llmprobe.cli import main
+from pytest_llmprobe.cli import main, models
 
 
 def test_models_lists_every_name(capsys):
@@ -68,3 +68,19 @@ def test_a_valid_report_is_said_to_be_one(tmp_path, capsys):
     path.write_text(json.dumps(report))
     assert main(["validate", str(path)]) == 0
     assert "valid, 0 tests, gate NOT JUDGED" in capsys.readouterr().out
+
+
+def test_an_interrupted_command_is_one_line_and_the_shells_exit_code(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models, "registered", interrupted)
+    assert main(["models"]) == 130
+    assert capsys.readouterr().err == "llmprobe: interrupted\n"
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("models", "validate", "prefixes", "continue", "canaries"))

@@ -1,39 +1,24 @@
-"""``llmprobe``: what needs no pytest run."""
+"""``llmprobe models`` and ``llmprobe validate``: what can be run, and whether a report is one."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_llmprobe.errors import LlmprobeError, ReportError
+from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.models.registry import registered
 from pytest_llmprobe.report.schema import validate
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code (1 for an error, 2 for wrong usage)."""
-    options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except LlmprobeError as error:
-        print(f"llmprobe: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="llmprobe", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the commands on the parser's subparsers."""
     models = commands.add_parser("models", help="list the models that have a name")
     models.add_argument("--describe", metavar="NAME", help="load one; say what it can and its path")
     models.set_defaults(run=_models)
     check = commands.add_parser("validate", help="check a report against its schema")
     check.add_argument("report", type=Path)
     check.set_defaults(run=_validate)
-    return parser
 
 
 def _models(options: argparse.Namespace) -> None:

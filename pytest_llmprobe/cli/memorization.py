@@ -1,0 +1,215 @@
+"""``llmprobe prefixes``, ``continue`` and ``canaries``: what a model has memorised.
+
+Models and arrays are imported when a command runs: listing commands must stay quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmprobe.cli.progress import Progress
+from pytest_llmprobe.errors import CasesError, LlmprobeError
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.experiments.sources import Dataset
+
+PREFIXES = Path(".llmprobe/prefixes")
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the commands on the parser's subparsers."""
+    _add_prefixes(commands.add_parser("prefixes", help="cut a prefix map from a corpus"))
+    _add_continue(commands.add_parser("continue", help="have a model go on from a prefix map"))
+    _add_canaries(commands.add_parser("canaries", help="make sentences with a secret to plant"))
+
+
+def _add_prefixes(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Cut tokens out of each document of a corpus, with what truly follows them. Prints the new "
+        "folder."
+    )
+    source = (
+        "a folder of .txt files, a .txt, .jsonl or .parquet file (#FIELD), or a Hugging Face data "
+        "set org/name[:split][#field]"
+    )
+    where = "start (default), random, or a place in tokens from 0"
+    add = parser.add_argument
+    add("--model", default="reference", metavar="M", help="whose tokenizer (default: reference)")
+    add("--dataset", required=True, metavar="D", help=source)
+    add("--prefix-tokens", type=int, default=10, metavar="N", help="of a prefix (default: 10)")
+    add("--location", type=_location, default="start", metavar="WHERE", help=where)
+    add("--size", type=_size, default=None, metavar="N|all", help="entries at most (default: all)")
+    add("--crop", type=int, metavar="N", help="use the first N tokens of each document only")
+    add("--seed", type=int, default=0, metavar="S", help="of random places (default: 0)")
+    add("--out", type=Path, default=PREFIXES, metavar="DIR", help=f"default: {PREFIXES}")
+    parser.set_defaults(run=_prefixes)
+
+
+def _add_continue(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write a JSON line for each string: what the model said, what is true, scores. The same "
+        "command goes on with a file that is not complete."
+    )
+    strings = "how many; after the last prefix comes the first again (default: one for each)"
+    add = parser.add_argument
+    add("--prefix-map", type=Path, required=True, metavar="DIR", help="what `prefixes` printed")
+    add("--model", default="reference", metavar="M", help="which model (default: reference)")
+    add("--num-strings", type=int, metavar="N", help=strings)
+    add("--batch-size", type=int, default=10, metavar="B", help="generated together (default: 10)")
+    add("--max-length", type=int, default=20, metavar="L", help="new tokens (default: 20)")
+    add("--temperature", type=float, default=0.0, metavar="T", help="0 (default): greedy")
+    add("--top-k", type=int, default=0, metavar="K", help="0 (default): off")
+    add("--top-p", type=float, default=1.0, metavar="P", help="1 (default): off")
+    add("--seed", type=int, default=0, metavar="S", help="of sampling (default: 0)")
+    add("--out", type=Path, required=True, metavar="FILE", help="JSON lines")
+    parser.set_defaults(run=_continue)
+
+
+def _add_canaries(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Make a JSON line for each canary: text to plant, prefix to ask, secret."
+    add = parser.add_argument
+    add("--count", type=int, default=50, metavar="N", help="how many (default: 50)")
+    add("--seed", type=int, default=0, metavar="S", help="another one, other canaries (default: 0)")
+    add("--out", type=Path, metavar="FILE", help="default: standard output")
+    parser.set_defaults(run=_canaries)
+
+
+def _location(given: str) -> str | int:
+    return given if given in ("start", "random") else _number(given, "start, random")
+
+
+def _size(given: str) -> int | None:
+    return None if given == "all" else _number(given, "all")
+
+
+def _number(given: str, words: str) -> int:
+    try:
+        return int(given)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{given!r} is not {words} or a whole number") from None
+
+
+def _prefixes(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.experiments.prefix_map import PrefixCut, TextTokenizer, make_prefix_map
+    from pytest_llmprobe.models.registry import resolve
+
+    cut = PrefixCut(
+        options.prefix_tokens, options.location, options.size, options.crop, options.seed
+    )
+    spec = resolve(options.model)
+    with _named(options.dataset):
+        corpus = _corpus(options.dataset)
+    from pytest_llmprobe.models.loading import load_tokenizer
+
+    tokenizer = TextTokenizer.of(load_tokenizer(spec))
+    with Progress() as progress, _named(options.dataset):
+        folder = make_prefix_map(
+            ((str(number), text) for number, text in enumerate(corpus.texts())),
+            tokenizer,
+            cut,
+            options.out,
+            model=options.model,
+            dataset=options.dataset,
+            on_progress=lambda n, skipped: progress.show(
+                f"{n} prefixes, {skipped} documents too short"
+            ),
+        )
+    print(folder)
+
+
+def _corpus(given: str) -> Dataset:
+    from pytest_llmprobe.experiments.sources import read_datasets
+
+    return read_datasets([f"corpus={given}"], Path.cwd())["corpus"]
+
+
+@contextmanager
+def _named(given: str) -> Iterator[None]:
+    """Errors name the data as this command line does, and not as pytest's."""
+    from pytest_llmprobe.experiments.sources import OPTION
+
+    try:
+        yield
+    except LlmprobeError as error:
+        words = str(error).replace(f"{OPTION} corpus={given}", f"--dataset {given}")
+        raise type(error)(words) from None
+
+
+def _continue(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.experiments import continuations
+    from pytest_llmprobe.experiments.prefix_map import TextTokenizer
+    from pytest_llmprobe.experiments.prefix_map_files import load_prefix_map
+
+    entries = load_prefix_map(options.prefix_map, None)
+    given = options.num_strings
+    prompting = continuations.Prompting(
+        len(entries) if given is None else given,
+        options.max_length,
+        options.batch_size,
+        options.temperature,
+        options.top_k,
+        options.top_p,
+        options.seed,
+    )
+    from pytest_llmprobe.engine.engine import Engine
+    from pytest_llmprobe.models.loading import load_model
+
+    loaded = load_model(options.model)
+    tokenizer = TextTokenizer.of(loaded.tokenizer)
+    if prompting.num_strings > len(entries) and prompting.temperature == 0:
+        print(f"llmprobe: {len(entries)} prefixes: {continuations.REPEATED}", file=sys.stderr)
+    with Progress() as progress:
+        continuations.write_continuations(
+            load_prefix_map(options.prefix_map, tokenizer.hash),
+            Engine(loaded, batch_size=options.batch_size).generate,
+            prompting,
+            options.out,
+            before=tokenizer.before,
+            about={"model": options.model}
+            | {name: loaded.info[name] for name in ("fingerprint", "dtype")},
+            on_progress=lambda done, total: progress.show(f"{done} of {total} strings"),
+        )
+    print(_summary(options.out))
+
+
+def _summary(path: Path) -> str:
+    """How much of the suffixes was given back."""
+    from pytest_llmprobe.experiments.continuations import read_continuations
+
+    strings = known = exact = 0
+    accuracy = 0.0
+    for result in read_continuations(path):
+        strings += 1
+        if scores := result["scores"]:
+            known += 1
+            exact += scores["exact"]
+            accuracy += scores["token_accuracy"]
+    if not known:
+        return f"{path}: {strings} strings, and no prefix has a true suffix to compare with"
+    return (
+        f"{path}: {strings} strings, {exact} of {known} true suffixes given back exactly, "
+        f"token accuracy {accuracy / known:.3f}"
+    )
+
+
+def _canaries(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.experiments.canaries import canaries
+    from pytest_llmprobe.report.files import write_atomically
+
+    lines = "".join(
+        json.dumps(asdict(canary)) + "\n" for canary in canaries(options.count, options.seed)
+    )
+    if options.out is None:
+        print(lines, end="")
+        return
+    try:
+        write_atomically(options.out, lines)
+    except OSError as error:
+        raise CasesError(f"{options.out} cannot be written: {error.strerror}") from None

@@ -1,0 +1,271 @@
+"""What a model goes on with after the prefixes of a map, and how much of the truth that is.
+
+A result is one dictionary, and one JSON line: ``index``, ``round`` (how often the map was gone
+round before), ``document``, ``start``, ``prefix``, ``suffix_ids`` (what truly follows, at most
+``max_length`` tokens), ``generated_ids``, ``generated_text``, ``finish_reason``, ``seed``,
+``scores`` (those of `extraction.extraction_scores`; None where the document ends with the prefix)
+and ``note`` (a remark, or None).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from pytest_llmprobe.case import RawPrompt
+from pytest_llmprobe.errors import CasesError, SettingsError
+from pytest_llmprobe.experiments.extraction import extraction_scores
+from pytest_llmprobe.experiments.prefix_map_files import PrefixEntry, PrefixMap
+from pytest_llmprobe.experiments.source_rows import jsonl_rows, reason
+from pytest_llmprobe.generation import Completion, GenerateConfig, Request
+from pytest_llmprobe.suite import seed_of
+
+Result: TypeAlias = dict[str, Any]
+Generate: TypeAlias = Callable[[list[Request]], list[Completion]]
+"""Completions in the order of the requests, such as ``Engine(...).generate``."""
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""Called with the number of strings so far and in all."""
+
+REPEATED = "greedy decoding gives the text of round 0 again; set a temperature for another one"
+
+
+class Entries(Protocol):
+    """A prefix map, or a list of entries."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> PrefixEntry: ...
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """How many continuations, and how they are generated.
+
+    Args:
+        num_strings: How many. If the map has fewer prefixes, it is gone round again from its
+            beginning, each round with other seeds. With greedy decoding the rounds give the same
+            texts, as their ``note`` says.
+        max_length: New tokens of each at most.
+        batch_size: Strings that are generated, and written, together.
+        temperature: 0 for greedy decoding.
+        top_k: Sample among the likeliest tokens; 0 for all.
+        top_p: Sample among the likeliest tokens that together hold this probability.
+        seed: Each string's own seed is made from it, the round and the place in the map.
+
+    Raises:
+        SettingsError: A value is out of range.
+    """
+
+    num_strings: int
+    max_length: int = 20
+    batch_size: int = 10
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num_strings", "max_length", "batch_size"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name}={getattr(self, name)}: it must be 1 or more")
+        _ = self.config
+
+    @property
+    def config(self) -> GenerateConfig:
+        """The same for every request."""
+        return GenerateConfig(
+            max_new_tokens=self.max_length,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+        )
+
+
+def continuations(
+    entries: Entries, generate: Generate, prompting: Prompting, before: Sequence[int] = ()
+) -> list[Result]:
+    """Go on from each prefix.
+
+    Args:
+        entries: A prefix map, or a list of entries.
+        generate: The model, such as ``Engine(load_model(...)).generate``.
+        prompting: How many and how.
+        before: Token ids that go before each prefix, such as BOS: ``TextTokenizer.before``.
+
+    Raises:
+        CasesError: There are no entries.
+        RequestError: A prefix cannot be continued, for instance for want of context.
+    """
+    return list(chain.from_iterable(_batches(entries, generate, prompting, before, 0)))
+
+
+def write_continuations(
+    entries: PrefixMap,
+    generate: Generate,
+    prompting: Prompting,
+    path: Path,
+    *,
+    before: Sequence[int] = (),
+    about: Mapping[str, str] | None = None,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """As `continuations`, written as they come; goes on with a file that is not complete.
+
+    What is written, and ``path`` with ``.meta.json`` after it, says how it was made. A last line
+    that a kill has torn is made again. The number of strings may be larger than before, and the
+    batch size may change; all else must be the same.
+
+    Args:
+        entries: A saved prefix map.
+        generate: As for `continuations`.
+        prompting: How many and how.
+        path: A file of JSON lines.
+        before: As for `continuations`.
+        about: What else must be the same to go on, such as the model's name and fingerprint.
+        on_progress: Called at the beginning and after each batch.
+
+    Raises:
+        SettingsError: The file was begun in another way.
+        CasesError: The file is damaged or cannot be written, or the map is empty.
+        RequestError: As for `continuations`; what is written remains.
+    """
+    made = asdict(prompting) | {
+        "prefix_map": entries.folder.name,
+        "prefix_map_digest": entries.digest,
+        "before": list(before),
+        **(about or {}),
+    }
+    del made["num_strings"], made["batch_size"]
+    with _writing(path):
+        done = _begun(path, made)
+    if done > prompting.num_strings:
+        raise SettingsError(
+            f"{path} holds {done} strings already, more than num_strings={prompting.num_strings}; "
+            "choose another file"
+        )
+    told = on_progress or _nobody
+    told(done, prompting.num_strings)
+    with _writing(path):
+        file = path.open("ab")
+    with file:
+        for batch in _batches(entries, generate, prompting, before, done):
+            with _writing(path):
+                file.write(b"".join(json.dumps(result).encode() + b"\n" for result in batch))
+                file.flush()
+            done += len(batch)
+            told(done, prompting.num_strings)
+
+
+def read_continuations(path: Path) -> Iterator[Result]:
+    """What `write_continuations` wrote, one at a time.
+
+    Raises:
+        CasesError: The file cannot be read.
+    """
+    return (dict(row) for _, row in jsonl_rows(path))
+
+
+def _batches(
+    entries: Entries, generate: Generate, prompting: Prompting, before: Sequence[int], first: int
+) -> Iterator[list[Result]]:
+    if not len(entries):
+        raise CasesError("the prefix map is empty, so there is nothing to go on from")
+    for start in range(first, prompting.num_strings, prompting.batch_size):
+        indices = range(start, min(start + prompting.batch_size, prompting.num_strings))
+        places = [divmod(index, len(entries)) for index in indices]
+        asked = [entries[place] for _, place in places]
+        requests = [
+            Request(
+                _prompt(entry, before),
+                prompting.config,
+                seed_of("continuation", prompting.seed, round_, place),
+            )
+            for entry, (round_, place) in zip(asked, places, strict=True)
+        ]
+        answers = generate(requests)
+        yield [
+            {"index": index, "round": round_, "seed": request.seed}
+            | _result(entry, completion, prompting.max_length)
+            | {"note": REPEATED if round_ and prompting.temperature == 0 else None}
+            for index, (round_, _), entry, request, completion in zip(
+                indices, places, asked, requests, answers, strict=True
+            )
+        ]
+
+
+def _prompt(entry: PrefixEntry, before: Sequence[int]) -> RawPrompt:
+    """The prefix as ids; its text is for reading, and of a lone space some tokenizers make none."""
+    return RawPrompt(entry.prefix or " ", (*before, *entry.prefix_ids.tolist()))
+
+
+def _result(entry: PrefixEntry, completion: Completion, max_length: int) -> Result:
+    suffix = entry.suffix_ids[:max_length].tolist()
+    generated = list(completion.token_ids)
+    return {
+        "document": entry.document,
+        "start": entry.start,
+        "prefix": entry.prefix,
+        "suffix_ids": suffix,
+        "generated_ids": generated,
+        "generated_text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "scores": asdict(extraction_scores(generated, suffix)) if suffix else None,
+    }
+
+
+def _begun(path: Path, made: Mapping[str, Any]) -> int:
+    """How many strings a file holds that is to be gone on with; a torn last line is cut off."""
+    meta = path.with_name(f"{path.name}.meta.json")
+    if not path.exists() or path.stat().st_size == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        meta.write_text(json.dumps(made, indent=1, sort_keys=True), encoding="utf-8")
+        return 0
+    try:
+        before = json.loads(meta.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        before = None
+    if not isinstance(before, dict):
+        raise SettingsError(
+            f"{path} is there, and no {meta.name} that says how it was made: choose another file"
+        )
+    for name in sorted(before.keys() | made.keys()):
+        if before.get(name) != made.get(name):
+            raise SettingsError(
+                f"{path} was begun with {name}={before.get(name)!r}, and not {made.get(name)!r}; "
+                "go on with the same, or choose another file"
+            )
+    lines = size = 0
+    last = b"{}"
+    with path.open("r+b") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                lines, size, last = lines + 1, size + len(line), line
+        file.truncate(size)
+    if lines and not _is_string(last, lines - 1):
+        raise CasesError(f"{path} is damaged: line {lines} is not string {lines - 1}")
+    return lines
+
+
+def _is_string(line: bytes, index: int) -> bool:
+    try:
+        result = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(result, dict) and result.get("index") == index
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CasesError(f"{path} cannot be written: {reason(error)}") from None
+
+
+def _nobody(done: int, total: int) -> None:
+    """Nobody watches."""

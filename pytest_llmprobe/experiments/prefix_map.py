@@ -1,0 +1,214 @@
+"""Prefix maps: a few tokens of each document of a corpus, and what truly follows them.
+
+A model is asked to go on from each prefix; what it gives back of the true suffix, it has memorised
+(miapipeline; "Scalable Extraction of Training Data", arXiv 2311.17035). The corpus is read once, a
+document at a time, and may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from pytest_llmprobe.errors import CasesError, SettingsError
+from pytest_llmprobe.experiments.prefix_map_files import PrefixEntry, Skipped
+from pytest_llmprobe.experiments.prefix_map_writer import (
+    PrefixMapWriter,
+    new_folder,
+    write_metadata,
+)
+from pytest_llmprobe.models.tokenizer_hash import tokenizer_hash
+from pytest_llmprobe.suite import seed_of
+
+Location: TypeAlias = Literal["start", "random"] | int
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""Called with the number of entries and of skipped documents so far."""
+
+
+@dataclass(frozen=True)
+class TextTokenizer:
+    """What a prefix map needs of a tokenizer; ``of`` makes it from one of transformers.
+
+    Args:
+        encode: Token ids of a text, without special tokens before or after it.
+        decode: The text of token ids, special tokens and all.
+        hash: 16 hex digits that tell it from every tokenizer with other ids.
+        before: The special tokens that the model wants before a text, such as BOS.
+    """
+
+    encode: Callable[[str], Sequence[int]]
+    decode: Callable[[Sequence[int]], str]
+    hash: str
+    before: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> TextTokenizer:
+        """From a transformers tokenizer, such as ``load_model(...).tokenizer``."""
+
+        def encode(text: str) -> list[int]:
+            return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+        def decode(ids: Sequence[int]) -> str:
+            return str(
+                tokenizer.decode(
+                    list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+                )
+            )
+
+        plain, full = encode("a"), list(tokenizer("a")["input_ids"])
+        starts = (at for at in range(len(full)) if plain and full[at : at + len(plain)] == plain)
+        return cls(encode, decode, tokenizer_hash(tokenizer), tuple(full[: next(starts, 0)]))
+
+
+@dataclass(frozen=True)
+class PrefixCut:
+    """Which tokens of which documents.
+
+    Args:
+        prefix_tokens: P, tokens of a prefix.
+        location: Where it begins: ``start``; ``random``, uniform over all places where it fits and
+            different for each document; or a place, counted in tokens from 0 and clamped to
+            ``length - prefix_tokens``, the last one where it fits.
+        size: Entries of the map at most: the first documents that are long enough; None for all.
+        crop: Only the first ``crop`` tokens of each document count, for the place of the prefix and
+            for the suffix, which keeps the map small; None for all.
+        seed: Of the random places.
+
+    Raises:
+        SettingsError: A value is out of range.
+    """
+
+    prefix_tokens: int
+    location: Location = "start"
+    size: int | None = None
+    crop: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        place = self.location if isinstance(self.location, int) else 0
+        if self.location not in ("start", "random") and not isinstance(self.location, int):
+            raise SettingsError(f"location={self.location!r}: give start, random or a whole number")
+        crop = self.prefix_tokens + 1 if self.crop is None else self.crop
+        for name, value, lowest in (
+            ("prefix_tokens", self.prefix_tokens, 1),
+            ("location", place, 0),
+            ("size", 1 if self.size is None else self.size, 1),
+            ("crop", crop, self.prefix_tokens + 1),
+        ):
+            if value < lowest:
+                raise SettingsError(f"{name}={value}: it must be {lowest} or more")
+
+    def of(
+        self, document: str, ids: Sequence[int], decode: Callable[[Sequence[int]], str]
+    ) -> PrefixEntry | Skipped:
+        """The entry of one document.
+
+        Args:
+            document: Its id.
+            ids: Its token ids, without special tokens.
+            decode: Gives the prefix's text.
+        """
+        tokens, p = np.asarray(ids[: self.crop], dtype=np.int32), self.prefix_tokens
+        if len(tokens) < p:
+            return Skipped(document, f"it has {len(tokens)} tokens, and a prefix has {p}")
+        last = len(tokens) - p
+        if self.location == "random":
+            start = random.Random(seed_of("prefix", self.seed, document)).randint(0, last)
+        else:
+            start = 0 if self.location == "start" else min(self.location, last)
+        prefix, suffix = tokens[start : start + p], tokens[start + p :]
+        return PrefixEntry(document, start, decode(prefix.tolist()), prefix, suffix)
+
+
+def make_prefix_map(
+    documents: Iterable[tuple[str, str]],
+    tokenizer: TextTokenizer,
+    cut: PrefixCut,
+    parent: Path,
+    *,
+    model: str,
+    dataset: str,
+    now: datetime | None = None,
+    on_progress: OnProgress | None = None,
+) -> Path:
+    """Read a corpus and save its prefix map.
+
+    Args:
+        documents: Id and text of each document, in order; read no further than ``cut.size`` asks.
+        tokenizer: The model's.
+        cut: Which tokens of which documents.
+        parent: The map becomes a folder in this one, named
+            ``{model}_{dataset}_{prefix_tokens}_{location}_{timestamp}`` (UTC).
+        model: Name of the model.
+        dataset: Name of the corpus.
+        now: Time for the folder's name, with a time zone; the present if left out.
+        on_progress: Called after each document.
+
+    Returns:
+        The folder, for `prefix_map_files.load_prefix_map`.
+
+    Raises:
+        CasesError: The corpus cannot be read, has no document that is long enough, or the folder
+            cannot be written. No folder is left then.
+    """
+    now = (now or datetime.now(timezone.utc)).astimezone(timezone.utc)
+    names = (model, dataset, str(cut.prefix_tokens), str(cut.location), f"{now:%Y%m%dT%H%M%SZ}")
+    corpus = _Corpus(documents)
+    with new_folder(parent, "_".join(map(_safe, names))) as folder:
+        with PrefixMapWriter(folder, cut.prefix_tokens) as writer:
+            for document, text in corpus:
+                writer.add(cut.of(document, tokenizer.encode(text), tokenizer.decode))
+                if on_progress is not None:
+                    on_progress(writer.entries, writer.skipped)
+                if writer.entries == cut.size:
+                    break
+        if not writer.entries:
+            raise CasesError(
+                f"none of the {corpus.documents} documents of {dataset} has {cut.prefix_tokens} "
+                "tokens; give fewer prefix tokens, or longer documents"
+            )
+        counts = {name: getattr(writer, name) for name in ("entries", "skipped", "suffix_tokens")}
+        write_metadata(
+            folder,
+            {
+                "model": model,
+                "dataset": dataset,
+                "corpus": {"documents": corpus.documents, "sha256": corpus.digest},
+                "created": now.isoformat(),
+                "parameters": asdict(cut),
+                "tokenizer_hash": tokenizer.hash,
+                **counts,
+            },
+        )
+    return folder
+
+
+class _Corpus:
+    """Counts and hashes the documents that are read."""
+
+    def __init__(self, documents: Iterable[tuple[str, str]]) -> None:
+        self._read, self.documents, self._digest = documents, 0, hashlib.sha256()
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        for document, text in self._read:
+            self.documents += 1
+            self._digest.update(hashlib.sha256(text.encode()).digest())
+            yield document, text
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()[:16]
+
+
+def _safe(name: str) -> str:
+    """A part of a folder's name for any file system: of a path or a hub id its last part."""
+    last = name.rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.")[:60] or "unnamed"

@@ -1,0 +1,142 @@
+"""``llmprobe prefixes``, ``continue`` and ``canaries`` on the embedded model."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pytest_llmprobe.cli import main
+from pytest_llmprobe.experiments.known_texts import known_texts
+from pytest_llmprobe.experiments.prefix_map_files import load_prefix_map
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Four texts that the reference model was shown 64 times, then four that it never saw."""
+    path = tmp_path / "corpus.jsonl"
+    known = [k for k in known_texts() if k.kind == "canary"]
+    texts = [k.text for n in (64, 0) for k in [k for k in known if k.exposures == n][:4]]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in [*texts, "short"]))
+    return path
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command; what it prints."""
+
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        return out
+
+    return run
+
+
+@pytest.fixture
+def fails(capsys):
+    """Run a command that fails; its one line."""
+
+    def fails(*arguments):
+        assert main([str(argument) for argument in arguments]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        return err.splitlines()[-1]
+
+    return fails
+
+
+def test_what_the_reference_model_was_shown_comes_back_and_nothing_else(
+    corpus, run, tmp_path, capsys
+):
+    maps, out = tmp_path / "maps", tmp_path / "out.jsonl"
+    folder = run("prefixes", "--dataset", corpus, "--prefix-tokens", 12, "--out", maps).rstrip("\n")
+    assert folder.startswith(f"{maps}/reference_corpus.jsonl_12_start_")
+    asked = ("continue", "--prefix-map", folder, "--max-length", 16, "--batch-size", 5)
+    said = run(*asked, "--num-strings", 6, "--out", out)
+    assert said.startswith(f"{out}: 6 strings, 4 of 6 true suffixes given back exactly")
+    said = run(*asked, "--out", out)  # goes on with the rest
+    assert said.startswith(f"{out}: 8 strings, 4 of 8 true suffixes given back exactly")
+    results = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [result["scores"]["exact"] for result in results] == [True] * 4 + [False] * 4
+    assert [result["document"] for result in results] == [str(n) for n in range(8)]
+    meta = json.loads((tmp_path / "out.jsonl.meta.json").read_text())
+    assert meta["model"] == "reference"
+    assert meta["before"] == [1]
+    again = [*asked, "--num-strings", 9, "--out", out]
+    assert main([str(argument) for argument in again]) == 0
+    assert "8 prefixes: greedy decoding gives the text of round 0 again" in capsys.readouterr().err
+
+
+def test_prefixes_takes_its_options(corpus, run, tmp_path):
+    options = ("--location", "random", "--seed", 3, "--size", 5, "--crop", 20, "--out", tmp_path)
+    folders = [
+        run("prefixes", "--dataset", corpus, "--prefix-tokens", 4, *options).rstrip("\n")
+        for _ in range(2)
+    ]
+    maps = [load_prefix_map(tmp_path / folder, None) for folder in folders]
+    parameters = {"prefix_tokens": 4, "location": "random", "size": 5, "crop": 20, "seed": 3}
+    assert maps[0].metadata["parameters"] == parameters
+    assert maps[0].metadata["dataset"] == str(corpus)
+    assert len({entry.start for entry in maps[0]}) > 1
+    assert all(len(e.suffix_ids) == 16 - e.start for e in maps[0])
+    assert np.array_equal(maps[0].prefix_ids, maps[1].prefix_ids)
+
+
+def test_an_error_names_the_option_of_this_command(fails, tmp_path, corpus):
+    assert fails("prefixes", "--dataset", "absent.txt").startswith(
+        "llmprobe: --dataset absent.txt: there is no file or folder"
+    )
+    empty = tmp_path / "a.jsonl"
+    empty.write_text('{"body": "text"}\n')
+    assert fails("prefixes", "--dataset", empty, "--out", tmp_path / "maps").startswith(
+        f"llmprobe: --dataset {empty}: {empty} line 1 has no text"
+    )
+    assert "crop=3: it must be 11 or more" in fails("prefixes", "--dataset", corpus, "--crop", 3)
+
+
+def test_continue_without_a_map_or_strings_is_one_line(fails, tmp_path, corpus, run):
+    out = ("--out", tmp_path / "out.jsonl")
+    assert "no finished prefix map" in fails("continue", "--prefix-map", tmp_path, *out)
+    folder = run("prefixes", "--dataset", corpus, "--out", tmp_path / "maps").rstrip("\n")
+    asked = ("continue", "--prefix-map", folder, *out)
+    assert "num_strings=0" in fails(*asked, "--num-strings", 0)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--location", "end"), ("--size", "many")])
+def test_wrong_usage_says_what_is_right(option, value, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["prefixes", "--dataset", "d", option, value])
+    assert f"'{value}' is not" in capsys.readouterr().err
+
+
+def test_canaries_are_lines_on_the_terminal_or_in_a_file(run, tmp_path):
+    lines = run("canaries", "--count", 3, "--seed", 5)
+    canaries = [json.loads(line) for line in lines.splitlines()]
+    assert [canary.keys() for canary in canaries] == [{"text", "prefix", "secret"}] * 3
+    assert all(c["text"] == f"{c['prefix']} {c['secret']}." for c in canaries)
+    path = tmp_path / "new" / "canaries.jsonl"
+    assert run("canaries", "--count", 3, "--seed", 5, "--out", path) == ""
+    assert path.read_text() == lines
+    assert run("canaries", "--count", 3) != lines
+    assert len(run("canaries").splitlines()) == 50
+
+
+def test_canaries_that_cannot_be_made_or_written_are_one_line(fails, tmp_path):
+    assert "canaries with different secrets" in fails("canaries", "--count", -1)
+    assert "cannot be written" in fails("canaries", "--out", tmp_path)
+
+
+@pytest.mark.parametrize("command", ["models", "canaries"])
+def test_commands_without_a_model_load_nothing_heavy(command):
+    code = f"""
+import sys
+from pytest_llmprobe.cli import main
+main([{command!r}])
+print(sorted({{"torch", "transformers", "numpy", "pytest", "datasets"}} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
