@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from pytest_llmprobe.suite import seed_of
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
     from pytest_llmprobe.models.loading import LoadedModel
+    from pytest_llmprobe.whitebox.log_probabilities import TokenLogProbabilities
 
 
 @dataclass
@@ -175,3 +176,24 @@ def _generate_unit(item: pytest.Function, engine: Engine) -> dict[str, Completio
         except Exception as error:  # kept, so that each test of the unit shows it
             outcomes = [error] * len(unit)
     return {member.nodeid: outcome for member, outcome in zip(unit, outcomes, strict=True)}
+
+
+def text_scorer(engine: Engine) -> Callable[[Sequence[Prompt]], list[TokenLogProbabilities]]:
+    """What the ``log_probabilities`` fixture gives.
+
+    Raises:
+        SettingsError: The model is not in this process.
+    """
+    loaded = getattr(engine.backend, "loaded", None)
+    if loaded is None:
+        raise SettingsError(
+            "log-probabilities of texts need a model in this process, and this one only answers"
+        )
+
+    def scored(texts: Sequence[Prompt]) -> list[TokenLogProbabilities]:
+        from pytest_llmprobe.whitebox.log_probabilities import log_probabilities
+
+        raw = [RawPrompt(text) if isinstance(text, str) else text for text in texts]
+        return log_probabilities(loaded, [engine.backend.encode(text) for text in raw])
+
+    return scored

@@ -29,6 +29,9 @@ MARKERS = (
     "branched_threading: follow the longest of the threads that share their keys",
     "haystack: facts in prose",
     "json_format: records as JSON under a schema",
+    "memorization: texts that a model must not know by heart",
+    "output_length: what hidden states know about the length of an answer",
+    "whitebox: needs the model in this process: log-probabilities, hidden states, attention",
     "slow: takes minutes even on the reference model",
 )
 

@@ -1,20 +1,22 @@
-"""What a test of an evaluation receives: model, engine, suite, completion, generate, score.
+"""What a test of an evaluation receives: model, engine, suite, completion ...
 
 Imported in every pytest run of the environment; what they do is imported when they are used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_llmprobe.case import Prompt
     from pytest_llmprobe.engine import Engine
     from pytest_llmprobe.generation import Completion
     from pytest_llmprobe.models.loading import LoadedModel
     from pytest_llmprobe.suite import Suite
+    from pytest_llmprobe.whitebox.log_probabilities import TokenLogProbabilities
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +63,18 @@ def generate(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., An
     from pytest_llmprobe.answers import Asker
 
     return Asker(request.node, engine)
+
+
+@pytest.fixture(scope="session")
+def log_probabilities(engine: Engine) -> Callable[[Sequence[Prompt]], list[TokenLogProbabilities]]:
+    """How likely the model finds each token of given texts: ``log_probabilities([text, ...])``.
+
+    A string is a text without a chat template, with BOS if the model has one. Needs a model in this
+    process.
+    """
+    from pytest_llmprobe.answers import text_scorer
+
+    return text_scorer(engine)
 
 
 @pytest.fixture

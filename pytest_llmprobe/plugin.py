@@ -13,9 +13,17 @@ import pytest
 from pytest_llmprobe import arguments
 from pytest_llmprobe.controller import Controller
 from pytest_llmprobe.distribution import MISSED, is_worker, unit_scheduler
-from pytest_llmprobe.fixtures import completion, engine, generate, model, score, suite
+from pytest_llmprobe.fixtures import (
+    completion,
+    engine,
+    generate,
+    log_probabilities,
+    model,
+    score,
+    suite,
+)
 
-__all__ = ["completion", "engine", "generate", "model", "score", "suite"]
+__all__ = ["completion", "engine", "generate", "log_probabilities", "model", "score", "suite"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.experiments.prose import NOUNS
+from pytest_llmprobe.experiments.source_rows import Row
 from pytest_llmprobe.suite import seed_of
 
 TEMPLATE = "The access code of locker {id} is {secret}."
@@ -146,6 +147,25 @@ def canaries(
         own, secret = before.replace("{id}", names.secret(name)), space.secret(number)
         made.append(Canary(own + secret + after, own.rstrip(), secret))
     return made
+
+
+def read_canaries(rows: Iterable[Row]) -> Iterator[Canary]:
+    """Canaries as JSON objects, such as those of ``llmprobe canaries``.
+
+    Args:
+        rows: What `Dataset.rows` gives.
+
+    Raises:
+        CasesError: A row is no canary; names it.
+    """
+    for where, row in rows:
+        text, prefix, secret = (row.get(name) for name in ("text", "prefix", "secret"))
+        if not (isinstance(text, str) and isinstance(prefix, str) and isinstance(secret, str)):
+            raise CasesError(f"{where}: a canary has the fields text, prefix and secret")
+        try:
+            yield Canary(text, prefix, secret)
+        except CasesError as error:
+            raise CasesError(f"{where}: {error}") from None
 
 
 def alternatives(canary: Canary, space: SecretSpace, count: int, seed: int = 0) -> list[Canary]:

@@ -20,6 +20,7 @@ from pytest_llmprobe.experiments.canaries import (
     canaries,
     digits,
     exposure,
+    read_canaries,
     words,
 )
 
@@ -203,3 +204,19 @@ def test_a_canary_that_was_never_planted_is_exposed_by_chance_as_often_as_said()
 def test_what_has_no_rank_is_refused(canary, others, space):
     with pytest.raises(CasesError):
         exposure(canary, others, space)
+
+
+def test_canaries_are_read_from_rows():
+    made = canaries(3)
+    rows = [(f"line {number}", asdict(canary)) for number, canary in enumerate(made)]
+    assert list(read_canaries(rows)) == made
+
+
+@pytest.mark.parametrize(
+    "row", [{"text": "a"}, {"text": "a b", "prefix": "a", "secret": 7}, {"text": 1}, {}]
+)
+def test_a_row_that_is_no_canary_is_named(row):
+    with pytest.raises(CasesError, match=r"line 4: a canary has the fields"):
+        list(read_canaries([("line 4", row)]))
+    with pytest.raises(CasesError, match=r"line 5: .* is no canary"):
+        list(read_canaries([("line 5", {"text": "a b", "prefix": "c", "secret": "b"})]))

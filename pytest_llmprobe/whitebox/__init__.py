@@ -1,0 +1,1 @@
+"""What happens inside a model: steering its attention, tracing influence through its layers."""

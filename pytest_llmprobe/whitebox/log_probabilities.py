@@ -1,0 +1,222 @@
+"""Log-probabilities of the tokens of given texts, without ever holding all logits at once.
+
+The logits of 1,024 tokens over 50,000 words take 205 MB in float32, more than many a model's
+activations: so a long text goes through the model in chunks, on its own cache.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pytest_llmprobe.errors import (
+    CasesError,
+    InvalidLogitsError,
+    PromptTooLongError,
+    SettingsError,
+)
+from pytest_llmprobe.models.loading import LoadedModel
+
+TOKEN_BUDGET = 4096
+"""Most tokens of one forward pass."""
+
+CPU_LOGITS, DEVICE_LOGITS = 2**23, 2**26
+"""Most logits that a forward pass may return: 34 and 268 MB in float32."""
+
+SLICE = 2**19
+"""Logits that are normalised together; several arrays of this size exist at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenLogProbabilities:
+    """How likely a model found each token of a text of T tokens, but for the first.
+
+    Args:
+        log_probability: Natural logarithm of the probability of each token, given those before
+            it [T - 1].
+        mean: Mean of the log-probability under the model's own distribution of the next token,
+            the negative entropy, at the same places [T - 1].
+        variance: Its variance, likewise [T - 1].
+    """
+
+    log_probability: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]
+    variance: npt.NDArray[np.float64]
+
+
+@torch.inference_mode()
+def log_probabilities(
+    loaded: LoadedModel, texts: Sequence[Sequence[int]], *, token_budget: int = TOKEN_BUDGET
+) -> list[TokenLogProbabilities]:
+    """The log-probability of every token of every text, by the model's own forward passes.
+
+    Short texts share a pass; a long one has several, on a filled cache if the model can go on with
+    one (``capabilities.cached_continuation``), else each from the text's beginning. Computed in
+    float32 from logits in the model's dtype: in float32 a text gets what it would get alone, to
+    about 1e-6; in bfloat16 the logits themselves depend on the batch.
+
+    Args:
+        loaded: What ``load_model`` gave.
+        texts: Token ids of each text, with the BOS token if it is to be there: the first token
+            has no log-probability, and a text of one token gives empty arrays.
+        token_budget: Most tokens of one forward pass; fewer where the vocabulary is large, more
+            where a long text cannot go on from a cache.
+
+    Returns:
+        One entry for each text, in order.
+
+    Raises:
+        CasesError: A text has no tokens, or a token that the model does not know.
+        SettingsError: The token budget is not positive.
+        PromptTooLongError: A text is longer than the model's context.
+        InvalidLogitsError: The model computed NaN or infinite scores for a text.
+    """
+    if token_budget < 1:
+        raise SettingsError(f"token_budget {token_budget} is too small: give at least 1")
+    for number, text in enumerate(texts):
+        _check(loaded, number, text)
+    measured: dict[int, TokenLogProbabilities] = {}
+    for batch in _batches(loaded, [len(text) for text in texts], token_budget):
+        moments = _measure(loaded, [texts[number] for number in batch], token_budget)
+        for number, found in zip(batch, moments, strict=True):
+            if not np.isfinite(found).all():
+                raise InvalidLogitsError(
+                    f"texts[{number}]: the model computed NaN or infinite scores; load it in "
+                    "float32, and check that the weights are whole"
+                )
+            measured[number] = TokenLogProbabilities(*found)
+    return [measured[number] for number in range(len(texts))]
+
+
+def _check(loaded: LoadedModel, number: int, text: Sequence[int]) -> None:
+    if not text:
+        raise CasesError(f"texts[{number}] has no tokens: leave it out")
+    context = loaded.capabilities.context_length
+    if context is not None and len(text) > context:
+        raise PromptTooLongError(
+            f"texts[{number}] has {len(text)} tokens, and the model's context holds {context}: "
+            "cut the text"
+        )
+    # An id beyond the embeddings would stop a GPU's process for good.
+    words = _vocabulary(loaded.model)
+    if min(text) < 0 or max(text) >= words:
+        raise CasesError(
+            f"texts[{number}] holds token ids from {min(text)} to {max(text)}, and the model knows "
+            f"0 to {words - 1}: use its own tokenizer"
+        )
+
+
+def _vocabulary(model: Any) -> int:
+    return int(model.config.get_text_config().vocab_size)
+
+
+def _pass_tokens(model: Any) -> int:
+    """Tokens whose logits may exist together."""
+    logits = CPU_LOGITS if model.device.type == "cpu" else DEVICE_LOGITS
+    return max(1, logits // _vocabulary(model))
+
+
+def _batches(loaded: LoadedModel, lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+    """Numbers of texts that share a pass, the longest first, so that memory fails early if at all.
+
+    Together they fit into one pass; where pads were found to matter, every text is alone.
+    """
+    room = min(token_budget, _pass_tokens(loaded.model)) if loaded.capabilities.left_padding else 0
+    batch: list[int] = []
+    for number in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > room:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def _measure(
+    loaded: LoadedModel, texts: Sequence[Sequence[int]], token_budget: int
+) -> list[npt.NDArray[np.float64]]:
+    """Log-probability, mean and variance [3, T - 1] of each text; the longest comes first."""
+    # Whatever follows a text is not seen by its tokens: any token fills the row.
+    ids = torch.tensor(list(texts[0])).repeat(len(texts), 1)
+    for row, text in zip(ids, texts, strict=True):
+        row[: len(text)] = torch.tensor(list(text))
+    lengths = torch.tensor([len(text) for text in texts])
+    wanted = torch.arange(1, ids.shape[1]) < lengths[:, None]
+    moments = np.zeros((3, len(texts), ids.shape[1] - 1))
+    passes = _Passes(loaded, ids[:, :-1].to(loaded.model.device), token_budget)
+    for start, end in passes.chunks():
+        here = wanted[:, start:end]
+        found = _moments(passes.logits(start, end), ids[:, start + 1 : end + 1], here)
+        moments[:, :, start:end][:, here.numpy()] = found.cpu().numpy()
+    return [moments[:, row, : len(text) - 1].copy() for row, text in enumerate(texts)]
+
+
+class _Passes:
+    """Forward passes over ids [B, T], chunk after chunk."""
+
+    def __init__(self, loaded: LoadedModel, ids: torch.Tensor, token_budget: int) -> None:
+        self._model, self._ids = loaded.model, ids
+        parameters = inspect.signature(loaded.model.forward).parameters
+        rows, width = ids.shape
+        most = max(1, _pass_tokens(loaded.model) // rows)
+        self._cached = loaded.capabilities.cached_continuation
+        if self._cached:
+            most = max(1, min(most, token_budget // rows))
+        elif "logits_to_keep" not in parameters:
+            most = width  # nothing helps: all logits at once
+        self._step = ceil(width / ceil(width / most)) if width > most else width
+        self._name = "past_key_values" if "past_key_values" in parameters else "cache_params"
+        self._cache: dict[str, Any] = {}
+
+    def chunks(self) -> Iterator[tuple[int, int]]:
+        """Start and end of each chunk, in order."""
+        width = self._ids.shape[1]
+        for start in range(0, width, self._step or 1):
+            yield start, min(start + self._step, width)
+
+    def logits(self, start: int, end: int) -> torch.Tensor:
+        """The logits [B, end - start, V] of a chunk, right after those of the one before it."""
+        if self._step == self._ids.shape[1]:
+            output = self._model(self._ids, use_cache=False)
+        elif self._cached:
+            output = self._model(self._ids[:, start:end], use_cache=True, **self._cache)
+            self._cache = {self._name: output[self._name]}
+        else:
+            output = self._model(self._ids[:, :end], use_cache=False, logits_to_keep=end - start)
+        logits: torch.Tensor = output.logits
+        return logits
+
+
+def _moments(logits: torch.Tensor, targets: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Log-probability, mean and variance [3, N] at the N wanted places.
+
+    Args:
+        logits: Of each place [B, t, V].
+        targets: The token that follows there [B, t].
+        wanted: The places that count [B, t].
+    """
+    flat = logits.flatten(0, 1)
+    places = wanted.flatten().nonzero().squeeze(-1).to(flat.device)
+    following = targets.flatten().to(flat.device)
+    moments = torch.empty(3, len(places), device=flat.device)
+    rows = max(1, SLICE // flat.shape[1])
+    for first in range(0, len(places), rows):
+        here = slice(first, first + rows)
+        score = flat[places[here]].float()
+        score -= score.amax(-1, keepdim=True)
+        weight = score.exp()
+        total = weight.sum(-1)
+        mean = (weight * score).sum(-1) / total
+        moments[0, here] = score.gather(-1, following[places[here], None]).squeeze(-1)
+        moments[1, here] = mean
+        moments[:2, here] -= total.log()
+        score -= mean[:, None]
+        moments[2, here] = (weight * score.square_()).sum(-1) / total
+    return moments
