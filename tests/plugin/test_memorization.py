@@ -1,4 +1,4 @@
-"""The memorisation evals find what the reference model was shown, and nothing in what it was not."""
+"""The memorisation evals find what the reference model was shown, and nothing else."""
 
 import json
 import random
@@ -50,7 +50,8 @@ def test_they_recover_how_often_the_reference_model_saw_a_text(run):
         often, once = (summary[f"{score}, {n} exposures"] for n in (64, 1))
         assert often["roc_auc"] >= 0.95, score
         assert often["found_at_1_percent_false_alarms"] >= 0.8, score
-        assert once["roc_auc_ci95"][0] <= 0.6 and once["roc_auc"] < often["roc_auc"], score
+        assert once["roc_auc_ci95"][0] <= 0.6, score
+        assert once["roc_auc"] < often["roc_auc"], score
     passes = {point["value"]: point["pass_rate"] for point in summary["not_told_apart"]}
     assert passes[0] >= 0.8
     assert passes[64] <= 0.1
