@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_llmprobe.case import Case, RawPrompt
+    from pytest_llmprobe.case import Case, RawPrompt, Span
     from pytest_llmprobe.engine.engine import Engine
     from pytest_llmprobe.engine.scripted import ScriptedModel
-    from pytest_llmprobe.generation import Completion, GenerateConfig, Request
+    from pytest_llmprobe.generation import Completion, GenerateConfig, Request, Steer
     from pytest_llmprobe.models.loading import LoadedModel, load_model
     from pytest_llmprobe.suite import Suite
+    from pytest_llmprobe.whitebox.influence import influence
+    from pytest_llmprobe.whitebox.steering import steer
 
 __all__ = [
     "Case",
@@ -25,8 +27,12 @@ __all__ = [
     "RawPrompt",
     "Request",
     "ScriptedModel",
+    "Span",
+    "Steer",
     "Suite",
+    "influence",
     "load_model",
+    "steer",
 ]
 
 _HOME = {
@@ -38,8 +44,12 @@ _HOME = {
     "RawPrompt": "case",
     "Request": "generation",
     "ScriptedModel": "engine.scripted",
+    "Span": "case",
+    "Steer": "generation",
     "Suite": "suite",
+    "influence": "whitebox.influence",
     "load_model": "models.loading",
+    "steer": "whitebox.steering",
 }
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmprobe.case import Prompt, RawPrompt, prompt_text
-from pytest_llmprobe.collection import PROBE, UNITS, case_of, request_of
+from pytest_llmprobe.collection import PROBE, UNITS, case_of, request_of, steer_of
 from pytest_llmprobe.distribution import placement
-from pytest_llmprobe.errors import ModelError, SettingsError
+from pytest_llmprobe.errors import ModelError, SettingsError, SteeringError
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
 from pytest_llmprobe.options import options_of
 from pytest_llmprobe.progress import progress_of
@@ -83,7 +83,7 @@ def load_for_session(session: pytest.Session) -> LoadedModel:
 
 
 def answer_case(item: pytest.Function, engine: Engine) -> Completion:
-    """The model's answer to a test's case.
+    """The model's answer to a test's case; the test is skipped if the case cannot be steered.
 
     Raises:
         RequestError: The case cannot be answered.
@@ -92,7 +92,10 @@ def answer_case(item: pytest.Function, engine: Engine) -> Completion:
     case = case_of(item)
     if PROBE not in item.stash or case is None:
         raise SettingsError("`completion` needs @pytest.mark.probe(cases=...) and `case`")
-    answer = item.config.stash.setdefault(ANSWERS, UnitAnswers()).of(item, engine)
+    try:
+        answer = item.config.stash.setdefault(ANSWERS, UnitAnswers()).of(item, engine)
+    except SteeringError as error:
+        pytest.skip(str(error))
     _keep(item, engine, [case.prompt], [answer])
     return answer
 
@@ -109,6 +112,8 @@ def _keep(
 class Asker:
     """Asks the model within one test; what the ``generate`` fixture gives.
 
+    A prompt that is the case's own is steered as the case is, and no other one.
+
     Args:
         item: The test.
         engine: What answers.
@@ -119,6 +124,7 @@ class Asker:
         probe = item.stash.get(PROBE, None)
         self._options = vars(probe.config) if probe else {}
         case = case_of(item)
+        self._steered, self._steer = (case.prompt if case else None), steer_of(item)
         seed = options_of(item.config).suite.seed
         self._seed = case.seed if case else seed_of(seed, item.nodeid)
 
@@ -135,11 +141,18 @@ class Asker:
         options = GenerateConfig.of(**self._options | config)
         asked = len(trace_of(self._item).completions)
         requests = [
-            Request(prompt, options, seed_of(self._seed, asked + number))
+            Request(
+                prompt,
+                options,
+                seed_of(self._seed, asked + number),
+                steer=self._steer if prompt == self._steered else None,
+            )
             for number, prompt in enumerate(many)
         ]
         try:
             completions = self._engine.generate(requests)
+        except SteeringError as error:
+            pytest.skip(str(error))
         except AssertionError as error:  # not the test's own: it must not count as a miss
             raise RuntimeError(f"generation failed: {error}") from error
         _keep(self._item, self._engine, many, completions)

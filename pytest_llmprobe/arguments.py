@@ -6,6 +6,7 @@ Imported in every pytest run of the environment, so nothing of weight is importe
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,10 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("4bit", "8bit")
 
 MARKERS = (
-    "probe(*, cases=None, experiment=None, summary=None, **generation): ask the model each case; "
-    "cases is a list of Case or a function of the suite that yields them, summary a function of "
-    "all records that gives a dict for the report",
+    "probe(*, cases=None, experiment=None, summary=None, delta=(), **generation): ask the model "
+    "each case; cases is a list of Case or a function of the suite that yields them, summary a "
+    "function of all records that gives a dict for the report, delta the steering of cases that "
+    "name spans",
     "gate(*, pass_rate=None, score=None, rule='observed'): what the experiment must reach",
     "needle: values of keys in a haystack of UUID pairs",
     "multiple_needles: values of several keys, in order",
@@ -54,6 +56,35 @@ def auto_or_positive(text: str) -> int | None:
     return None if text == "auto" else positive(text)
 
 
+def deltas(text: str) -> tuple[float, ...]:
+    """Numbers with commas between, for argparse."""
+    from pytest_llmprobe.errors import SettingsError
+    from pytest_llmprobe.generation import delta_grid
+
+    try:
+        return delta_grid([float(number) for number in text.split(",")])
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,1,2") from None
+
+
+def layers(text: str) -> str | tuple[int, ...]:
+    """``all``, ``first``, ``last``, or numbers and ranges with commas between, for argparse."""
+    if text in ("all", "first", "last"):
+        return text
+    numbers: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip(), re.ASCII)
+        chosen = range(int(found[1]), int(found[2] or found[1]) + 1) if found else ()
+        if not chosen:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not all, first, last or numbers of layers such as 0,3-5"
+            )
+        numbers.update(chosen)
+    return tuple(sorted(numbers))
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Register every option but ``--model``, which may belong to another plugin."""
     group = parser.getgroup("llmprobe", "llmprobe: evaluations of language models")
@@ -80,6 +111,28 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="NAME=SOURCE",
         action="append",
         default=[],
+    )
+    add(
+        "delta",
+        "attention steering of every case that names a span: each is asked once with every D, 0 "
+        "being none; with a minus sign in front as --llmprobe-delta=-1,0,1 (default: what the "
+        "evaluation says, mostly none)",
+        deltas,
+        default=(),
+        metavar="D[,D...]",
+    )
+    add(
+        "layers",
+        "layers to steer (default: all)",
+        layers,
+        default="all",
+        metavar="all|first|last|0,3-5",
+    )
+    add(
+        "phase",
+        "all: steer prompt and answer; prefill: the prompt alone (default: all)",
+        choices=("all", "prefill"),
+        default="all",
     )
     add("batch-size", "rows generated together (default: auto)", auto_or_positive, metavar="auto|N")
     group.addoption(

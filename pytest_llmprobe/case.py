@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, TypeAlias
 
 from pytest_llmprobe.errors import CasesError
@@ -32,6 +33,32 @@ without either."""
 
 
 @dataclass(frozen=True)
+class Span:
+    """A substring of a prompt.
+
+    Args:
+        text: The substring; white space around it is ignored.
+        level: Factor of Delta for this span: 0.5, 1 and 2 in GUIDE (arXiv 2409.19001).
+        message: Number of the chat message that holds it; None: any.
+        occurrence: Which one, from 0, if the prompt (or that message) holds it more than once.
+
+    Raises:
+        CasesError: The text is empty, or the level is not a number above 0.
+    """
+
+    text: str
+    level: float = 1.0
+    message: int | None = None
+    occurrence: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not self.text.strip():
+            raise CasesError(f"the text of a span is {self.text!r}; give a substring of the prompt")
+        if not (isfinite(self.level) and self.level > 0):
+            raise CasesError(f"span {self.text!r}: level {self.level!r} is not a number above 0")
+
+
+@dataclass(frozen=True)
 class Case:
     """One prompt, what a correct answer is, and what to group results by.
 
@@ -43,11 +70,13 @@ class Case:
         metadata: Built-in values (str, int, float, bool, None); ``task``, ``size`` and ``trial``
             become fields of the report's record, the others its ``params``.
         chance: Probability that a model without the ability passes, between 0 and 1.
+        spans: Substrings of the prompt whose attention may be steered: a string, a Span, or several
+            of either.
         seed: Seed of this case's sampling; set by the plugin from the suite's seed, the
             experiment and the case id.
 
     Raises:
-        CasesError: The id, the prompt or the chance cannot be used.
+        CasesError: The id, the prompt, the chance or the spans cannot be used.
     """
 
     id: str
@@ -56,6 +85,7 @@ class Case:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     chance: float | None = None
     seed: int = 0
+    spans: tuple[Span | str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id.strip() or not self.id.isprintable():
@@ -67,6 +97,7 @@ class Case:
             object.__setattr__(self, "chance", self._checked_chance(self.chance))
         try:
             check_prompt(self.prompt)
+            object.__setattr__(self, "spans", checked_spans(self.spans))
         except CasesError as error:
             raise CasesError(f"case {self.id!r}: {error}") from None
 
@@ -112,6 +143,19 @@ def _check_text(text: str) -> None:
         raise CasesError(
             f"the prompt is no Unicode text: {error.reason} at {error.start}"
         ) from None
+
+
+def checked_spans(given: object) -> tuple[Span, ...]:
+    """Spans from a string, a Span, or several of either.
+
+    Raises:
+        CasesError: Something else.
+    """
+    several = [given] if isinstance(given, str | Span) else given
+    items = tuple(several) if isinstance(several, Iterable) else (several,)
+    if strange := [item for item in items if not isinstance(item, str | Span)]:
+        raise CasesError(f"{strange[0]!r} is no span; give a substring of the prompt, or a Span")
+    return tuple(Span(item) if isinstance(item, str) else item for item in items)
 
 
 def prompt_text(prompt: Prompt) -> str:

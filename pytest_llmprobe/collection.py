@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from pytest_llmprobe.case import Case, check_cases, spread
+from pytest_llmprobe.case import Case, check_cases, checked_spans, spread
 from pytest_llmprobe.distribution import share_plan
 from pytest_llmprobe.errors import CasesError, ReportError, SettingsError
-from pytest_llmprobe.generation import GenerateConfig, Request
+from pytest_llmprobe.generation import GenerateConfig, Request, Steer, delta_grid
 from pytest_llmprobe.options import Options, options_of
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan
@@ -33,6 +33,7 @@ class Probe:
         bar: Its gate, or None.
         cases: A list or a function, or None for a test that generates by itself.
         summary: The eval file's own function of all its records, or None.
+        deltas: Values of Delta at which each case with spans is asked; empty: none is steered.
     """
 
     experiment: str
@@ -41,6 +42,7 @@ class Probe:
     bar: Bar | None
     cases: Sequence[Case] | Callable[..., Any] | None
     summary: SummaryFunction | None
+    deltas: tuple[float, ...] = ()
 
 
 PROBE = pytest.StashKey[Probe]()
@@ -101,15 +103,22 @@ def read_probe(node: pytest.Function, options: Options) -> Probe:
     cases = arguments.pop("cases", None)
     experiment = arguments.pop("experiment", None) or name
     summary = arguments.pop("summary", None)
+    try:
+        deltas = delta_grid(arguments.pop("delta", ()))
+    except SettingsError as error:
+        raise SettingsError(f"probe marker: {error}") from None
     if not isinstance(experiment, str):
         raise SettingsError(f"probe(experiment={experiment!r}): give a name")
     try:
         config = GenerateConfig.of(**arguments)
     except SettingsError as error:
-        raise SettingsError(f"probe marker: {error}; besides: cases, experiment, summary") from None
+        raise SettingsError(
+            f"probe marker: {error}; besides: cases, delta, experiment, summary"
+        ) from None
     if summary is not None:
         summary = SummaryFunction.of(summary, node.module, node.path)
-    return Probe(experiment, function, config, _bar(node, experiment, options), cases, summary)
+    bar = _bar(node, experiment, options)
+    return Probe(experiment, function, config, bar, cases, summary, options.deltas or deltas)
 
 
 def _bar(node: pytest.Function, experiment: str, options: Options) -> Bar | None:
@@ -124,7 +133,7 @@ def _bar(node: pytest.Function, experiment: str, options: Options) -> Bar | None
 
 
 def build_cases(probe: Probe, options: Options) -> list[Case]:
-    """The cases of one experiment, limited and seeded.
+    """The cases of one experiment, limited and seeded; one for each Delta where it is steered.
 
     Raises:
         CasesError: The cases function failed, or what it gave cannot be used.
@@ -144,9 +153,34 @@ def build_cases(probe: Probe, options: Options) -> list[Case]:
         ) from error
     if not given and (remarks := options.suite.said()):
         raise CasesError(f"{source} yielded no cases: {'; '.join(remarks)}")
-    cases = spread(check_cases(given, source), options.limit)
-    seed = options.suite.seed
-    return [replace(case, seed=seed_of(seed, probe.experiment, case.id)) for case in cases]
+    cases = check_cases(given, source)
+    limit, seed = options.limit, options.suite.seed
+    if limit is not None and any(case.spans for case in cases):
+        limit = max(1, limit // max(1, len(probe.deltas)))  # all Deltas of a case, or none
+    seeded = [
+        replace(case, seed=seed_of(seed, probe.experiment, case.id))
+        for case in spread(cases, limit)
+    ]
+    return check_cases(_at_each_delta(seeded, probe, options), source)
+
+
+def _at_each_delta(cases: Sequence[Case], probe: Probe, options: Options) -> Iterator[Case]:
+    """The cases with spans once for each Delta, with one seed, so that only Delta tells them apart.
+
+    They keep their group; in all else a case at Delta 0 is an unsteered one.
+    """
+    if probe.deltas and not any(case.spans for case in cases):
+        options.suite.remarks.setdefault("no case names a span, so Delta steers none", [])
+    for case in cases:
+        if not (probe.deltas and case.spans):
+            yield case
+            continue
+        for delta in probe.deltas:
+            how: dict[str, Any] = {"delta": delta}
+            if delta:
+                how |= {"layers": options.shown_layers, "phase": options.phase}
+            name = f"{case.id}-delta-{delta:g}"
+            yield replace(case, id=name, metadata={**case.metadata, **how})
 
 
 def plan_session(session: pytest.Session) -> None:
@@ -209,7 +243,7 @@ def _units(
     return units
 
 
-def case_of(item: pytest.Function) -> Case | None:
+def case_of(item: pytest.Item) -> Case | None:
     """The case that a test was parametrised with."""
     callspec = getattr(item, "callspec", None)
     case = callspec.params.get("case") if callspec is not None else None
@@ -220,4 +254,19 @@ def request_of(item: pytest.Function) -> Request:
     """What a test asks the model."""
     case = case_of(item)
     assert case is not None
-    return Request.of_case(case, item.stash[PROBE].config)
+    return Request.of_case(case, item.stash[PROBE].config, steer_of(item))
+
+
+def steer_of(item: pytest.Item) -> Steer | None:
+    """How a test's case is steered.
+
+    Raises:
+        SettingsError: It is to be, and is none of the probe marker's cases.
+    """
+    case, probe = case_of(item), item.stash.get(PROBE, None)
+    if case is None or probe is None or not (probe.deltas and case.spans):
+        return None
+    if probe.cases is None:
+        raise SettingsError("only cases that the probe marker gives can be steered")
+    options = options_of(item.config)
+    return Steer(checked_spans(case.spans), case.metadata["delta"], options.layers, options.phase)

@@ -29,5 +29,9 @@ class InvalidLogitsError(RequestError):
     """The model computed NaN or infinite scores for this request."""
 
 
+class SteeringError(RequestError):
+    """The model's attention cannot be steered for this request; unsteered it could be answered."""
+
+
 class ReportError(LlmprobeError):
     """A report cannot be read or written, or does not follow the schema."""

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any, Literal, TypeAlias
 
-from pytest_llmprobe.case import Case, Prompt
-from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.case import Case, Prompt, Span, checked_spans
+from pytest_llmprobe.errors import CasesError, SettingsError
 
 FinishReason: TypeAlias = Literal["stop", "length", "stop_string"]
+Layers: TypeAlias = Literal["all", "first", "last"] | tuple[int, ...]
+Phase: TypeAlias = Literal["all", "prefill"]
+
+LARGEST_DELTA = 100
+"""All attention and more: 16-bit scores would overflow far beyond it."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,71 @@ def _whole(value: object, lowest: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= lowest
 
 
+def delta_grid(given: object) -> tuple[float, ...]:
+    """Values of Delta in their order, from a number or several.
+
+    Raises:
+        SettingsError: Something else, a number that is too large, or one that is given twice.
+    """
+    values = (
+        tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    )
+    grid = []
+    for value in values:
+        if not _is_number(value) or not abs(value) <= LARGEST_DELTA:
+            raise SettingsError(
+                f"delta={value!r}: it must be a number between {-LARGEST_DELTA} and {LARGEST_DELTA}"
+            )
+        grid.append(int(value) if value == int(value) else float(value))
+    names = [f"{value:g}" for value in grid]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SettingsError(f"delta={twice[0]} is given twice")
+    return tuple(grid)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Steer:
+    """How to steer a model's attention to spans of a prompt (GUIDE, arXiv 2409.19001).
+
+    Args:
+        spans: Substrings of the prompt; strings become Spans.
+        delta: Delta: at every head and query of the chosen layers the odds of the spans' tokens
+            against all others are multiplied by e^Delta. 0 steers nothing.
+        layers: ``all`` that can be steered, the ``first`` or ``last`` of them, or numbers from 0.
+        phase: ``all``, or ``prefill``: decoded tokens attend as ever.
+
+    Raises:
+        CasesError: There is no span, or it is none.
+        SettingsError: An argument is out of range.
+    """
+
+    spans: tuple[Span, ...]
+    delta: float
+    layers: Layers = "all"
+    phase: Phase = "all"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spans", checked_spans(self.spans))
+        if not self.spans:
+            raise CasesError("there is no span to steer; give a substring of the prompt")
+        (delta,) = delta_grid([self.delta])
+        object.__setattr__(self, "delta", delta)
+        layers: Any = self.layers
+        if not isinstance(layers, str):
+            numbers = tuple(layers) if isinstance(layers, Iterable) else (layers,)
+            if not numbers or not all(_whole(number, 0) for number in numbers):
+                raise SettingsError(f"layers={layers!r}: give numbers of layers from 0 up")
+            object.__setattr__(self, "layers", tuple(sorted(set(numbers))))
+        elif layers not in ("all", "first", "last"):
+            raise SettingsError(f"layers={layers!r}: give 'all', 'first', 'last' or numbers")
+        if self.phase not in ("all", "prefill"):
+            raise SettingsError(f"phase={self.phase!r}: give 'all' or 'prefill'")
+
+
 @dataclass(frozen=True)
 class Request:
     """One prompt to be completed.
@@ -77,18 +149,20 @@ class Request:
         draft: A guess of the answer, as text or token ids, such as the right one or an earlier
             run's: tokens that the model would say anyway cost less. The answer is the same with
             any draft.
+        steer: Which spans of the prompt to steer the model's attention to, and how.
     """
 
     prompt: Prompt
     config: GenerateConfig = GenerateConfig()
     seed: int = 0
     draft: str | tuple[int, ...] | None = None
+    steer: Steer | None = None
 
     @classmethod
-    def of_case(cls, case: Case, config: GenerateConfig) -> Request:
-        """The request that asks a case."""
+    def of_case(cls, case: Case, config: GenerateConfig, steer: Steer | None = None) -> Request:
+        """The request that asks a case; its spans matter only in ``steer``."""
         draft = case.target if isinstance(case.target, str) else None
-        return cls(case.prompt, config, case.seed, draft)
+        return cls(case.prompt, config, case.seed, draft, steer)
 
 
 @dataclass(frozen=True)
@@ -131,6 +205,9 @@ class Completion:
         prompt_hash: SHA-256 of the prompt's token ids, 16 hex digits.
         redone: Some token was so close a call that another batch could have turned it; the row
             was decided on its own.
+        steered: The text of the tokens that were steered, for each span; empty if none was.
+        steered_layers: Layers in which the prompt's last token sees them: fewer than were asked for
+            if some layers keep a window that has moved on.
     """
 
     text: str
@@ -140,3 +217,5 @@ class Completion:
     timings: Timings = field(repr=False)  # an assertion that shows a completion is repeatable
     prompt_hash: str
     redone: bool = False
+    steered: tuple[str, ...] = ()
+    steered_layers: int = 0

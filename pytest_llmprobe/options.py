@@ -13,6 +13,7 @@ import pytest
 
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.experiments.sources import read_datasets
+from pytest_llmprobe.generation import Layers, Phase
 from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
 from pytest_llmprobe.models.token_counter import TokenCounter
@@ -36,6 +37,9 @@ class Options:
         drafts: Whether the engine guesses tokens for the model to check.
         misses: ``count`` or ``fail``.
         gate: ``all``, ``thresholds`` or ``none``.
+        deltas: Values of Delta for every case with spans; empty: what the evaluation says.
+        layers: Layers to steer.
+        phase: When to steer.
         bars: This model's bars by experiment; False for an experiment that is not gated.
         storage: Folder of runs.
         report: Path of the report, or None for a folder in the storage.
@@ -51,7 +55,15 @@ class Options:
     gate: str
     storage: Path
     report: Path | None
+    deltas: tuple[float, ...] = ()
+    layers: Layers = "all"
+    phase: Phase = "all"
     bars: Mapping[str, Bar | bool] = field(default_factory=dict)
+
+    @property
+    def shown_layers(self) -> str:
+        """The layers as the user may write them."""
+        return self.layers if isinstance(self.layers, str) else ",".join(map(str, self.layers))
 
     def as_dict(self) -> dict[str, Any]:
         """For the report's ``config``."""
@@ -62,6 +74,9 @@ class Options:
             "trials": self.suite.trials,
             "datasets": {name: data.given for name, data in self.suite.datasets.items()},
             "limit": self.limit,
+            "delta": list(self.deltas),
+            "layers": self.shown_layers,
+            "phase": self.phase,
             "batch_size": self.batch_size or "auto",
             "drafts": self.drafts,
             "dtype": self.spec.dtype,
@@ -147,6 +162,9 @@ def _read(config: pytest.Config) -> Options:
         gate=option.llmprobe_gate,
         storage=(start / option.llmprobe_storage).resolve(),
         report=(start / option.llmprobe_json).resolve() if option.llmprobe_json else None,
+        deltas=option.llmprobe_delta,
+        layers=option.llmprobe_layers,
+        phase=option.llmprobe_phase,
         bars=_bars(settings.get("gates", {}), model),
     )
 

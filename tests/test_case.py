@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmprobe.case import Case, RawPrompt, check_cases, check_prompt, prompt_text, spread
+from pytest_llmprobe.case import (
+    Case,
+    RawPrompt,
+    Span,
+    check_cases,
+    check_prompt,
+    prompt_text,
+    spread,
+)
 from pytest_llmprobe.errors import CasesError
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
@@ -46,6 +54,38 @@ def test_a_chance_that_is_no_probability_is_refused_with_the_case_and_the_value(
 @pytest.mark.parametrize("chance", [None, 0, 0.5, 1])
 def test_a_probability_is_a_chance(chance):
     assert Case("a", "p", chance=chance).chance == chance
+
+
+@pytest.mark.parametrize(
+    "spans",
+    ["in French", Span("in French"), ["in French"], (Span("in French"),), iter(["in French"])],
+)
+def test_spans_are_given_as_strings_or_spans_one_or_several(spans):
+    assert Case("a", "p", spans=spans).spans == (Span("in French"),)
+
+
+def test_without_spans_a_case_has_none():
+    assert Case("a", "p").spans == ()
+
+
+@pytest.mark.parametrize(
+    ("spans", "words"),
+    [
+        ("", "the text of a span is ''"),
+        (["a", " "], "the text of a span is ' '"),
+        (5, "5 is no span"),
+        ([("a", 2)], r"\('a', 2\) is no span"),
+    ],
+)
+def test_what_is_no_span_is_refused_and_the_error_names_the_case(spans, words):
+    with pytest.raises(CasesError, match=f"case 'a': {words}"):
+        Case("a", "p", spans=spans)
+
+
+@pytest.mark.parametrize("level", [0, -1, math.nan, math.inf])
+def test_a_level_is_a_number_above_0(level):
+    with pytest.raises(CasesError, match="level"):
+        Span("a", level)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from pytest_llmprobe.case import Case
-from pytest_llmprobe.errors import SettingsError
-from pytest_llmprobe.generation import GenerateConfig, Request
+from pytest_llmprobe.case import Case, Span
+from pytest_llmprobe.errors import CasesError, SettingsError
+from pytest_llmprobe.generation import GenerateConfig, Request, Steer, delta_grid
 
 OUT_OF_RANGE = [
     ("max_new_tokens", 0),
@@ -88,3 +88,59 @@ def test_a_request_takes_prompt_seed_and_target_of_its_case():
 def test_a_list_of_targets_is_no_draft():
     request = Request.of_case(Case("a", "prompt", target=("1", "2")), GenerateConfig())
     assert request.draft is None
+
+
+def test_a_case_is_asked_unsteered_unless_told_how():
+    case, config = Case("a", "do it now", spans="now"), GenerateConfig()
+    assert Request.of_case(case, config).steer is None
+    steer = Steer(case.spans, 2)
+    assert Request.of_case(case, config, steer).steer is steer
+
+
+@pytest.mark.parametrize(
+    ("given", "grid"),
+    [((0, 1.0, -2.5), (0, 1, -2.5)), (2, (2,)), ((), ()), (range(3), (0, 1, 2)), ([-0.0], (0,))],
+)
+def test_a_grid_of_deltas_keeps_its_order_and_shows_whole_numbers_so(given, grid):
+    assert delta_grid(given) == grid
+    assert [str(value) for value in delta_grid(given)] == [str(value) for value in grid]
+
+
+@pytest.mark.parametrize(
+    "given", ["1", None, ["1"], [True], 101, [-100.5], [math.nan], math.inf, [1, 1.0], [2, 0, 2]]
+)
+def test_what_is_no_grid_of_deltas_is_refused(given):
+    with pytest.raises(SettingsError, match="delta="):
+        delta_grid(given)
+
+
+def test_spans_and_layers_of_a_steer_are_given_in_several_ways_and_kept_in_one():
+    steer = Steer("now", 2.0, [3, 0, 3])
+    assert steer == Steer([Span("now")], 2, (0, 3))
+    assert hash(steer) == hash(Steer(("now",), 2, (0, 3)))
+    assert Steer("now", 1, 2).layers == (2,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"delta": math.nan}, "delta=nan"),
+        ({"delta": "1"}, "delta='1'"),
+        ({"delta": 101}, "between -100 and 100"),
+        ({"layers": "middle"}, "layers='middle'"),
+        ({"layers": ()}, "layers="),
+        ({"layers": [-1]}, "layers="),
+        ({"layers": [1.5]}, "layers="),
+        ({"layers": None}, "layers=None"),
+        ({"phase": "decode"}, "phase='decode'"),
+    ],
+)
+def test_a_steer_that_is_out_of_range_is_refused(changes, words):
+    with pytest.raises(SettingsError, match=words):
+        Steer(**{"spans": "now", "delta": 1} | changes)
+
+
+@pytest.mark.parametrize("spans", [(), "", [5]])
+def test_a_steer_needs_spans(spans):
+    with pytest.raises(CasesError, match="span"):
+        Steer(spans, 1)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from pytest_llmprobe.case import Prompt
-from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.errors import RequestError
-from pytest_llmprobe.generation import FinishReason
+from pytest_llmprobe.generation import FinishReason, Steer
 
 OnTokens: TypeAlias = Callable[[int], None]
 """Called while a batch runs with the number of tokens that were just generated."""
@@ -24,12 +24,14 @@ class Generated:
         token_ids: With the end-of-sequence token.
         finish_reason: What ended it.
         redone: It was a close call in its batch and has been decided on its own.
+        steered_layers: Layers in which the prompt's last token sees steered ones.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     redone: bool = False
+    steered_layers: int = 0
 
 
 @runtime_checkable
@@ -59,8 +61,17 @@ class Backend(Protocol):
             RequestError: The prompt cannot be rendered.
         """
 
+    def steering(self, prompt: Prompt, steer: Steer) -> RowSteering:
+        """What steers a prompt's row; asked for a Delta that is not 0.
+
+        Raises:
+            SteeringError: This model cannot be steered, or not to these spans; says why.
+            CasesError: The prompt does not hold a span, or holds it more than once.
+            SettingsError: The model has no such layers.
+        """
+
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
-        """Answers in the order of ``rows``, which share one config; a row's failure is its own."""
+        """Answers in the order of ``rows``, which are of one kind; a row's failure is its own."""
 
     def is_out_of_memory(self, error: Exception) -> bool:
         """Whether ``error`` means that a smaller batch may succeed."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_llmprobe.case import Prompt, check_prompt
 from pytest_llmprobe.engine.backend import Backend, Generated
-from pytest_llmprobe.engine.planning import TOKEN_BUDGET, Row, plan
+from pytest_llmprobe.engine.planning import TOKEN_BUDGET, Row, RowSteering, plan
 from pytest_llmprobe.errors import CasesError, PromptTooLongError, RequestError, SettingsError
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request, Timings, Usage
 
@@ -70,6 +70,7 @@ class Engine:
         Raises:
             RequestError: A request cannot be answered, for instance because it does not fit the
                 model's context. ``attempt`` keeps the answers of the others.
+            SteeringError: A request is to be steered and this model cannot be.
         """
         if isinstance(requests, str | Request):
             raise TypeError("generate takes a list of prompts or requests")
@@ -138,7 +139,16 @@ class Engine:
                 f"{len(ids) + room}; the model's context is {limit}. Use smaller cases, fewer "
                 "max_new_tokens, or a model with a longer context"
             )
-        return Row(index, tuple(ids), request.config, request.seed, request.draft)
+        steering = self._steering(request)
+        return Row(index, tuple(ids), request.config, request.seed, request.draft, steering)
+
+    def _steering(self, request: Request) -> RowSteering | None:
+        if request.steer is None or request.steer.delta == 0:
+            return None  # the very computation of an unsteered row
+        try:
+            return self.backend.steering(request.prompt, request.steer)
+        except (CasesError, SettingsError) as error:
+            raise RequestError(str(error)) from None
 
     def _run(self, batch: Sequence[Row], meter: _Meter) -> dict[int, Outcome] | _OutOfMemory:
         """The batch's outcomes by request, or what said that memory ran out."""
@@ -200,6 +210,8 @@ def _completion(row: Row, answer: Generated, timings: Timings) -> Completion:
         timings,
         prompt_hash=digest,
         redone=answer.redone,
+        steered=() if row.steering is None else row.steering.texts,
+        steered_layers=answer.steered_layers,
     )
 
 

@@ -19,6 +19,7 @@ from pytest_llmprobe.engine.prefixes import Node, prefix_tree
 from pytest_llmprobe.engine.transformers_backend import BROKEN, StopCheck, TransformersBackend
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
 from pytest_llmprobe.models.loading import LoadedModel
+from pytest_llmprobe.whitebox.steering import Steering
 
 CLOSE_CALL = 1e-3
 """A lead of the best score under this could turn with the batch; such a row is redone alone."""
@@ -62,7 +63,7 @@ class FastBackend(TransformersBackend):
         drafts = [self._draft(row) for row in rows]
         stop = rows[0].config.stop
         ending = Ending(self.end_ids, StopCheck(self.tokenizer, stop) if stop else None)
-        states = decode(self._memory(rows, drafts), rows, drafts, ending, on_tokens, self._drafts)
+        states = self._decoded(rows, drafts, ending, on_tokens, self._drafts)
         return [self._settled(state, ending, alone=len(rows) == 1) for state in states]
 
     def _settled(self, state: RowState, ending: Ending, alone: bool) -> Generated | RequestError:
@@ -72,8 +73,7 @@ class FastBackend(TransformersBackend):
         """
         if self.model.dtype == torch.float32 and state.margin < CLOSE_CALL and not alone:
             row, draft = state.row, state.tokens[: state.row.config.max_new_tokens - 1]
-            memory = self._memory([row], [draft])
-            (decided,) = decode(memory, [row], [draft], ending, _ignore, guess=False)
+            (decided,) = self._decoded([row], [draft], ending, _ignore, guess=False)
             answer = self._settled(decided, ending, alone=True)
             return answer if isinstance(answer, RequestError) else replace(answer, redone=True)
         if self.model.dtype == torch.float32 and state.margin < TIE:
@@ -81,17 +81,32 @@ class FastBackend(TransformersBackend):
         if state.ended == "broken":
             return InvalidLogitsError(BROKEN)
         after = len(state.tokens) if state.ended == "stop_string" else None
-        return self.generated(state.tokens, after, state.row.config)
+        answer = self.generated(state.tokens, after, state.row.config)
+        how = state.row.steering  # every layer here sees the whole prompt
+        return answer if how is None else replace(answer, steered_layers=len(how.layers))
+
+    def _decoded(
+        self,
+        rows: Sequence[Row],
+        drafts: Sequence[Sequence[int]],
+        ending: Ending,
+        on_tokens: OnTokens,
+        guess: bool,
+    ) -> list[RowState]:
+        with self.steered(rows) as steering:
+            memory = self._memory(rows, drafts, steering)
+            return decode(memory, rows, drafts, ending, on_tokens, guess)
 
     def _memory(
-        self, rows: Sequence[Row], drafts: Sequence[Sequence[int]]
+        self, rows: Sequence[Row], drafts: Sequence[Sequence[int]], steering: Steering | None
     ) -> PackedMemory | PaddedMemory:
         tree = prefix_tree(rows)
         new = rows[0].config.max_new_tokens + max(map(len, drafts))
         if len(rows) > 1 and _shares(tree):
-            return PackedMemory(self.model, tree, rows, _stored(tree) + new * len(rows))
+            columns = _stored(tree) + new * len(rows)
+            return PackedMemory(self.model, tree, rows, columns, steering)
         longest = max(len(row.prompt_ids) for row in rows)
-        return PaddedMemory(self.model, rows, self.loaded.pad_id, longest + new)
+        return PaddedMemory(self.model, rows, self.loaded.pad_id, longest + new, steering)
 
     def _draft(self, row: Row) -> list[int]:
         """The token ids of the guessed answer, short enough to leave one to say.

@@ -14,9 +14,11 @@ import torch
 from transformers.cache_utils import Cache
 
 from pytest_llmprobe.engine.buffers import buffer_layers
+from pytest_llmprobe.engine.key_bias import KeyBias
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import Node, depth_first
 from pytest_llmprobe.models.capabilities import packed_mask
+from pytest_llmprobe.whitebox.steering import Steering
 
 FORWARD_TOKENS = 512
 """Tokens of several rows in one forward pass: the mask grows with their square."""
@@ -46,14 +48,23 @@ class PackedMemory:
         tree: The rows' prompts.
         rows: How many there are.
         capacity: Columns: all prompts' distinct tokens, all drafts and all new tokens.
+        steering: Active while the batch runs, if it is steered.
     """
 
-    def __init__(self, model: Any, tree: Node, rows: Sequence[Row], capacity: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tree: Node,
+        rows: Sequence[Row],
+        capacity: int,
+        steering: Steering | None = None,
+    ) -> None:
         self._model, self._tree = model, tree
         self._number = {id(row): number for number, row in enumerate(rows)}
         self._layers = buffer_layers(model, capacity)
         self._cache = Cache(layers=[*self._layers])
         self._visible = torch.zeros(len(rows), capacity, dtype=torch.bool, device=model.device)
+        self._bias = KeyBias(steering, rows, 1, capacity)
         self._length = 0
         self._last: dict[int, int] = {}
 
@@ -89,6 +100,8 @@ class PackedMemory:
         if start:
             sees = self._visible[below[0], :start].expand(count, start)
             mask = torch.cat([sees, _causal(count, sees.device)], dim=1)
+        self._bias.enter(below[0], node.start, count, start)
+        self._bias.set_pass(start, start + count)
         self._forward(node.tokens, range(node.start, node.end), mask, keep=1)
         self._visible[torch.tensor(below), start : self._length] = True
 
@@ -111,12 +124,14 @@ class PackedMemory:
         column = start
         for segment in segments:
             end = column + len(segment.tokens)
+            self._bias.enter(segment.row, segment.start, len(segment.tokens), column)
             keep += range(end - segment.scored - start, end - start)
             self._visible[segment.row, column:end] = True
             self._last[segment.row] = end
             column = end
         tokens = [token for segment in segments for token in segment.tokens]
         positions = [s.start + i for s in segments for i in range(len(s.tokens))]
+        self._bias.set_pass(start, column)
         return self._forward(tokens, positions, mask, torch.tensor(keep, device=device))
 
     def _forward(
@@ -156,14 +171,23 @@ class PaddedMemory:
         rows: The rows.
         pad_id: Fills what is masked.
         capacity: Columns: the longest prompt with its draft, and all steps' widths.
+        steering: Active while the batch runs, if it is steered.
     """
 
-    def __init__(self, model: Any, rows: Sequence[Row], pad_id: int, capacity: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        rows: Sequence[Row],
+        pad_id: int,
+        capacity: int,
+        steering: Steering | None = None,
+    ) -> None:
         self._model, self._rows, self._pad = model, rows, pad_id
         self._layers = buffer_layers(model, capacity)
         self._cache = Cache(layers=[*self._layers])
         device = model.device
         self._mask = torch.zeros(len(rows), capacity, dtype=torch.long, device=device)
+        self._bias = KeyBias(steering, rows, len(rows), capacity)
         self._place = {number: number for number in range(len(rows))}
         self._length = 0
 
@@ -182,6 +206,9 @@ class PaddedMemory:
     def _prefill_alone(self, segment: Segment) -> torch.Tensor:
         count = len(segment.tokens)
         layers = buffer_layers(self._model, count)
+        start = self._length - count
+        self._bias.enter(segment.row, 0, count, start, place=segment.row)
+        self._bias.set_pass(start, self._length, first=start, place=segment.row)
         logits: torch.Tensor = self._model(
             input_ids=torch.tensor([segment.tokens]),
             position_ids=torch.arange(count)[None],
@@ -189,7 +216,6 @@ class PaddedMemory:
             use_cache=True,
             logits_to_keep=segment.scored,
         ).logits[0]
-        start = self._length - count
         for layer, alone in zip(self._layers, layers, strict=True):
             layer.put(segment.row, len(self._rows), start, alone)
         self._mask[segment.row, start : self._length] = 1
@@ -206,11 +232,13 @@ class PaddedMemory:
             ids[place, width - count :] = torch.tensor(segment.tokens)
             positions[place, width - count :] = torch.arange(segment.start, segment.start + count)
             filled[place, width - count :] = 1
+            self._bias.enter(segment.row, segment.start, count, start + width - count, place)
         device = self._mask.device
         end = start + width
         self._mask = _widened(self._mask, end)
         self._mask[:, start:end] = filled.to(device)
         scored = max(segment.scored for segment in segments)
+        self._bias.set_pass(start, end)
         logits = self._model(
             input_ids=ids.to(device),
             attention_mask=self._mask[:, :end],
@@ -233,6 +261,7 @@ class PaddedMemory:
             kept = torch.tensor([self._place[row] for row in active], device=self._mask.device)
             for layer in self._layers:
                 layer.select(kept)
+            self._bias.keep(kept)
             self._mask = self._mask[kept]
             self._place = {row: place for place, row in enumerate(active)}
 

@@ -1,11 +1,13 @@
-"""Which requests share a forward batch: a pure function of configs and token ids."""
+"""Which requests share a forward batch: a pure function of configs, token ids and steering."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
 
-from pytest_llmprobe.generation import GenerateConfig
+from pytest_llmprobe.generation import GenerateConfig, Phase
 
 TOKEN_BUDGET = 8192
 """Rows times (longest prompt + new tokens) of a batch: more is not faster on a CPU core."""
@@ -15,6 +17,27 @@ SHARED_TOKENS = 64
 
 PACKED_ROWS = 64
 """Rows of a batch with a shared prefix: each step scores every row against all rows' tokens."""
+
+
+Path: TypeAlias = tuple[Any, ...]
+"""For each token of a prompt what its keys and values depend on, besides the tokens before it."""
+
+
+@dataclass(frozen=True)
+class RowSteering:
+    """How one row is steered; Delta 0 is no steering at all.
+
+    Args:
+        bias: What is added to the scores of each token of the prompt.
+        layers: Numbers of the layers, ascending.
+        phase: ``all`` or ``prefill``.
+        texts: What the biased tokens say, for each span.
+    """
+
+    bias: tuple[float, ...]
+    layers: tuple[int, ...]
+    phase: Phase
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,6 +50,7 @@ class Row:
         config: How to generate.
         seed: Seed of its sampling.
         draft: A guess of the answer, as text or token ids.
+        steering: How to steer it, or None.
     """
 
     index: int
@@ -34,6 +58,22 @@ class Row:
     config: GenerateConfig
     seed: int = 0
     draft: str | tuple[int, ...] | None = None
+    steering: RowSteering | None = None
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What all rows of a batch have in common."""
+        how = self.steering
+        return (self.config,) if how is None else (self.config, how.layers, how.phase)
+
+    @cached_property
+    def path(self) -> Path:
+        """Two rows of one kind may share keys and values as far as their paths agree."""
+        if self.steering is None:
+            return self.prompt_ids
+        pairs: dict[tuple[int, float], tuple[int, float]] = {}  # a long text has few different ones
+        both = zip(self.prompt_ids, self.steering.bias, strict=True)
+        return tuple(pairs.setdefault(pair, pair) for pair in both)
 
 
 def plan(
@@ -42,11 +82,12 @@ def plan(
     token_budget: int = TOKEN_BUDGET,
     share_prefixes: bool = False,
 ) -> list[list[Row]]:
-    """Cut rows into batches of one config each.
+    """Cut rows into batches of one config, and one choice of steered layers and phase, each.
 
-    Rows whose prompts begin with the same tokens go together if the backend stores shared
-    prefixes once; all others are sorted by length, longest first, which keeps padding small. Ties
-    keep the order of the requests, so the plan of a work unit is the same in every process.
+    Rows whose prompts begin with the same tokens under the same bias go together if the backend
+    stores shared prefixes once; all others are sorted by length, longest first, which keeps padding
+    small. Ties keep the order of the requests, so the plan of a work unit is the same in every
+    process.
 
     Args:
         rows: What is to be generated.
@@ -58,11 +99,11 @@ def plan(
     Returns:
         Batches; every row is in exactly one.
     """
-    by_config: dict[GenerateConfig, list[Row]] = {}
+    by_kind: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        by_config.setdefault(row.config, []).append(row)
+        by_kind.setdefault(row.kind, []).append(row)
     batches: list[list[Row]] = []
-    for members in by_config.values():
+    for members in by_kind.values():
         alone: list[Row] = []
         for family in _families(members) if share_prefixes else [members]:
             if share_prefixes and len(family) > 1:
@@ -73,8 +114,8 @@ def plan(
     return batches
 
 
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Number of leading tokens that two prompts share."""
+def common_prefix(a: Sequence[object], b: Sequence[object]) -> int:
+    """Number of leading tokens that two prompts, or their paths, share."""
     length = min(len(a), len(b))
     if a[:length] == b[:length]:
         return length
@@ -90,10 +131,10 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 
 def _families(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows with the same first ``SHARED_TOKENS`` tokens; a shorter prompt is on its own."""
-    families: dict[tuple[int, ...], list[Row]] = {}
+    families: dict[Path, list[Row]] = {}
     for row in rows:
-        head = row.prompt_ids[:SHARED_TOKENS]
-        own = len(row.prompt_ids) <= SHARED_TOKENS
+        head = row.path[:SHARED_TOKENS]
+        own = len(row.path) <= SHARED_TOKENS
         families.setdefault((*head, -1 - row.index) if own else head, []).append(row)
     return list(families.values())
 
@@ -102,16 +143,16 @@ def _packed(family: list[Row], most: int, token_budget: int) -> list[list[Row]]:
     """Batches of neighbours in lexical order, by the tokens that rows add to the first one's."""
     batches: list[list[Row]] = []
     stored = 0
-    previous: tuple[int, ...] = ()
-    for row in sorted(family, key=lambda row: row.prompt_ids):
-        ids, room = row.prompt_ids, row.config.max_new_tokens
-        added = len(ids) - common_prefix(previous, ids) + room
+    previous: Path = ()
+    for row in sorted(family, key=lambda row: row.path):
+        path, room = row.path, row.config.max_new_tokens
+        added = len(path) - common_prefix(previous, path) + room
         if not batches or len(batches[-1]) == most or stored + added > token_budget:
             batches.append([])
             stored, added = 0, room  # however long the prefix, its rows stay together
         batches[-1].append(row)
         stored += added
-        previous = ids
+        previous = path
     return batches
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_llmprobe.engine.planning import SHARED_TOKENS, Row, common_prefix
+from pytest_llmprobe.engine.planning import SHARED_TOKENS, Path, Row, common_prefix
 
 
 @dataclass(frozen=True)
@@ -35,24 +35,24 @@ def prefix_tree(rows: Sequence[Row], start: int = 0, least: int = SHARED_TOKENS)
 
     Rows become a node of their own where at least ``least`` further tokens are common to two of
     them: fewer cost more in an extra forward pass than they save. The last token of a prompt is
-    never shared, since its logits are the row's own.
+    never shared, since its logits are the row's own. Of steered rows the bias must be common too.
 
     Args:
-        rows: At least one; all agree in the tokens before ``start``.
+        rows: At least one, of one kind; all agree in their paths before ``start``.
         start: Position to begin at.
         least: Tokens worth sharing.
     """
     end = min(len(row.prompt_ids) for row in rows) - 1
-    shared = rows[0].prompt_ids[start : max(start, end)]
+    shared = rows[0].path[start : max(start, end)]
     for row in rows[1:]:
-        shared = shared[: common_prefix(shared, row.prompt_ids[start:])]
+        shared = shared[: common_prefix(shared, row.path[start:])]
     below = start + len(shared)
-    families: dict[tuple[int, ...], list[Row]] = {}
+    families: dict[Path, list[Row]] = {}
     leaves: list[Row] = []
     children: list[Node] = []
     for row in rows:
         if len(row.prompt_ids) > below + least:
-            families.setdefault(row.prompt_ids[below : below + least], []).append(row)
+            families.setdefault(row.path[below : below + least], []).append(row)
         else:
             leaves.append(row)
     for family in families.values():
@@ -60,7 +60,7 @@ def prefix_tree(rows: Sequence[Row], start: int = 0, least: int = SHARED_TOKENS)
             children.append(prefix_tree(family, below, least))
         else:
             leaves += family
-    return Node(start, shared, tuple(leaves), tuple(children))
+    return Node(start, rows[0].prompt_ids[start:below], tuple(leaves), tuple(children))
 
 
 def depth_first(node: Node) -> list[Row]:

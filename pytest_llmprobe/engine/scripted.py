@@ -8,9 +8,9 @@ from typing import Any
 
 from pytest_llmprobe.case import Prompt, prompt_text
 from pytest_llmprobe.engine.backend import Generated, OnTokens
-from pytest_llmprobe.engine.planning import Row
-from pytest_llmprobe.errors import RequestError
-from pytest_llmprobe.generation import FinishReason
+from pytest_llmprobe.engine.planning import Row, RowSteering
+from pytest_llmprobe.errors import RequestError, SteeringError
+from pytest_llmprobe.generation import FinishReason, Steer
 
 
 class ScriptedModel:
@@ -33,6 +33,10 @@ class ScriptedModel:
     def encode(self, prompt: Prompt) -> list[int]:
         """The characters of the prompt's text."""
         return [ord(character) for character in prompt_text(prompt)]
+
+    def steering(self, prompt: Prompt, steer: Steer) -> RowSteering:
+        """There is no attention to steer."""
+        raise SteeringError("a scripted model has no attention to steer")
 
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """The function's answers, cut at stop strings and at max_new_tokens."""

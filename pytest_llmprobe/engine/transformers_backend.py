@@ -5,7 +5,9 @@ This is the reference path: at batch size 1 it is plain ``generate``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,11 +16,14 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from pytest_llmprobe.case import Prompt
 from pytest_llmprobe.engine.backend import Generated, OnTokens
-from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.sampling import RowSampler
-from pytest_llmprobe.errors import InvalidLogitsError, RequestError
-from pytest_llmprobe.generation import FinishReason, GenerateConfig
+from pytest_llmprobe.errors import InvalidLogitsError, ModelError, RequestError, SteeringError
+from pytest_llmprobe.generation import FinishReason, GenerateConfig, Steer
 from pytest_llmprobe.models.prompts import PromptEncoder
+from pytest_llmprobe.whitebox.spans import locate
+from pytest_llmprobe.whitebox.steerability import check_steerable
+from pytest_llmprobe.whitebox.steering import Steering, chosen_layers, left_padded, steer
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel
@@ -57,6 +62,26 @@ class TransformersBackend:
         """Through the chat template if there is one; the template writes BOS itself."""
         return self._prompts.ids(prompt)
 
+    def steering(self, prompt: Prompt, steer: Steer) -> RowSteering:
+        """The bias of the spans' tokens, in the layers that can be steered."""
+        try:
+            layers = chosen_layers(check_steerable(self.model), steer.layers)
+            found = locate(self.loaded, prompt, steer.spans)
+        except (ModelError, RequestError) as error:
+            raise SteeringError(str(error)) from None
+        texts = tuple(span.text for span in found.spans)
+        return RowSteering(found.bias(steer.delta), tuple(sorted(layers)), steer.phase, texts)
+
+    @contextmanager
+    def steered(self, rows: Sequence[Row]) -> Iterator[Steering | None]:
+        """What steers a batch in the block, told nothing yet; None and no block if none is."""
+        how = rows[0].steering
+        if how is None:
+            yield None
+        else:
+            with steer(self.model, layers=how.layers, phase=how.phase) as steering:
+                yield steering
+
     @torch.inference_mode()
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One ``generate`` call; every field that a checkpoint's own config could set is set."""
@@ -64,20 +89,28 @@ class TransformersBackend:
         ids, mask = self._left_pad([row.prompt_ids for row in rows])
         watch = _FiniteScores()
         stops = _RowStops(self.tokenizer, config.stop, ids.shape[1], on_tokens)
-        output = self.model.generate(
-            ids,
-            attention_mask=mask,
-            generation_config=self._generation_config(config),
-            logits_processor=LogitsProcessorList(
-                [watch, RowSampler(config, [row.seed for row in rows])]
-            ),
-            stopping_criteria=[stops],
-        )
+        with self.steered(rows) as steering:
+            if steering is not None:
+                biases = [row.steering.bias for row in rows if row.steering is not None]
+                steering.set_batch(left_padded(biases))
+            output = self.model.generate(
+                ids,
+                attention_mask=mask,
+                generation_config=self._generation_config(config),
+                logits_processor=LogitsProcessorList(
+                    [watch, RowSampler(config, [row.seed for row in rows])]
+                ),
+                stopping_criteria=[stops],
+            )
+        count = len(rows)
+        reach = [()] * count if steering is None else steering.reach()
         answers = output[:, ids.shape[1] :].tolist()
         return [
-            InvalidLogitsError(BROKEN) if broken else self.generated(answer, stopped_after, config)
-            for answer, stopped_after, broken in zip(
-                answers, stops.stopped_after(len(rows)), watch.broken_rows(len(rows)), strict=True
+            InvalidLogitsError(BROKEN)
+            if broken
+            else replace(self.generated(answer, after, config), steered_layers=len(layers))
+            for answer, after, broken, layers in zip(
+                answers, stops.stopped_after(count), watch.broken_rows(count), reach, strict=True
             )
         ]
 

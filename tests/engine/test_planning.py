@@ -13,6 +13,7 @@ from pytest_llmprobe.engine.planning import (
     SHARED_TOKENS,
     TOKEN_BUDGET,
     Row,
+    RowSteering,
     common_prefix,
     plan,
 )
@@ -280,3 +281,76 @@ def test_the_common_prefix_is_that_of_a_plain_loop(a, data):
         expected += 1
     assert common_prefix(a, b) == common_prefix(b, a) == expected
     assert common_prefix(tuple(a), tuple(b)) == expected
+
+
+# Steered rows.
+BIASES = (0.0, 1.0, -2.0)
+HOWS = [None, ((0, 1), "all"), ((0, 1), "prefill"), ((1,), "all")]
+
+
+def steered(row, biases, how):
+    """The row, steered by the first biases of a list."""
+    bias = tuple(biases[: len(row.prompt_ids)])
+    return replace(row, steering=RowSteering(bias, *how))
+
+
+steered_rows = st.lists(
+    st.tuples(prompts.filter(len), st.sampled_from([0, 0, 3, 70]), st.sampled_from(BIASES)),
+    max_size=20,
+).map(
+    lambda shapes: [
+        steered(Row(n, ids, CONFIGS[0]), (0.0,) * at + (bias,) * (100 - at), HOWS[1])
+        for n, (ids, at, bias) in enumerate(shapes)
+    ]
+)
+
+
+def coded(row):
+    """An unsteered row in whose place of each token stands a number for it and its bias."""
+    pairs = zip(row.prompt_ids, row.steering.bias, strict=True)
+    ids = tuple(len(BIASES) * token + sorted(BIASES).index(bias) for token, bias in pairs)
+    return replace(row, prompt_ids=ids, steering=None)
+
+
+@many
+@given(steered_rows, batch_sizes, sharing_budgets, st.booleans())
+def test_a_bias_tells_tokens_apart_as_other_ids_would(rows, batch_size, budget, share):
+    planned = plan(rows, batch_size, budget, share)
+    expected = plan([coded(row) for row in rows], batch_size, budget, share)
+    assert [[row.index for row in batch] for batch in planned] == [
+        [row.index for row in batch] for batch in expected
+    ]
+
+
+@many
+@given(sharing, st.lists(st.sampled_from(HOWS), min_size=1), batch_sizes, sharing_budgets)
+def test_layers_and_phases_never_mix_nor_steered_rows_with_others(rows, hows, size, budget):
+    asked = []
+    for row, how in zip(rows, hows * len(rows), strict=False):
+        asked.append(row if how is None else steered(row, BIASES * 30, how))
+    batches = plan(asked, size, budget, share_prefixes=True)
+    assert sorted(row.index for batch in batches for row in batch) == [row.index for row in asked]
+    for batch in batches:
+        ways = {row.steering and (row.steering.layers, row.steering.phase) for row in batch}
+        assert len(ways) == 1
+        assert len({row.config for row in batch}) == 1
+    unsteered = [row for row in asked if row.steering is None]
+    assert batches_of(unsteered, batches) == plan(unsteered, size, budget, share_prefixes=True)
+
+
+def test_rows_that_differ_in_their_first_bias_share_nothing():
+    ids = (7,) * (2 * SHARED_TOKENS)
+    late, early = (2 * SHARED_TOKENS - 1, 3)
+    for at, batches in ((late, 1), (early, 2)):
+        rows = [
+            steered(Row(n, ids, CONFIGS[0]), (*[0.0] * at, delta, *[0.0] * 200), HOWS[1])
+            for n, delta in enumerate((1.0, 2.0))
+        ]
+        budget = 2 * SHARED_TOKENS + 5  # too small for both unless they share
+        assert len(plan(rows, token_budget=budget, share_prefixes=True)) == batches
+
+
+def test_a_long_path_holds_few_objects():
+    row = steered(Row(0, (5, 6) * 50_000, CONFIGS[0]), [0.0, 0.0, 1.0, 1.0] * 25_000, HOWS[1])
+    assert len(row.path) == 100_000
+    assert len(set(map(id, row.path))) == 4

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmprobe.engine.planning import SHARED_TOKENS, Row, common_prefix
+from pytest_llmprobe.engine.planning import SHARED_TOKENS, Row, RowSteering, common_prefix
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
 from pytest_llmprobe.generation import GenerateConfig
 
@@ -183,3 +183,30 @@ def test_hundreds_of_nested_levels_are_no_problem(ending):
         depth += 1
     assert indexes(depth_first(tree)) == list(range(levels))
     assert depth >= levels - 2
+
+
+def shape(node):
+    """A tree without its tokens."""
+    return node.start, node.end, indexes(node.leaves), [shape(child) for child in node.children]
+
+
+@many
+@given(requests, st.data(), leasts)
+def test_steered_rows_share_as_far_as_tokens_and_biases_agree(rows, data, least):
+    biases = [
+        data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n))
+        for n in (len(row.prompt_ids) for row in rows)
+    ]
+    steered = [
+        Row(row.index, row.prompt_ids, CONFIG, steering=RowSteering(tuple(bias), (0,), "all"))
+        for row, bias in zip(rows, biases, strict=True)
+    ]
+    coded = rows_of(
+        [2 * token + bit for token, bit in zip(row.prompt_ids, bias, strict=True)]
+        for row, bias in zip(rows, biases, strict=True)
+    )
+    tree = prefix_tree(steered, least=least)
+    assert shape(tree) == shape(prefix_tree(coded, least=least))
+    for path in paths(tree):
+        held = sum((node.tokens for node in path), ())
+        assert all(held == row.prompt_ids[: path[-1].end] for row in path[-1].leaves)

@@ -9,7 +9,7 @@ from pytest_llmprobe import Engine, GenerateConfig, Request
 from pytest_llmprobe.engine.transformers_backend import TransformersBackend
 from pytest_llmprobe.errors import InvalidLogitsError, PromptTooLongError, RequestError
 
-SENTENCE = "the river is old and the stone is green but nobody knows why it sings at night"
+SENTENCE = "a red fox went over the hill at noon and then it slept under an old tree by the sea"
 PROMPTS = [SENTENCE[: 12 + 9 * i] for i in range(7)]
 CONFIG = GenerateConfig(max_new_tokens=12)
 

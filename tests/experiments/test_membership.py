@@ -211,12 +211,17 @@ def canary_scores():
     """Scores of the canaries shown 64 times and never, by the model shown them and another."""
     known = [k for k in known_texts() if k.kind == "canary" and k.exposures in (0, 64)]
     loaded = [load_model("reference"), load_model("reference-unlearned")]
-    tokenizer = loaded[0].tokenizer
-    ids = [
-        [tokenizer.bos_token_id, *tokenizer(k.text, add_special_tokens=False).input_ids]
-        for k in known
+    by_model = [
+        log_probabilities(
+            model,
+            [
+                [model.tokenizer.bos_token_id]
+                + model.tokenizer(k.text, add_special_tokens=False).input_ids
+                for k in known
+            ],
+        )
+        for model in loaded
     ]
-    by_model = [log_probabilities(model, ids) for model in loaded]
     scored = {}
     for name, data, others in zip(
         ("reference", "reference-unlearned"), by_model, by_model[::-1], strict=True

@@ -49,7 +49,7 @@ def test_they_recover_how_often_the_reference_model_saw_a_text(run):
     for score in ("loss", "min_k", "min_k_plus_plus", "zlib"):
         often, once = (summary[f"{score}, {n} exposures"] for n in (64, 1))
         assert often["roc_auc"] >= 0.95, score
-        assert often["found_at_1_percent_false_alarms"] >= 0.8, score
+        assert often["found_at_1_percent_false_alarms"] >= 0.6, score
         assert once["roc_auc_ci95"][0] <= 0.6, score
         assert once["roc_auc"] < often["roc_auc"], score
     passes = {point["value"]: point["pass_rate"] for point in summary["not_told_apart"]}

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from decimal import Decimal
 from enum import Enum, IntEnum
 from fractions import Fraction
@@ -136,6 +137,8 @@ records = st.builds(
     batch_size=st.none() | st.integers(1),
     prompt_hash=texts,
     seed=st.none() | st.integers(0, 2**63 - 1),
+    steered=st.lists(st.text(), max_size=3),
+    steered_layers=st.integers(0),
 )
 
 
@@ -240,6 +243,16 @@ def test_long_texts_are_cut_and_say_how_much_is_missing():
     )
     assert record.received == "x" * MAX_TEXT + "... [5 more characters]"
     assert all(len(text) < MAX_TEXT + 50 for text in (record.explanation, record.error))
+
+
+def test_what_was_steered_is_that_of_the_last_answer_and_bounded():
+    last = replace(completion("b"), steered=("in French", "x" * (MAX_TEXT + 5)), steered_layers=3)
+    record = build_record("t::a", "e", "passed", None, [completion("a"), last], {})
+    assert record.steered == ["in French", "x" * MAX_TEXT + "... [5 more characters]"]
+    assert record.steered_layers == 3
+    unsteered = build_record("t::a", "e", "passed", None, [last, completion("a")], {})
+    assert (unsteered.steered, unsteered.steered_layers) == ([], 0)
+    assert faults(record) == []
 
 
 @pytest.mark.parametrize(("text", "limit"), [(None, 3), ("", 0), ("abc", 3)])
