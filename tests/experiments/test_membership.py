@@ -206,21 +206,19 @@ def test_an_empty_text_has_no_reference_difference():
         reference_difference("", np.zeros(1), np.zeros(1))
 
 
+def own_ids(model, text):
+    """A text in the model's own tokens, after BOS."""
+    ids = model.tokenizer(text, add_special_tokens=False).input_ids
+    return [model.tokenizer.bos_token_id, *ids]
+
+
 @pytest.fixture(scope="module")
 def canary_scores():
     """Scores of the canaries shown 64 times and never, by the model shown them and another."""
     known = [k for k in known_texts() if k.kind == "canary" and k.exposures in (0, 64)]
     loaded = [load_model("reference"), load_model("reference-unlearned")]
     by_model = [
-        log_probabilities(
-            model,
-            [
-                [model.tokenizer.bos_token_id]
-                + model.tokenizer(k.text, add_special_tokens=False).input_ids
-                for k in known
-            ],
-        )
-        for model in loaded
+        log_probabilities(model, [own_ids(model, k.text) for k in known]) for model in loaded
     ]
     scored = {}
     for name, data, others in zip(
