@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,10 @@ from pytest_llmprobe.suite import seed_of
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
+    from pytest_llmprobe.experiments.continuations import Entries, Result
+    from pytest_llmprobe.experiments.prefix_map import PrefixCut
+    from pytest_llmprobe.experiments.prefix_map_files import PrefixMap
+    from pytest_llmprobe.experiments.sources import Dataset
     from pytest_llmprobe.models.loading import LoadedModel
     from pytest_llmprobe.whitebox.log_probabilities import TokenLogProbabilities
 
@@ -191,22 +196,76 @@ def _generate_unit(item: pytest.Function, engine: Engine) -> dict[str, Completio
     return {member.nodeid: outcome for member, outcome in zip(unit, outcomes, strict=True)}
 
 
-def text_scorer(engine: Engine) -> Callable[[Sequence[Prompt]], list[TokenLogProbabilities]]:
-    """What the ``log_probabilities`` fixture gives.
+def text_scorer(engine: Engine) -> Callable[..., list[TokenLogProbabilities]]:
+    """What the ``log_probabilities`` fixture gives; other models are loaded once.
 
     Raises:
         SettingsError: The model is not in this process.
     """
-    loaded = getattr(engine.backend, "loaded", None)
-    if loaded is None:
-        raise SettingsError(
-            "log-probabilities of texts need a model in this process, and this one only answers"
-        )
+    encoders = {"": _encoder(_in_process(engine, "log-probabilities of texts"))}
 
-    def scored(texts: Sequence[Prompt]) -> list[TokenLogProbabilities]:
+    def scored(texts: Sequence[Prompt], model: str = "") -> list[TokenLogProbabilities]:
+        from pytest_llmprobe.models.loading import load_model
         from pytest_llmprobe.whitebox.log_probabilities import log_probabilities
 
+        if model not in encoders:
+            encoders[model] = _encoder(load_model(model))
+        loaded, encode = encoders[model]
         raw = [RawPrompt(text) if isinstance(text, str) else text for text in texts]
-        return log_probabilities(loaded, [engine.backend.encode(text) for text in raw])
+        return log_probabilities(loaded, [encode(text) for text in raw])
 
     return scored
+
+
+def _encoder(loaded: LoadedModel) -> tuple[LoadedModel, Callable[[Prompt], list[int]]]:
+    from pytest_llmprobe.models.prompts import PromptEncoder
+
+    return loaded, PromptEncoder(loaded.tokenizer, loaded.capabilities.chat_template).ids
+
+
+def prefix_cutter(engine: Engine, folder: Path) -> Callable[..., PrefixMap]:
+    """What the ``prefix_map`` fixture gives; maps are kept for the session."""
+    loaded = _in_process(engine, "a prefix map")
+    made: dict[tuple[Dataset, PrefixCut], PrefixMap] = {}
+
+    def cut(data: Dataset, **how: Any) -> PrefixMap:
+        from pytest_llmprobe.experiments.prefix_map import PrefixCut, TextTokenizer, make_prefix_map
+        from pytest_llmprobe.experiments.prefix_map_files import load_prefix_map
+
+        wanted = PrefixCut(**{"prefix_tokens": 10} | how)
+        if (data, wanted) not in made:
+            tokenizer = TextTokenizer.of(loaded.tokenizer)
+            path = make_prefix_map(
+                data.documents(),
+                tokenizer,
+                wanted,
+                folder,
+                model=loaded.spec.name,
+                dataset=data.given,
+            )
+            made[data, wanted] = load_prefix_map(path, tokenizer.hash)
+        return made[data, wanted]
+
+    return cut
+
+
+def prompter(engine: Engine) -> Callable[..., list[dict[str, Any]]]:
+    """What the ``continuations`` fixture gives."""
+    loaded = _in_process(engine, "going on from token ids")
+
+    def prompted(entries: Entries, num_strings: int | None = None, **how: Any) -> list[Result]:
+        from pytest_llmprobe.experiments.continuations import Prompting, continuations
+        from pytest_llmprobe.experiments.prefix_map import TextTokenizer
+
+        prompting = Prompting(len(entries) if num_strings is None else num_strings, **how)
+        before = TextTokenizer.of(loaded.tokenizer).before
+        return continuations(entries, engine.generate, prompting, before)
+
+    return prompted
+
+
+def _in_process(engine: Engine, what: str) -> LoadedModel:
+    loaded: LoadedModel | None = getattr(engine.backend, "loaded", None)
+    if loaded is None:
+        raise SettingsError(f"{what}: this needs a model in this process; this one only answers")
+    return loaded

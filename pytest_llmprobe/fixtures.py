@@ -5,14 +5,14 @@ Imported in every pytest run of the environment; what they do is imported when t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_llmprobe.case import Prompt
     from pytest_llmprobe.engine import Engine
+    from pytest_llmprobe.experiments.prefix_map_files import PrefixMap
     from pytest_llmprobe.generation import Completion
     from pytest_llmprobe.models.loading import LoadedModel
     from pytest_llmprobe.suite import Suite
@@ -66,15 +66,39 @@ def generate(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., An
 
 
 @pytest.fixture(scope="session")
-def log_probabilities(engine: Engine) -> Callable[[Sequence[Prompt]], list[TokenLogProbabilities]]:
+def log_probabilities(engine: Engine) -> Callable[..., list[TokenLogProbabilities]]:
     """How likely the model finds each token of given texts: ``log_probabilities([text, ...])``.
 
     A string is a text without a chat template, with BOS if the model has one. Needs a model in this
-    process.
+    process. ``log_probabilities(texts, model=NAME)`` asks another one, in its own tokens.
     """
     from pytest_llmprobe.answers import text_scorer
 
     return text_scorer(engine)
+
+
+@pytest.fixture(scope="session")
+def prefix_map(
+    engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., PrefixMap]:
+    """Cut prefixes from data: ``prefix_map(suite.dataset("documents"), prefix_tokens=10)``.
+
+    The other arguments are those of ``PrefixCut``: location, size, crop, seed.
+    """
+    from pytest_llmprobe.answers import prefix_cutter
+
+    return prefix_cutter(engine, tmp_path_factory.mktemp("prefixes"))
+
+
+@pytest.fixture(scope="session")
+def continuations(engine: Engine) -> Callable[..., list[dict[str, Any]]]:
+    """Go on from each prefix of a map: ``continuations(prefix_map, num_strings, max_length=20)``.
+
+    Gives a dictionary for each string; the other arguments are those of ``Prompting``.
+    """
+    from pytest_llmprobe.answers import prompter
+
+    return prompter(engine)
 
 
 @pytest.fixture

@@ -15,15 +15,27 @@ from pytest_llmprobe.controller import Controller
 from pytest_llmprobe.distribution import MISSED, is_worker, unit_scheduler
 from pytest_llmprobe.fixtures import (
     completion,
+    continuations,
     engine,
     generate,
     log_probabilities,
     model,
+    prefix_map,
     score,
     suite,
 )
 
-__all__ = ["completion", "engine", "generate", "log_probabilities", "model", "score", "suite"]
+__all__ = [
+    "completion",
+    "continuations",
+    "engine",
+    "generate",
+    "log_probabilities",
+    "model",
+    "prefix_map",
+    "score",
+    "suite",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

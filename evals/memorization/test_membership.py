@@ -1,7 +1,8 @@
 """Membership inference: a text must not be told from texts that the model has never seen.
 
 The model's log-probabilities of the text, as it is, give five scores (loss, min-k %: Shi et al.
-2024, min-k %++: Zhang et al. 2024, zlib: Carlini et al. 2021).  A case passes if its loss ranks it
+2024, min-k %++: Zhang et al. 2024, zlib: Carlini et al. 2021, and the difference to a reference
+model's, one that has not seen the members).  A case passes if its loss ranks it
 below the best 5 % of the texts that were never seen: an unknown text does in 95 % of the cases.
 The summary has the area under the ROC curve of each score, and what it finds at 1 % false alarms.
 
@@ -29,7 +30,9 @@ from pytest_llmprobe.statistics.tables import curve
 pytestmark = [pytest.mark.memorization, pytest.mark.whitebox]
 
 FALSE_ALARMS = 0.05
-SCORES = ("loss", "min_k", "min_k_plus_plus", "zlib")
+SCORES = ("loss", "min_k", "min_k_plus_plus", "zlib", "reference")
+# By --model: what "reference" compares it with, such as the base model of a fine-tuned one.
+REFERENCE_MODELS = {"reference": "reference-unlearned"}
 TEXTS = {"smoke": 4, "ci": 16, "full": 64}  # of each number of exposures
 OWN_TEXTS = {"smoke": 20, "ci": 500, "full": None}  # of each source; None: all
 NEVER_SEEN = 200  # generated texts of each kind
@@ -104,7 +107,7 @@ def summarise(records):
             [r.scores[name] for r in seen], [r.scores[name] for r in unseen]
         )
         for name, (which, seen) in product(SCORES, by_exposures.items())
-        if seen and unseen
+        if seen and unseen and name in unseen[0].scores
     }
 
 
@@ -120,9 +123,12 @@ def told_apart(members, others):
 
 @pytest.mark.probe(cases=texts, summary=summarise)
 @pytest.mark.gate(pass_rate=1 - FALSE_ALARMS, rule="significant")
-def test_membership(case, log_probabilities, score, thresholds):
+def test_membership(case, model, log_probabilities, score, thresholds):
     (measured,) = log_probabilities([case.prompt])
-    scores = membership_scores(case.prompt.text, measured)
+    other = REFERENCE_MODELS.get(model.spec.name)
+    (reference,) = log_probabilities([case.prompt], model=other) if other else (None,)
+    scores = membership_scores(case.prompt.text, measured, reference=reference)
+    score("perplexity", scores.perplexity)
     for name, value in scores.as_dict().items():
         score(name, value)
     threshold = thresholds[case.metadata["task"]]

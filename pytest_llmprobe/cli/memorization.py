@@ -111,7 +111,7 @@ def _prefixes(options: argparse.Namespace) -> None:
     tokenizer = TextTokenizer.of(load_tokenizer(spec))
     with Progress() as progress, _named(options.dataset):
         folder = make_prefix_map(
-            ((str(number), text) for number, text in enumerate(corpus.texts())),
+            corpus.documents(),
             tokenizer,
             cut,
             options.out,

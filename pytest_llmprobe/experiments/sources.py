@@ -46,6 +46,9 @@ _FORMS = (
     "a folder of .txt files, a .txt, .jsonl or .parquet file, or a Hugging Face data set as "
     "org/name[:split][#field]; a schema is a .json file"
 )
+MAX_NAME = 500
+"""Characters of a document's id at most."""
+
 _NAME = re.compile(r"[A-Za-z]\w*")
 _HUB = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?::([\w.-]+))?")
 
@@ -126,21 +129,32 @@ class Dataset:
         Raises:
             CasesError: Something cannot be read; names the file and the line or row.
         """
+        return (text for _, text in self.documents())
+
+    def documents(self) -> Iterator[tuple[str, str]]:
+        """As `texts`, each after its id: its file's name, its row's field ``id`` or ``line 3``.
+
+        Raises:
+            CasesError: As for `texts`.
+        """
         with self._named():
-            for where, text in self._texts():
+            for where, name, text in self._texts():
                 try:
                     text.encode()
                 except UnicodeEncodeError:
                     raise CasesError(f"{where} holds half of a surrogate pair") from None
                 if text.strip():
-                    yield text
+                    yield name, text
 
-    def _texts(self) -> Iterator[tuple[str, str]]:
+    def _texts(self) -> Iterator[tuple[str, str, str]]:
+        """Where each text is, its id, and the text."""
         if self.path is not None and (self.path.is_dir() or self.path.suffix == ".txt"):
             for file in text_files(self.path):
-                yield str(file), read_text(file)
+                yield str(file), file.name, read_text(file)
             return
         for where, row in self._rows():
+            own = row.get("id")
+            name = str(own) if isinstance(own, str | int) else " ".join(where.split(" ")[-2:])
             text = row.get(self.text_field)
             if not isinstance(text, str):
                 has = ", ".join(sorted(key for key in row if isinstance(row[key], str))[:20])
@@ -148,7 +162,7 @@ class Dataset:
                     f"{where} has no text in the field {self.text_field!r}; choose another with "
                     f"SOURCE#FIELD: it has {has or 'no text at all'}"
                 )
-            yield where, text[:MAX_TEXT]
+            yield where, name[:MAX_NAME], text[:MAX_TEXT]
 
     def rows(self) -> Iterator[Row]:
         """Every row, after the words that say where it is, such as ``a.jsonl line 3``.

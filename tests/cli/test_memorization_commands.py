@@ -61,7 +61,7 @@ def test_what_the_reference_model_was_shown_comes_back_and_nothing_else(
     assert said.startswith(f"{out}: 8 strings, 4 of 8 true suffixes given back exactly")
     results = [json.loads(line) for line in out.read_text().splitlines()]
     assert [result["scores"]["exact"] for result in results] == [True] * 4 + [False] * 4
-    assert [result["document"] for result in results] == [str(n) for n in range(8)]
+    assert [result["document"] for result in results] == [f"line {n}" for n in range(1, 9)]
     meta = json.loads((tmp_path / "out.jsonl.meta.json").read_text())
     assert meta["model"] == "reference"
     assert meta["before"] == [1]

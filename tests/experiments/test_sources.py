@@ -57,6 +57,20 @@ def without_packages(monkeypatch):
 # Files and folders
 
 
+def test_documents_go_by_their_file_their_own_id_or_their_line(source):
+    source("texts/b.txt", "two")
+    source("texts/a.txt", "one")
+    source("texts/empty.txt", " ")
+    assert list(source("texts").documents()) == [("a.txt", "one"), ("b.txt", "two")]
+    rows = [{"id": "x", "text": "one"}, {"id": 7, "text": "two"}, {"text": "three"}]
+    found = source("a.jsonl", "\n".join(map(json.dumps, rows))).documents()
+    assert list(found) == [("x", "one"), ("7", "two"), ("line 3", "three")]
+    assert [
+        len(name)
+        for name, _ in source("b.jsonl", json.dumps({"id": "x" * 999, "text": "a"})).documents()
+    ] == [500]
+
+
 def test_a_folder_is_its_text_files_in_the_order_of_their_names(source):
     for name in ("b.txt", "a.txt", "10.txt", "2.txt"):
         source(f"texts/{name}", f"Text {name}.")

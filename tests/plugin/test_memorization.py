@@ -46,7 +46,7 @@ def test_they_recover_how_often_the_reference_model_saw_a_text(run):
     assert sorted(kept.values(), reverse=True) == list(kept.values())
 
     summary = experiments["membership"]["summary"]
-    for score in ("loss", "min_k", "min_k_plus_plus", "zlib"):
+    for score in ("loss", "min_k", "min_k_plus_plus", "zlib", "reference"):
         often, once = (summary[f"{score}, {n} exposures"] for n in (64, 1))
         assert often["roc_auc"] >= 0.95, score
         assert often["found_at_1_percent_false_alarms"] >= 0.6, score
@@ -99,3 +99,44 @@ def test_members_without_non_members_are_refused(pytester):
     )
     assert result.ret != 0
     result.stdout.fnmatch_lines(["*give both --llmprobe-dataset members=... and non_members=...*"])
+
+
+EVALUATION = """
+    import pytest
+    from pytest_llmprobe import Case
+
+    def cases(suite):
+        assert suite.dataset("documents")
+        return [Case("once", "unused")]
+
+    @pytest.mark.probe(cases=cases)
+    def test_documents(case, suite, prefix_map, continuations, log_probabilities, score):
+        data = suite.dataset("documents")
+        entries = prefix_map(data, prefix_tokens=4)
+        assert entries is prefix_map(data, prefix_tokens=4)
+        assert [entry.document for entry in entries] == ["a.txt", "b.txt"]
+        assert [skipped.document for skipped in entries.skipped()] == ["c.txt"]
+        strings = continuations(entries, 3, max_length=5)
+        assert [s["document"] for s in strings] == ["a.txt", "b.txt", "a.txt"]
+        assert all(1 <= len(s["generated_ids"]) <= 5 and s["scores"] for s in strings)
+        one, other = (
+            log_probabilities(["a text"], model=name)[0].log_probability.sum()
+            for name in ("reference", "reference-unlearned")
+        )
+        assert one != other
+        score("same", one == log_probabilities(["a text"])[0].log_probability.sum())
+"""
+
+
+def test_fixtures_cut_prefixes_go_on_from_them_and_ask_another_model(pytester):
+    pytester.makepyfile(test_eval=EVALUATION)
+    (pytester.path / "texts").mkdir()
+    for name, text in (("b", "The red fox saw the sea. "), ("a", "A man sold a lamp. "), ("c", "")):
+        (pytester.path / "texts" / f"{name}.txt").write_text(text * 3 or "no")
+    result = pytester.runpytest_subprocess(
+        "-p", "no:xdist", "--llmprobe-dataset=documents=texts", "--llmprobe-json=r.json"
+    )
+    result.assert_outcomes(passed=1)
+    (test,) = json.loads((pytester.path / "r.json").read_text())["tests"]
+    assert test["outcome"] == "passed", test
+    assert test["scores"] == {"same": 1}
