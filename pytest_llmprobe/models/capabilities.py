@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from pytest_llmprobe.models.token_counter import CONTEXT_LENGTHS
+from pytest_llmprobe.models.context_length import context_length
 
 TOLERANCE = 1e-3
 """Largest difference of logits, relative to the largest logit, that counts as equal."""
@@ -54,7 +54,7 @@ def measure(model: Any, tokenizer: Any, pad_id: int) -> Capabilities:
     text_config = model.config.get_text_config()
     ids = (torch.arange(8, device=model.device)[None] * 7 + 5) % text_config.vocab_size
     return Capabilities(
-        context_length=_context_length(text_config),
+        context_length=context_length(text_config.to_dict()),
         chat_template=bool(getattr(tokenizer, "chat_template", None)),
         offsets=bool(tokenizer.is_fast),
         left_padding=_left_padding(model, ids, pad_id),
@@ -62,13 +62,6 @@ def measure(model: Any, tokenizer: Any, pad_id: int) -> Capabilities:
         packed_rows=_packed_rows(model, ids),
         hidden_states=_hidden_states(model, ids),
     )
-
-
-def _context_length(config: Any) -> int | None:
-    for name in CONTEXT_LENGTHS:
-        if isinstance(length := getattr(config, name, None), int):
-            return length
-    return None
 
 
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:

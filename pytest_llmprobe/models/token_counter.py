@@ -10,10 +10,8 @@ from typing import Any, Protocol
 
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.errors import CasesError, ModelError, RequestError
+from pytest_llmprobe.models.context_length import context_length
 from pytest_llmprobe.models.registry import ModelSpec
-
-CONTEXT_LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length")
-"""Fields of a config that say how many positions there are at most."""
 
 SPECIAL_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -39,13 +37,7 @@ class TokenCounter:
         """
         if (path := self._file("config.json")) is None:
             raise CasesError(f"{self._spec.source} has no config.json")
-        config = _read(path)
-        inner = config.get("text_config")
-        for part in (inner if isinstance(inner, dict) else {}, config):
-            for name in CONTEXT_LENGTHS:
-                if isinstance(length := part.get(name), int):
-                    return length
-        return None
+        return context_length(_read(path))
 
     def count(self, prompt: Prompt) -> int:
         """Tokens of a whole prompt; as `ids`."""
