@@ -15,6 +15,8 @@ FinishReason: TypeAlias = Literal["stop", "length", "stop_string"]
 Layers: TypeAlias = Literal["all", "first", "last"] | tuple[int, ...]
 Phase: TypeAlias = Literal["all", "prefill"]
 
+SHARE = "above 0 and at most 1 (off)"
+
 LARGEST_DELTA = 100
 """All attention and more: 16-bit scores would overflow far beyond it."""
 
@@ -30,6 +32,17 @@ class GenerateConfig:
         top_k: Sample among the ``top_k`` likeliest tokens; 0 for all.
         top_p: Sample among the likeliest tokens that together hold this probability.
         min_p: Drop tokens less likely than ``min_p`` times the likeliest one.
+        typical_p: Locally typical sampling: as ``top_p``, in order of how close a token's surprise
+            is to the expected one.
+        tfs: Tail-free sampling: drop what follows when this share of the curvature of the sorted
+            probabilities has been seen.
+        top_a: Drop tokens less likely than ``top_a`` times the square of the likeliest one's.
+        repetition_penalty: Divide positive scores of tokens that the prompt or the answer holds by
+            this, and multiply negative ones; 1 for none.
+        no_repeat_ngram_size: No sequence of so many tokens twice in prompt and answer; 0 for any.
+
+    The penalties come first, also in greedy decoding; then temperature, then the filters in the
+    order above.
 
     Raises:
         SettingsError: A value is out of range.
@@ -41,6 +54,11 @@ class GenerateConfig:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    typical_p: float = 1.0
+    tfs: float = 1.0
+    top_a: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
 
     def __post_init__(self) -> None:
         given: object = self.stop
@@ -51,8 +69,13 @@ class GenerateConfig:
             ("stop", all(isinstance(s, str) and s for s in stop), "non-empty strings"),
             ("temperature", 0 <= self.temperature < math.inf, "0 (greedy) or more"),
             ("top_k", _whole(self.top_k, 0), "a whole number from 0 (off) up"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (off)"),
+            ("top_p", 0 < self.top_p <= 1, SHARE),
             ("min_p", 0 <= self.min_p < 1, "at least 0 (off) and below 1"),
+            ("typical_p", 0 < self.typical_p <= 1, SHARE),
+            ("tfs", 0 < self.tfs <= 1, SHARE),
+            ("top_a", 0 <= self.top_a <= 1, "at least 0 (off) and at most 1"),
+            ("repetition_penalty", 0 < self.repetition_penalty < math.inf, "above 0; 1 is off"),
+            ("no_repeat_ngram_size", _whole(self.no_repeat_ngram_size, 0), "0 (off) or more"),
         ):
             if not valid:
                 raise SettingsError(f"{name}={getattr(self, name)!r}: it must be {rule}")

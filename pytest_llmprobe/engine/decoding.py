@@ -10,7 +10,7 @@ import torch
 from pytest_llmprobe.engine.drafts import Guesser
 from pytest_llmprobe.engine.memory import PackedMemory, PaddedMemory, Segment
 from pytest_llmprobe.engine.planning import Row
-from pytest_llmprobe.engine.sampling import sampled
+from pytest_llmprobe.engine.sampling import has_penalties, sampled
 
 
 @dataclass
@@ -102,6 +102,16 @@ def _next_segment(number: int, state: RowState, guess: bool) -> Segment:
     return Segment(number, (state.tokens[-1], *guesses), start, 1 + len(guesses))
 
 
+def _histories(segments: Sequence[Segment], states: Sequence[RowState]) -> list[list[int]]:
+    """For each scored place the tokens before it, its guesses taken as said."""
+    found = []
+    for segment in segments:
+        state, guesses = states[segment.row], segment.tokens[1:]
+        so_far = [*state.row.prompt_ids, *state.tokens]
+        found += [[*so_far, *guesses[:place]] for place in range(segment.scored)]
+    return found
+
+
 def _step(
     logits: torch.Tensor,
     segments: Sequence[Segment],
@@ -113,7 +123,8 @@ def _step(
     config = states[0].row.config
     steps = [len(states[s.row].tokens) + 1 + i for s in segments for i in range(s.scored)]
     seeds = [states[s.row].row.seed for s in segments for _ in range(s.scored)]
-    scores = sampled(logits.float(), config, seeds, steps)
+    histories = _histories(segments, states) if has_penalties(config) else []
+    scores = sampled(logits.float(), config, seeds, steps, histories)
     best = scores.topk(2, dim=-1).values
     chosen = scores.argmax(dim=-1).tolist()  # the first of equals, as in plain generate
     top, lead = best[:, 0].tolist(), (best[:, 0] - best[:, 1]).tolist()

@@ -17,11 +17,15 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     MinPLogitsWarper,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
+    TypicalLogitsWarper,
 )
 
+from pytest_llmprobe.engine.filters import TailFree, TopA
 from pytest_llmprobe.generation import GenerateConfig
 
 # SplitMix64 (Steele, Lea, Flood 2014) in wrapping signed 64-bit arithmetic.
@@ -31,21 +35,31 @@ _MULTIPLIER_2 = -0x6B2FB644ECCEEE15
 
 
 def sampled(
-    scores: torch.Tensor, config: GenerateConfig, seeds: Sequence[int], steps: Sequence[int]
+    scores: torch.Tensor,
+    config: GenerateConfig,
+    seeds: Sequence[int],
+    steps: Sequence[int],
+    histories: Sequence[Sequence[int]] = (),
 ) -> torch.Tensor:
-    """Scores whose largest is the sampled token: temperature, top-k, top-p, min-p, then noise.
+    """Scores whose largest is the chosen token: penalties, temperature, filters, then noise.
 
     Args:
         scores: Logits (N, V) in fp32.
-        config: The same for all rows; with temperature 0 the scores stay as they are.
+        config: The same for all rows; with temperature 0 and no penalty the scores stay as they
+            are.
         seeds: One 63-bit seed for each of the N rows.
         steps: For each row which token of its answer this is, from 1 up.
+        histories: For each row the tokens of its prompt and answer so far; asked for by
+            ``has_penalties`` only.
     """
+    if has_penalties(config):
+        rows = zip(histories, scores.split(1), strict=True)
+        scores = torch.cat([_penalized(row, history, config) for history, row in rows])
     if config.temperature == 0:
         return scores
-    # The processors look at scores only, so any ids will do.
+    # The filters look at scores only, so any ids will do.
     ids = torch.zeros(scores.shape[0], 1, dtype=torch.long, device=scores.device)
-    for processor in _processors(config):
+    for processor in _filters(config):
         scores = processor(ids, scores)
     as_tensor = partial(torch.tensor, dtype=torch.int64, device=scores.device)
     return scores + gumbel(
@@ -53,36 +67,68 @@ def sampled(
     )
 
 
-def _processors(config: GenerateConfig) -> LogitsProcessorList:
+def has_penalties(config: GenerateConfig) -> bool:
+    """Whether scores depend on the tokens before."""
+    return config.repetition_penalty != 1 or config.no_repeat_ngram_size > 0
+
+
+def _penalized(
+    scores: torch.Tensor, history: Sequence[int], config: GenerateConfig
+) -> torch.Tensor:
+    """One row (1, V) alone: in a padded batch the processors would count the padding too."""
+    ids = torch.tensor([list(history)], device=scores.device)
+    if config.repetition_penalty != 1:
+        scores = RepetitionPenaltyLogitsProcessor(float(config.repetition_penalty))(ids, scores)
+    if config.no_repeat_ngram_size:
+        scores = NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size)(ids, scores)
+    return scores
+
+
+def _filters(config: GenerateConfig) -> LogitsProcessorList:
     chain = LogitsProcessorList()
     if config.temperature != 1:
-        chain.append(TemperatureLogitsWarper(config.temperature))
+        chain.append(TemperatureLogitsWarper(float(config.temperature)))
     if config.top_k:
         chain.append(TopKLogitsWarper(config.top_k))
     if config.top_p < 1:
         chain.append(TopPLogitsWarper(config.top_p))
     if config.min_p > 0:
         chain.append(MinPLogitsWarper(config.min_p))
+    if config.typical_p < 1:
+        chain.append(TypicalLogitsWarper(config.typical_p))
+    if config.tfs < 1:
+        chain.append(TailFree(config.tfs))
+    if config.top_a > 0:
+        chain.append(TopA(config.top_a))
     return chain
 
 
 class RowSampler(LogitsProcessor):
-    """For ``generate`` with do_sample=False: makes each row's largest score its sampled token.
+    """For ``generate`` with do_sample=False: makes each row's largest score its chosen token.
 
     Args:
-        config: How to sample.
+        config: How to choose.
         seeds: One seed per row.
+        lengths: Tokens of each row's prompt, padded on the left.
     """
 
-    def __init__(self, config: GenerateConfig, seeds: Sequence[int]) -> None:
-        self._config, self._seeds = config, seeds
+    def __init__(
+        self, config: GenerateConfig, seeds: Sequence[int], lengths: Sequence[int]
+    ) -> None:
+        self._config, self._seeds, self._lengths = config, seeds, lengths
         self._step = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores (B, V) to scores (B, V)."""
+        histories: list[list[int]] = []
+        if has_penalties(self._config):
+            histories = [
+                ids[len(ids) - length - self._step :]
+                for ids, length in zip(input_ids.tolist(), self._lengths, strict=True)
+            ]
         self._step += 1
         steps = [self._step] * len(self._seeds)
-        return sampled(scores.float(), self._config, self._seeds, steps)
+        return sampled(scores.float(), self._config, self._seeds, steps, histories)
 
 
 def gumbel(seeds: torch.Tensor, steps: torch.Tensor, vocabulary: int) -> torch.Tensor:

@@ -88,6 +88,8 @@ class TransformersBackend:
         config = rows[0].config
         ids, mask = self._left_pad([row.prompt_ids for row in rows])
         watch = _FiniteScores()
+        lengths = [len(row.prompt_ids) for row in rows]
+        sampler = RowSampler(config, [row.seed for row in rows], lengths)
         stops = _RowStops(self.tokenizer, config.stop, ids.shape[1], on_tokens)
         with self.steered(rows) as steering:
             if steering is not None:
@@ -97,9 +99,7 @@ class TransformersBackend:
                 ids,
                 attention_mask=mask,
                 generation_config=self._generation_config(config),
-                logits_processor=LogitsProcessorList(
-                    [watch, RowSampler(config, [row.seed for row in rows])]
-                ),
+                logits_processor=LogitsProcessorList([watch, sampler]),
                 stopping_criteria=[stops],
             )
         count = len(rows)

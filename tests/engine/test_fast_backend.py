@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from architectures import ARCHITECTURES, PACKED, plain_generate, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import ARCHITECTURES, PACKED, plain_generate, tiny
 from pytest_llmprobe import Engine, GenerateConfig, Request
 from pytest_llmprobe.engine.fast_backend import FastBackend
 from pytest_llmprobe.engine.memory import PackedMemory, PaddedMemory

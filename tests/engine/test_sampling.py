@@ -69,7 +69,7 @@ def test_filters_leave_only_what_they_should():
 
 
 def test_the_processor_counts_its_steps():
-    sampler = RowSampler(ONE, [7])
+    sampler = RowSampler(ONE, [7], [1])
     scores = torch.zeros(1, 30)
     for step in (1, 2):
         expected = sampled(scores, ONE, [7], [step])

@@ -5,10 +5,10 @@ from functools import cache
 
 import pytest
 import torch
+from architectures import END, PAD, plain_generate, tiny
 from test_fast_backend import ALONE, HAYSTACK, QUESTIONS, SHARED, count_forwards
 from transformers import GenerationConfig
 
-from conftest import END, PAD, plain_generate, tiny
 from pytest_llmprobe import Engine, GenerateConfig, Request, ScriptedModel, Span, Steer, steer
 from pytest_llmprobe.engine.fast_backend import FastBackend
 from pytest_llmprobe.errors import RequestError, SteeringError

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from architectures import plain_generate
 from transformers import GenerationConfig
 
-from conftest import plain_generate
 from pytest_llmprobe import Engine, GenerateConfig, Request
 from pytest_llmprobe.engine.transformers_backend import TransformersBackend
 from pytest_llmprobe.errors import InvalidLogitsError, PromptTooLongError, RequestError

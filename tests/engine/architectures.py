@@ -1,0 +1,97 @@
+"""Tiny random models from configs, in fp32 on the CPU, with the reference model's tokenizer."""
+
+from functools import cache
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from pytest_llmprobe.models.capabilities import measure
+from pytest_llmprobe.models.loading import LoadedModel
+from pytest_llmprobe.models.registry import REFERENCE, ModelSpec
+
+END, PAD = 2, 0
+VOCABULARY = {"vocab_size": 2048, "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": END}
+BASE = VOCABULARY | {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+}
+GPT = VOCABULARY | {"n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 1024}
+NO_GQA = {key: value for key, value in BASE.items() if key != "num_key_value_heads"}
+# A window of 8 rolls within every prompt here.
+ARCHITECTURES = {
+    "llama": BASE,
+    "mistral": BASE | {"sliding_window": 8},
+    "gemma": BASE | {"head_dim": 16},
+    "gemma2": BASE | {"head_dim": 16, "sliding_window": 8, "query_pre_attn_scalar": 16},
+    "gemma3_text": BASE | {"head_dim": 16, "sliding_window": 8, "sliding_window_pattern": 2},
+    "qwen2": BASE,
+    "qwen3": BASE | {"head_dim": 16},
+    "gpt2": GPT,
+    "gpt_neox": NO_GQA,
+    "gptj": GPT | {"rotary_dim": 8},
+    "phi3": BASE,
+    "olmo2": BASE,
+    "cohere2": BASE | {"sliding_window": 8},
+    "opt": VOCABULARY
+    | {"hidden_size": 64, "ffn_dim": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
+    | {"max_position_embeddings": 1024, "word_embed_proj_dim": 64, "dropout": 0.0},
+    "falcon": VOCABULARY | {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "bloom": VOCABULARY
+    | {"hidden_size": 64, "n_layer": 3, "n_head": 4, "tie_word_embeddings": False},
+    "stablelm": BASE,
+    "starcoder2": BASE | {"sliding_window": 8},
+    "mamba": VOCABULARY | {"hidden_size": 64, "num_hidden_layers": 3, "state_size": 8},
+    "mamba2": VOCABULARY
+    | {"hidden_size": 64, "num_hidden_layers": 3, "state_size": 8, "num_heads": 8, "head_dim": 16}
+    | {"n_groups": 1, "chunk_size": 16},
+    "falcon_h1": BASE
+    | {"head_dim": 16, "mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16}
+    | {"mamba_n_groups": 1, "mamba_d_state": 8, "mamba_chunk_size": 16},
+    "lfm2": BASE | {"layer_types": ["conv", "full_attention", "conv"]},
+}
+# The others roll a window, keep a state, or take no packed mask: they go through generate.
+PACKED = {"falcon", "gemma", "gpt2", "gpt_neox", "gptj", "llama", "olmo2", "opt", "phi3"} | {
+    "qwen2",
+    "qwen3",
+    "stablelm",
+}
+
+
+@cache
+def tiny(architecture):
+    """A loaded model whose weights are sharp enough for logits to differ clearly."""
+    config = AutoConfig.for_model(architecture, **ARCHITECTURES[architecture])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2 and not any(word in name for word in ("conv", "A_log", "embed")):
+                parameter *= 4
+    model.generation_config = GenerationConfig(eos_token_id=[END], pad_token_id=PAD)
+    tokenizer = AutoTokenizer.from_pretrained(REFERENCE)
+    spec = ModelSpec(architecture, "made from a config")
+    return LoadedModel(spec, model, tokenizer, measure(model, tokenizer, PAD), (END,), PAD, {})
+
+
+def plain_generate(loaded, prompt, max_new_tokens=12):
+    """transformers' own generate on one prompt: the oracle."""
+    ids = torch.tensor(
+        [
+            loaded.tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], add_generation_prompt=True
+            )["input_ids"]
+        ]
+    )
+    output = loaded.model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        generation_config=GenerationConfig(
+            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=[END], pad_token_id=PAD
+        ),
+    )
+    return tuple(output[0, ids.shape[1] :].tolist())
