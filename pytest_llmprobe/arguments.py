@@ -31,6 +31,8 @@ MARKERS = (
     "branched_threading: follow the longest of the threads that share their keys",
     "haystack: facts in prose",
     "json_format: records as JSON under a schema",
+    "french_summary: summaries in French",
+    "steering: attention steered by Delta, and what predicts success without it",
     "memorization: texts that a model must not know by heart",
     "output_length: what hidden states know about the length of an answer",
     "whitebox: needs the model in this process: log-probabilities, hidden states, attention",
@@ -159,12 +161,21 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "gate",
         "which verdicts decide the exit code (default: all)",
-        choices=("all", "thresholds", "none"),
+        choices=("all", "thresholds", "baseline", "none"),
         default="all",
     )
     add("config", "TOML file with models and gates (default: pyproject.toml)", metavar="FILE")
-    add("storage", "folder of runs (default: .llmprobe)", default=".llmprobe", metavar="DIR")
+    add(
+        "storage",
+        "folder of runs and baselines (default: .llmprobe)",
+        default=".llmprobe",
+        metavar="DIR",
+    )
+    add("save", "keep this run as a baseline of this name", metavar="NAME")
+    add("compare", "compare with a baseline, a report or a run's folder", metavar="NAME|PATH")
     add("json", "path of the JSON report", metavar="PATH")
+    add("html", "write the report as a page, too", metavar="PATH")
+    add("md", "write the report as markdown, too", metavar="PATH")
     parser.addini("llmprobe_model", "model to evaluate", default="")
 
 
@@ -180,12 +191,17 @@ def add_short_model_option(parser: pytest.Parser) -> None:
 
 
 def names_model_or_report(config: pytest.Config) -> bool:
-    """Whether the command line names a model, a report path, a configuration file or data."""
+    """Whether the command line names a model, a file to write or compare with, or data."""
     option = config.option
     return any(
         (
             option.llmprobe_model,
             option.llmprobe_json,
+            option.llmprobe_html,
+            option.llmprobe_md,
+            option.llmprobe_save,
+            option.llmprobe_compare,
+            option.llmprobe_gate == "baseline",
             option.llmprobe_config,
             option.llmprobe_dataset,
         )

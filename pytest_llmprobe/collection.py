@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pytest
@@ -126,7 +126,7 @@ def _bar(node: pytest.Function, experiment: str, options: Options) -> Bar | None
     if marked is not None and marked.args:
         raise SettingsError("gate takes keyword arguments only, as in gate(pass_rate=0.9)")
     bar = Bar.of(marked.kwargs, "gate marker") if marked is not None else None
-    if options.gate == "none":
+    if options.gate in ("baseline", "none"):
         return None
     own = options.bars.get(experiment)
     return own if isinstance(own, Bar) else None if own is False else bar
@@ -209,6 +209,7 @@ def plan_session(session: pytest.Session) -> None:
             probe.bar,
             probe.summary,
             remarks.get(function, []),
+            asdict(probe.config) | {"stop": list(probe.config.stop)},
         )
     config.stash[UNITS] = _units(plan, items)
     share_plan(config, plan)

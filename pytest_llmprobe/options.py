@@ -36,13 +36,17 @@ class Options:
         batch_size: Rows of a batch, or None to let the engine choose.
         drafts: Whether the engine guesses tokens for the model to check.
         misses: ``count`` or ``fail``.
-        gate: ``all``, ``thresholds`` or ``none``.
+        gate: ``all``, ``thresholds``, ``baseline`` or ``none``.
         deltas: Values of Delta for every case with spans; empty: what the evaluation says.
         layers: Layers to steer.
         phase: When to steer.
         bars: This model's bars by experiment; False for an experiment that is not gated.
-        storage: Folder of runs.
+        storage: Folder of runs and baselines.
         report: Path of the report, or None for a folder in the storage.
+        html: Path of the report as a page, or None.
+        markdown: Path of the report as markdown, or None.
+        save: Path of the baseline to write, or None.
+        compare: The run to compare with: as the user named it, and its path; or None.
     """
 
     model: str
@@ -58,6 +62,10 @@ class Options:
     deltas: tuple[float, ...] = ()
     layers: Layers = "all"
     phase: Phase = "all"
+    html: Path | None = None
+    markdown: Path | None = None
+    save: Path | None = None
+    compare: tuple[str, Path] | None = None
     bars: Mapping[str, Bar | bool] = field(default_factory=dict)
 
     @property
@@ -87,6 +95,7 @@ class Options:
             "trust_remote_code": self.spec.trust_remote_code,
             "misses": self.misses,
             "gate": self.gate,
+            "compare": self.compare[0] if self.compare else None,
         }
 
 
@@ -102,22 +111,28 @@ def options_of(config: pytest.Config) -> Options:
     if OPTIONS not in config.stash:
         try:
             config.stash[OPTIONS] = _read(config)
-        except (SettingsError, ModelError) as error:
+        except (SettingsError, ModelError, ReportError) as error:
             raise pytest.UsageError(f"llmprobe: {error}") from None
     return config.stash[OPTIONS]
 
 
 def check_explicit(config: pytest.Config) -> None:
-    """Find out now whether what the command line names can be had: model, report path, data.
+    """Find out now whether what the command line names can be had: model, files, data.
 
     Raises:
-        pytest.UsageError: The model is unknown or its folder damaged, no report can be written, or
-            there is no such data.
+        pytest.UsageError: The model is unknown or its folder damaged, a file cannot be written,
+            there is no such run to compare with, or no such data.
     """
     try:
-        if config.option.llmprobe_json is not None:
-            check_writable(config.invocation_params.dir / config.option.llmprobe_json)
-        spec = options_of(config).spec
+        options = options_of(config)
+        for path in (options.report, options.html, options.markdown, options.save):
+            if path is not None:
+                check_writable(path)
+        if options.compare is not None:
+            from pytest_llmprobe.report.run_file import read_run
+
+            read_run(options.compare[1])
+        spec = options.spec
         if spec.folder is not None:
             check_folder(spec.folder)
         elif not config.option.collectonly:
@@ -145,6 +160,7 @@ def _read(config: pytest.Config) -> Options:
         trust_remote_code=option.llmprobe_trust_remote_code or None,
     )
     start = config.invocation_params.dir
+    storage = (start / option.llmprobe_storage).resolve()
     return Options(
         model=model,
         spec=spec,
@@ -160,13 +176,38 @@ def _read(config: pytest.Config) -> Options:
         drafts=not option.llmprobe_no_drafts,
         misses=option.llmprobe_misses,
         gate=option.llmprobe_gate,
-        storage=(start / option.llmprobe_storage).resolve(),
-        report=(start / option.llmprobe_json).resolve() if option.llmprobe_json else None,
+        storage=storage,
+        report=_path(start, option.llmprobe_json),
+        html=_path(start, option.llmprobe_html),
+        markdown=_path(start, option.llmprobe_md),
+        save=_baseline(option.llmprobe_save, storage, model),
+        compare=_compared(config, storage, model),
         deltas=option.llmprobe_delta,
         layers=option.llmprobe_layers,
         phase=option.llmprobe_phase,
         bars=_bars(settings.get("gates", {}), model),
     )
+
+
+def _path(start: Path, given: str | None) -> Path | None:
+    return (start / given).resolve() if given else None
+
+
+def _baseline(name: str | None, storage: Path, model: str) -> Path | None:
+    from pytest_llmprobe.report.baseline import baseline_path
+
+    return baseline_path(storage, model, name) if name else None
+
+
+def _compared(config: pytest.Config, storage: Path, model: str) -> tuple[str, Path] | None:
+    from pytest_llmprobe.report.run_file import find_run
+
+    given = config.option.llmprobe_compare
+    if given:
+        return given, find_run(given, storage, model)
+    if config.option.llmprobe_gate == "baseline":
+        raise SettingsError("--llmprobe-gate baseline needs --llmprobe-compare NAME|PATH")
+    return None
 
 
 def _settings_file(config: pytest.Config) -> Path | None:

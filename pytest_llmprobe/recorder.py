@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from pytest_llmprobe.collection import PROBE, case_of
 from pytest_llmprobe.distribution import MISSED, PROPERTY, plan_of
 from pytest_llmprobe.errors import LlmprobeError
 from pytest_llmprobe.options import options_of
+from pytest_llmprobe.report.comparison import Comparison, compare
+from pytest_llmprobe.report.comparison_text import lines as compared_lines
 from pytest_llmprobe.report.environment import commit, environment
 from pytest_llmprobe.report.files import RecordLog, RunFiles, open_run, to_json, write_atomically
 from pytest_llmprobe.report.gate import Check, judge, run_verdict
 from pytest_llmprobe.report.record import Outcome, Record, build_record, explained
+from pytest_llmprobe.report.run_file import read_run, reduce_report
 from pytest_llmprobe.report.schema import SCHEMA_VERSION
 from pytest_llmprobe.report.terminal import failed_summaries, printable, remarks, summaries, table
 
@@ -120,6 +124,8 @@ class Recorder:
         self._session: pytest.Session | None = None
         self._experiments: list[dict[str, Any]] = []
         self._checks: list[Check] = []
+        self._comparison: Comparison | None = None
+        self._said: list[str] = []
 
     def keep(self, carried: str) -> None:
         """Keep the record that a report carried; a later one of the same test replaces it."""
@@ -158,12 +164,28 @@ class Recorder:
             records[self._records[node_id].experiment].append(self._records[node_id])
         self._experiments = [summarise(plan[name], of_it) for name, of_it in records.items()]
         self._checks = judge(plan, self._experiments)
+        measured = self._measured()
+        self._compare(measured)
         failed = any(check.verdict == "FAIL" for check in self._checks)
         if session.exitstatus == 0 and (failed or failed_summaries(self._experiments)):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._log is not None:
             self._log.close()
-        write_atomically(self._open().report, to_json(self._report(), indent=1) + "\n")
+        report = self._report(measured)
+        write_atomically(self._open().report, to_json(report, indent=1) + "\n")
+        self._said = self._write_forms(report)
+
+    def _write_forms(self, report: Mapping[str, Any]) -> list[str]:
+        from pytest_llmprobe.report.forms import write_forms
+
+        options = self._options
+        return write_forms(
+            report,
+            self._comparison,
+            page=options.html,
+            text=options.markdown,
+            baseline=options.save,
+        )
 
     def _verdict(self) -> tuple[str, str]:
         """The run's verdict and its reason, from what the process will exit with."""
@@ -175,26 +197,43 @@ class Recorder:
             failed_summaries(self._experiments),
         )
 
-    def _report(self) -> dict[str, Any]:
+    def _compare(self, measured: Mapping[str, Any]) -> None:
+        """Compare with the run that the user named; its findings are checks if the gate says so."""
+        if self._options.compare is None:
+            return
+        name, path = self._options.compare
+        self._comparison = compare(read_run(path), reduce_report(measured), (name, "this run"))
+        if self._options.gate in ("all", "baseline"):
+            self._checks += self._comparison.checks
+
+    def _measured(self) -> dict[str, Any]:
+        """The report without verdicts."""
         info = dict(self._model_info)
         accelerators = info.pop("accelerators", [])
         complete = all(e["reported"] == e["selected"] for e in self._experiments)
-        verdict, reason = self._verdict()
-        checks = [check.as_dict() for check in self._checks]
         return self._header | {
             "status": "complete" if complete else "interrupted",
             "environment": environment(accelerators),
             "model_info": info,
-            "experiments": [
-                experiment | {"gate": [c for c in checks if c["experiment"] == experiment["name"]]}
-                for experiment in self._experiments
-            ],
-            "gate": {"verdict": verdict, "reason": reason, "checks": checks},
+            "experiments": self._experiments,
             "timings": {
                 "total_s": time.time() - self._started,
                 "generation_s": sum(e["timings"]["generation_s"] for e in self._experiments),
             },
             "tests": [self._records[node_id].as_dict() for node_id in sorted(self._records)],
+        }
+
+    def _report(self, measured: Mapping[str, Any]) -> dict[str, Any]:
+        verdict, reason = self._verdict()
+        checks = [check.as_dict() for check in self._checks]
+        return {
+            **measured,
+            "experiments": [
+                experiment | {"gate": [c for c in checks if c["experiment"] == experiment["name"]]}
+                for experiment in self._experiments
+            ],
+            "gate": {"verdict": verdict, "reason": reason, "checks": checks},
+            "comparison": self._comparison.as_dict() if self._comparison else None,
         }
 
     def print_summary(self, terminal: pytest.TerminalReporter) -> None:
@@ -206,6 +245,8 @@ class Recorder:
             *table(self._experiments, self._checks),
             *summaries(self._experiments),
             *remarks(self._experiments),
+            *(compared_lines(self._comparison) if self._comparison else ()),
+            *self._said,
         ):
             terminal.write_line(line)
         verdict, reason = self._verdict()

@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "whitebox": {"vocabulary", "models", "statistics", "whitebox"},
     "engine": {"vocabulary", "models", "statistics", "whitebox", "engine"},
     "experiments": {"vocabulary", "models", "statistics", "whitebox", "experiments"},
+    "figures": {"vocabulary", "statistics", "figures"},
     "report": {"vocabulary", "models", "statistics", "whitebox", "report"},
     # A program of its own: makes the reference model from the experiments' own prompts.
     "training": {"vocabulary", "models", "statistics", "engine", "experiments", "training"},

@@ -8,6 +8,9 @@ from typing import Any, Literal, TypeAlias
 
 from pytest_llmprobe.report.plan import Bar, Plan, Rule
 
+CHANGE = "change of the pass rate"
+"""The metric of a check against a baseline."""
+
 Verdict: TypeAlias = Literal["PASS", "FAIL", "NOT JUDGED"]
 
 

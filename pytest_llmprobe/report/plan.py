@@ -71,6 +71,7 @@ class ExperimentPlan:
         bar: Its gate, or None.
         summary: The eval file's own function of all its records, or None.
         remarks: What its cases function wants said, such as sizes that it left out.
+        generation: The marker's generation options.
     """
 
     name: str
@@ -80,6 +81,7 @@ class ExperimentPlan:
     bar: Bar | None = None
     summary: SummaryFunction | None = None
     remarks: Sequence[str] = field(default_factory=list)
+    generation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def partial(self) -> bool:

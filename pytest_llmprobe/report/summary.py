@@ -38,6 +38,7 @@ def summarise(plan: ExperimentPlan, records: Sequence[Record]) -> dict[str, Any]
         "selected": len(plan.ids),
         "reported": len(records),
         "remarks": list(plan.remarks),
+        "generation": dict(plan.generation),
         "chance": fmean(chances) if chances else None,
         **_pass_rate(judged),
         "scores": _scores(judged),

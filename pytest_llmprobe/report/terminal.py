@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_llmprobe.report.gate import Check
+from pytest_llmprobe.report.gate import CHANGE, Check
 from pytest_llmprobe.report.record import bounded
 from pytest_llmprobe.report.summary_function import FAILED
 
@@ -37,7 +37,8 @@ def _gate(name: str, checks: Sequence[Check]) -> str:
     for check in checks:
         if check.experiment == name:
             metric = "" if check.metric == "pass_rate" else f"{printable(check.metric)} "
-            shown.append(f"{check.verdict} ({metric}>= {check.bar:g})")
+            bar = "baseline" if check.metric == CHANGE else f"{metric}>= {check.bar:g}"
+            shown.append(f"{check.verdict} ({bar})")
     return ", ".join(shown) or "-"
 
 

@@ -38,6 +38,7 @@ def small_report():
         "model_info": {},
         "experiments": [summary | {"gate": checks}],
         "gate": {"verdict": "FAIL", "reason": "a: 1 of 4", "checks": checks},
+        "comparison": None,
         "timings": {"total_s": 1.0, "generation_s": 0.5},
         "tests": [record.as_dict() for record in RECORDS],
     }

@@ -1,0 +1,141 @@
+"""``llmprobe compare``, ``report`` and ``history``: what finished runs say, without a model.
+
+What reads reports is imported when a command runs: listing commands must stay quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmprobe.errors import ReportError, SettingsError
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.report.baseline import Baseline
+
+STORAGE = Path(".llmprobe")
+RUN = "a report, a run's folder, or a baseline: its path, NAME or MODEL/NAME"
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the commands on the parser's subparsers."""
+    _add_compare(commands.add_parser("compare", help="compare two runs, case by case"))
+    _add_report(commands.add_parser("report", help="write a run's report as HTML or markdown"))
+    _add_history(commands.add_parser("history", help="list pass rates over the saved runs"))
+
+
+def _add_storage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--storage", type=Path, default=STORAGE, metavar="DIR", help=f"default: {STORAGE}"
+    )
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Compare run B with the earlier run A: what cannot be compared, pass rates of the same "
+        "cases, flipped cases, what else was not the same."
+    )
+    parser.add_argument("first", metavar="A", help=RUN)
+    parser.add_argument("second", metavar="B", help="the run in question, given like A")
+    parser.add_argument(
+        "--fail-on",
+        choices=("worse", "never"),
+        default="worse",
+        help="worse (default): exit code 1 if an experiment is significantly worse or has errors",
+    )
+    _add_storage(parser)
+    parser.set_defaults(run=_compare)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Write a finished run's report again, in a form for people."
+    parser.add_argument("report", metavar="RUN", help="a report or a run's folder")
+    parser.add_argument("--html", type=Path, metavar="OUT", help="a page without network")
+    parser.add_argument("--md", type=Path, metavar="OUT", help="markdown for a pull request")
+    parser.add_argument("--compare", metavar="A", help=f"with the differences from {RUN}")
+    _add_storage(parser)
+    parser.set_defaults(run=_report)
+
+
+def _add_history(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Pass rates of every experiment over the runs of each model."
+    parser.add_argument("--model", metavar="M", help="of this model only")
+    parser.add_argument("--last", type=int, default=8, metavar="N", help="runs (default: 8)")
+    _add_storage(parser)
+    parser.set_defaults(run=_history)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.report.comparison import compare
+    from pytest_llmprobe.report.comparison_text import lines
+    from pytest_llmprobe.report.run_file import find_run, read_run
+    from pytest_llmprobe.report.terminal import printable
+
+    names = options.first, options.second
+    first, second = (read_run(find_run(name, options.storage)) for name in names)
+    comparison = compare(first, second, names)
+    for line in lines(comparison):
+        _print(line)
+    verdict, reason = comparison.verdict
+    if options.fail_on == "never" and verdict == "FAIL":
+        verdict, reason = "NOT JUDGED", f"--fail-on never; {reason}"
+    _print(f"llmprobe: GATE {verdict} ({printable(reason)})")
+    if verdict == "FAIL":
+        raise SystemExit(1)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.report.comparison import compare
+    from pytest_llmprobe.report.files import check_writable, write_atomically
+    from pytest_llmprobe.report.run_file import find_run, read_json, read_run, reduce_report
+    from pytest_llmprobe.report.schema import validate
+
+    if options.html is None and options.md is None:
+        raise SettingsError("report writes nothing: give --html OUT or --md OUT")
+    for path in (options.html, options.md):
+        if path is not None:
+            check_writable(path)
+    path = find_run(options.report, options.storage)
+    report = read_json(path / "report.json" if path.is_dir() else path)
+    validate(report)
+    comparison = None
+    if options.compare is not None:
+        first = read_run(find_run(options.compare, options.storage, report["model"]))
+        comparison = compare(first, reduce_report(report), (options.compare, "this run"))
+    if options.md is not None:
+        from pytest_llmprobe.report.markdown import markdown
+
+        write_atomically(options.md, markdown(report, comparison))
+    if options.html is not None:
+        from pytest_llmprobe.report.html import html
+
+        write_atomically(options.html, html(report, comparison))
+
+
+def _history(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.report.history import history
+    from pytest_llmprobe.report.run_file import read_run
+
+    runs: dict[str, list[Baseline]] = {}
+    for path in sorted(options.storage.glob("runs/*/report.json")):
+        try:
+            run = read_run(path)
+        except ReportError as error:
+            print(f"llmprobe: not read: {error}", file=sys.stderr)
+            continue
+        if options.model in (None, run.model):
+            runs.setdefault(run.model, []).append(run)
+    if not runs:
+        of_model = f" of {options.model}" if options.model else ""
+        raise ReportError(f"there are no runs{of_model} in {options.storage / 'runs'}")
+    for model in sorted(runs):
+        for line in history(runs[model], options.last):
+            _print(line)
+
+
+def _print(line: str) -> None:
+    """A line on standard output, whatever its encoding."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(line.encode(encoding, "replace").decode(encoding))

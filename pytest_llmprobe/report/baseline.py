@@ -1,0 +1,139 @@
+"""A baseline: a report reduced to what a comparison needs, small enough to commit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pytest_llmprobe.errors import ReportError, SettingsError
+from pytest_llmprobe.report.files import write_atomically
+from pytest_llmprobe.report.record import Outcome
+
+BASELINE_VERSION = "1.0"
+KIND = "llmprobe baseline"
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case's result, as far as another run is compared with it."""
+
+    id: str
+    experiment: str
+    outcome: Outcome
+    group: str | None = None
+    prompt_hash: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    received: str | None = None
+    duration: float = 0.0
+    batch_size: int | None = None
+
+    @property
+    def judged(self) -> bool:
+        """Whether it passed or missed; otherwise it could not be measured."""
+        return self.outcome in ("passed", "missed")
+
+    @property
+    def cluster(self) -> str:
+        """What makes cases dependent: the shared haystack, else nothing but themselves."""
+        return self.group or self.id
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A run, reduced.
+
+    Args:
+        model: Name of the model.
+        timestamp: Start of the run.
+        status: ``complete`` or ``interrupted``.
+        commit: Of the project, or None.
+        config: The run's options.
+        environment: Machine and packages.
+        model_info: What the model said about itself.
+        experiments: By name: counts, pass rate, timings; ``generation`` if the report has it.
+        cases: By id, in order.
+        noise: By experiment: how far apart the pass rates of repeated runs were.
+    """
+
+    model: str
+    timestamp: str
+    status: str
+    commit: Mapping[str, Any] | None
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    model_info: Mapping[str, Any]
+    experiments: Mapping[str, Mapping[str, Any]]
+    cases: Mapping[str, CaseResult]
+    noise: Mapping[str, float] = field(default_factory=dict)
+
+
+def with_noise(baseline: Baseline, repeats: Sequence[Baseline]) -> Baseline:
+    """The baseline with the noise between it and repeated runs of the same configuration.
+
+    The noise of an experiment is the largest difference of two of their pass rates.
+    """
+    noise = {}
+    for name in baseline.experiments:
+        rates = [
+            run.experiments[name]["pass_rate"]
+            for run in (baseline, *repeats)
+            if name in run.experiments and run.experiments[name]["pass_rate"] is not None
+        ]
+        if len(rates) > 1:
+            noise[name] = max(rates) - min(rates)
+    return replace(baseline, noise=noise)
+
+
+def baseline_folder(storage: Path, model: str) -> Path:
+    """Where a model's baselines are: a folder name of its own for every model name."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.")[:80]
+    if name != model or not name:
+        digest = hashlib.sha256(model.encode(errors="surrogatepass")).hexdigest()[:8]
+        name = f"{name or 'model'}-{digest}"
+    return storage / "baselines" / name
+
+
+def baseline_path(storage: Path, model: str, name: str) -> Path:
+    """The file of a baseline.
+
+    Raises:
+        SettingsError: The name is no plain file name.
+    """
+    if not re.fullmatch(NAME, name):
+        raise SettingsError(
+            f"{name!r} cannot name a baseline: use letters, digits, '.', '_' and '-', at most 100"
+        )
+    return baseline_folder(storage, model) / f"{name}.json"
+
+
+def write_baseline(baseline: Baseline, path: Path) -> None:
+    """Write the whole file or none: JSON with a line for each case, sorted, so that git diffs read.
+
+    Raises:
+        ReportError: It cannot be written there.
+    """
+    head = asdict(replace(baseline, cases={})) | {"kind": KIND, "schema_version": BASELINE_VERSION}
+    del head["cases"]
+    lines = [
+        _compact(_without_defaults(baseline.cases[case_id])) for case_id in sorted(baseline.cases)
+    ]
+    keys = [f"{_compact(key)}: {_compact(head[key])}" for key in sorted(head)]
+    text = "{\n" + ",\n".join(keys) + ',\n"cases": [\n' + ",\n".join(lines) + "\n]}\n"
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise ReportError(f"the baseline {path} cannot be written: {error.strerror}") from None
+
+
+def _compact(data: object) -> str:
+    return json.dumps(data, sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+def _without_defaults(case: CaseResult) -> dict[str, Any]:
+    return {key: value for key, value in asdict(case).items() if value not in (None, {}, 0.0)}

@@ -1,0 +1,260 @@
+"""One experiment in two runs: which of its cases make pairs, and how the pairs differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from statistics import fmean
+from typing import Literal, TypeAlias
+
+from pytest_llmprobe.report.baseline import Baseline, CaseResult
+from pytest_llmprobe.statistics.intervals import Interval
+from pytest_llmprobe.statistics.paired import (
+    ScoreChange,
+    change_interval,
+    clustered_mcnemar,
+    effective_pairs,
+    minimum_detectable_change,
+    score_change,
+)
+
+Finding: TypeAlias = Literal["worse", "no change found", "better", "not judged"]
+Pairs: TypeAlias = Sequence[tuple[CaseResult, CaseResult]]
+
+LEVEL = 0.05
+"""Chance of any false alarm in a whole comparison."""
+
+RATIOS = ("p50_s", "p95_s", "tokens_per_s")
+MAX_NAMED = 5
+"""Cases that a remark names."""
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A case whose outcome changed, with both answers."""
+
+    id: str
+    first: str | None
+    second: str | None
+
+
+@dataclass(frozen=True)
+class ComparedScore:
+    """A named score on the pairs that both have it: both means, and how it changed."""
+
+    first: float
+    second: float
+    change: ScoreChange
+    p_adjusted: float | None = None
+
+
+@dataclass(frozen=True)
+class ComparedExperiment:
+    """One experiment in both runs.
+
+    Args:
+        name: As in the reports.
+        finding: What the comparison found.
+        reason: Why, in words.
+        in_second: Whether the second run has it.
+        errors: Cases of the second run that ended in an error.
+        remarks: What could not be compared.
+        n: Pairs: cases judged in both runs on the same prompt or, where every prompt changed, on
+            whatever prompt.
+        groups: Groups of pairs (haystacks); ``n`` if none share one.
+        effective: Independent pairs that would be as certain, at most ``n``.
+        first_rate: Pass rate of the first run on the pairs; None without pairs.
+        second_rate: Of the second run.
+        ci95: Interval of second rate minus first.
+        lost: Cases that passed and now miss.
+        gained: Cases that missed and now pass.
+        p: Of the exact McNemar test, on effective flips where groups are shared.
+        p_adjusted: Holm's, over the judged experiments; None if not judged.
+        detectable: Where no change was found, the change of the pass rate that would have been
+            with 80 % probability; None if these pairs can show no change at all.
+        scores: By name.
+        ratios: Second over first: ``generation_s`` over the pairs, and the reports' own timings.
+    """
+
+    name: str
+    finding: Finding
+    reason: str
+    in_second: bool = True
+    errors: int = 0
+    remarks: Sequence[str] = ()
+    n: int = 0
+    groups: int = 0
+    effective: float = 0.0
+    first_rate: float | None = None
+    second_rate: float | None = None
+    ci95: Interval | None = None
+    lost: Sequence[Flip] = ()
+    gained: Sequence[Flip] = ()
+    p: float = 1.0
+    p_adjusted: float | None = None
+    detectable: float | None = None
+    scores: Mapping[str, ComparedScore] = field(default_factory=dict)
+    ratios: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def difference(self) -> float | None:
+        """Second rate minus first."""
+        if self.first_rate is None or self.second_rate is None:
+            return None
+        return self.second_rate - self.first_rate
+
+
+def compare_experiment(
+    name: str, first: Baseline, second: Baseline, names: tuple[str, str]
+) -> ComparedExperiment:
+    """Everything that can be said of one experiment alone.
+
+    Where nothing stands in the way of a judgement the finding is "no change found" for now:
+    ``conclude`` decides when all experiments are known.
+    """
+    for run, other in ((first, names[1]), (second, names[0])):
+        if name not in run.experiments:
+            reason = f"only in {other}"
+            return ComparedExperiment(name, "not judged", reason, run is first, remarks=[reason])
+    one, two = (_cases(run, name) for run in (first, second))
+    both = [(one[case], two[case]) for case in one if case in two]
+    measured = [(a, b) for a, b in both if a.judged and b.judged]
+    same = [(a, b) for a, b in measured if a.prompt_hash == b.prompt_hash]
+    partial = [
+        f"only {counts['reported']} of {counts['collected']} cases of {which} have a result"
+        for which, run in zip(names, (first, second), strict=True)
+        if (counts := run.experiments[name])["reported"] < counts["collected"]
+    ]
+    if gone := [b.id for a, b in both if a.judged and not b.judged]:
+        partial.append(
+            f"{len(gone)} cases that were measured in {names[0]} could not be in "
+            f"{names[1]}: {_listed(gone)}"
+        )
+    errors = int(second.experiments[name]["errors"])
+    reason = ""
+    if errors:
+        reason = f"{errors} of {len(two)} cases ended in an error"
+    elif not measured:
+        reason = "no case was measured in both runs"
+    elif partial:
+        reason = partial[0]
+    elif not same:
+        reason = f"the prompts of all {len(measured)} cases changed, not the model alone"
+    return replace(
+        _paired(name, same or measured, first, second),
+        finding="not judged" if reason else "no change found",
+        reason=reason,
+        errors=errors,
+        remarks=[*_incomparable(one, two, names, len(measured) - len(same)), *partial],
+    )
+
+
+def _cases(run: Baseline, experiment: str) -> dict[str, CaseResult]:
+    return {case.id: case for case in run.cases.values() if case.experiment == experiment}
+
+
+def _incomparable(
+    one: Mapping[str, CaseResult],
+    two: Mapping[str, CaseResult],
+    names: tuple[str, str],
+    prompts_changed: int,
+) -> list[str]:
+    remarks = []
+    if prompts_changed:
+        remarks.append(f"the prompts of {prompts_changed} cases changed")
+    if len(one) != len(two):
+        remarks.append(f"{len(one)} cases in {names[0]}, {len(two)} in {names[1]}")
+    for which, cases in ((names[0], one.keys() - two.keys()), (names[1], two.keys() - one.keys())):
+        if cases:
+            remarks.append(f"{len(cases)} cases only in {which}: {_listed(sorted(cases))}")
+    return remarks
+
+
+def _listed(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
+    return ", ".join(islice(ids, MAX_NAMED)) + more
+
+
+def _paired(name: str, pairs: Pairs, first: Baseline, second: Baseline) -> ComparedExperiment:
+    """The pairs' statistics, without a finding."""
+    compared = ComparedExperiment(name, "not judged", "", n=len(pairs))
+    if not pairs:
+        return compared
+    changes = [(b.outcome == "passed") - (a.outcome == "passed") for a, b in pairs]
+    clusters = [a.cluster for a, _ in pairs]
+    flips = [
+        (change, Flip(a.id, a.received, b.received))
+        for change, (a, b) in zip(changes, pairs, strict=True)
+    ]
+    return replace(
+        compared,
+        groups=len(set(clusters)),
+        effective=effective_pairs(changes, clusters),
+        first_rate=fmean(a.outcome == "passed" for a, _ in pairs),
+        second_rate=fmean(b.outcome == "passed" for _, b in pairs),
+        ci95=change_interval(changes, clusters),
+        lost=[flip for change, flip in flips if change < 0],
+        gained=[flip for change, flip in flips if change > 0],
+        p=clustered_mcnemar(changes, clusters),
+        scores=_scores(pairs),
+        ratios=_ratios(pairs, first.experiments[name], second.experiments[name]),
+    )
+
+
+def _scores(pairs: Pairs) -> dict[str, ComparedScore]:
+    names = sorted({name for a, b in pairs for name in a.scores.keys() & b.scores.keys()})
+    scores = {}
+    for name in names:
+        both = [(a, b) for a, b in pairs if name in a.scores and name in b.scores]
+        scores[name] = ComparedScore(
+            fmean(a.scores[name] for a, _ in both),
+            fmean(b.scores[name] for _, b in both),
+            score_change(
+                [b.scores[name] - a.scores[name] for a, b in both], [a.cluster for a, _ in both]
+            ),
+        )
+    return scores
+
+
+def _ratios(
+    pairs: Pairs,
+    first: Mapping[str, Mapping[str, float]],
+    second: Mapping[str, Mapping[str, float]],
+) -> dict[str, float | None]:
+    seconds = [sum(case.duration for case in run) for run in zip(*pairs, strict=True)]
+    values = {"generation_s": seconds} | {
+        name: [run["timings"].get(name) for run in (first, second)] for name in RATIOS
+    }
+    return {name: two / one if one and two else None for name, (one, two) in values.items()}
+
+
+def conclude(
+    experiment: ComparedExperiment, p_adjusted: float, judged: int, noise: float
+) -> ComparedExperiment:
+    """Judge an experiment that can be.
+
+    Args:
+        experiment: As ``compare_experiment`` gives it.
+        p_adjusted: Holm's, over all judged experiments.
+        judged: Their number.
+        noise: How far apart the pass rates of repeated runs of the first configuration were; a
+            change up to that is none.
+    """
+    difference = experiment.difference or 0.0
+    rates = f"{experiment.first_rate:.3f} -> {experiment.second_rate:.3f}"
+    numbers = f"pass rate {rates}, p = {p_adjusted:.2g}"
+    if p_adjusted < LEVEL and abs(difference) > noise:
+        finding: Finding = "worse" if difference < 0 else "better"
+        return replace(experiment, finding=finding, reason=numbers, p_adjusted=p_adjusted)
+    if p_adjusted < LEVEL:
+        numbers += f", inside the run-to-run noise of {noise:.3f}"
+    flips = len(experiment.lost) + len(experiment.gained)
+    return replace(
+        experiment,
+        reason=numbers,
+        p_adjusted=p_adjusted,
+        detectable=minimum_detectable_change(
+            round(experiment.effective), flips / experiment.n, LEVEL / judged
+        ),
+    )

@@ -1,0 +1,130 @@
+"""Two runs compared: what cannot be, each finding, what else was not the same, a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pytest_llmprobe.report.baseline import Baseline
+from pytest_llmprobe.report.compared_experiment import (
+    ComparedExperiment,
+    compare_experiment,
+    conclude,
+)
+from pytest_llmprobe.report.gate import CHANGE, Check, Verdict, run_verdict
+from pytest_llmprobe.report.provenance import Difference, why
+from pytest_llmprobe.statistics.paired import holm
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs compared.
+
+    Args:
+        first: Name of the first run: the baseline.
+        second: Name of the second run.
+        remarks: What cannot be compared, to be said before anything else.
+        experiments: Sorted by name.
+        differences: What was not the same, likeliest cause first.
+    """
+
+    first: str
+    second: str
+    remarks: Sequence[str]
+    experiments: Sequence[ComparedExperiment]
+    differences: Sequence[Difference]
+
+    @property
+    def checks(self) -> list[Check]:
+        """The baseline gate: one check for each experiment of the second run."""
+        return [_check(experiment) for experiment in self.experiments if experiment.in_second]
+
+    @property
+    def verdict(self) -> tuple[Verdict, str]:
+        """FAIL if an experiment is significantly worse or has errors; with its reason."""
+        failed = any(check.verdict == "FAIL" for check in self.checks)
+        return run_verdict(self.checks, int(failed), 0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        verdict, reason = self.verdict
+        return asdict(self) | {"verdict": verdict, "reason": reason}
+
+
+def compare(
+    first: Baseline, second: Baseline, names: tuple[str, str] = ("the first run", "the second run")
+) -> Comparison:
+    """Compare a run with an earlier one, experiment by experiment, as pairs of cases.
+
+    An experiment is worse or better if the exact McNemar test says so after Holm's correction over
+    all judged experiments, and the change exceeds the first run's ``noise``. Scores are compared
+    and corrected in the same way among themselves, but decide nothing: which way is better is not
+    known. Cases whose prompt changed are no pairs.
+
+    Args:
+        first: The earlier run, or a baseline.
+        second: The run in question.
+        names: What to call them.
+    """
+    everything = sorted(first.experiments.keys() | second.experiments.keys())
+    found = [compare_experiment(name, first, second, names) for name in everything]
+    judged = {e.name: e.p for e in found if e.finding != "not judged"}
+    adjusted = dict(zip(judged, holm(list(judged.values())), strict=True))
+    found = [
+        conclude(e, adjusted[e.name], len(judged), first.noise.get(e.name, 0.0))
+        if e.name in adjusted
+        else e
+        for e in found
+    ]
+    remarks = [
+        *_run_remarks(first, second, names),
+        *(f"{e.name}: {remark}" for e in found for remark in e.remarks),
+    ]
+    return Comparison(*names, remarks, _adjust_scores(found), why(first, second))
+
+
+def _run_remarks(first: Baseline, second: Baseline, names: tuple[str, str]) -> list[str]:
+    remarks = []
+    if first.model != second.model:
+        remarks.append(f"{names[0]} is of the model {first.model}, {names[1]} of {second.model}")
+    for which, run in zip(names, (first, second), strict=True):
+        if run.status != "complete":
+            remarks.append(f"{which} is {run.status}")
+    return remarks
+
+
+def _adjust_scores(experiments: Sequence[ComparedExperiment]) -> list[ComparedExperiment]:
+    """With Holm's correction over all scores of all experiments."""
+    scores = [(e.name, name) for e in experiments for name in e.scores]
+    by_name = {e.name: e for e in experiments}
+    p_values = holm([by_name[name].scores[score].change.p for name, score in scores])
+    adjusted = dict(zip(scores, p_values, strict=True))
+    return [
+        replace(
+            e,
+            scores={
+                name: replace(score, p_adjusted=adjusted[e.name, name])
+                for name, score in e.scores.items()
+            },
+        )
+        for e in experiments
+    ]
+
+
+def _check(experiment: ComparedExperiment) -> Check:
+    verdict: Verdict
+    if experiment.errors or experiment.finding == "worse":
+        verdict = "FAIL"
+    else:
+        verdict = "NOT JUDGED" if experiment.finding == "not judged" else "PASS"
+    reason = {"worse": "worse: ", "better": "better: "}.get(experiment.finding, "")
+    return Check(
+        experiment.name,
+        CHANGE,
+        0.0,
+        "significant",
+        experiment.difference,
+        verdict,
+        reason + experiment.reason,
+    )

@@ -1,0 +1,139 @@
+"""A comparison in words and cells, for the terminal; markdown and HTML use the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+from pytest_llmprobe.report.compared_experiment import ComparedExperiment, Flip
+from pytest_llmprobe.report.comparison import Comparison
+from pytest_llmprobe.report.record import bounded
+from pytest_llmprobe.report.terminal import printable
+
+HEADER = (
+    "experiment",
+    "pairs",
+    "first",
+    "second",
+    "difference [95% CI]",
+    "lost",
+    "gained",
+    "p",
+    "time",
+    "finding",
+)
+MAX_FLIPS, MAX_DIFFERENCES = 5, 8
+"""Flipped cases of one experiment, and differences of the runs, that a terminal shows."""
+MAX_SHOWN, MAX_ALIKE = 60, 30
+"""Characters of an answer that a terminal shows, and of a beginning that two answers share."""
+
+
+def cells(experiment: ComparedExperiment) -> list[str]:
+    """One row under ``HEADER``; p is Holm's where the experiment was judged, time a ratio."""
+    p = experiment.p if experiment.p_adjusted is None else experiment.p_adjusted
+    if experiment.difference is None or experiment.ci95 is None:
+        return [experiment.name, "0", *["-"] * 7, experiment.finding]
+    ratio = experiment.ratios.get("generation_s")
+    low, high = experiment.ci95
+    return [
+        experiment.name,
+        str(experiment.n),
+        f"{experiment.first_rate:.3f}",
+        f"{experiment.second_rate:.3f}",
+        f"{experiment.difference:+.3f} [{low:+.3f}, {high:+.3f}]",
+        str(len(experiment.lost)),
+        str(len(experiment.gained)),
+        f"{p:.2g}",
+        "-" if ratio is None else f"x {ratio:.2f}",
+        experiment.finding,
+    ]
+
+
+def notes(experiment: ComparedExperiment) -> list[str]:
+    """What the row does not say: why not judged, haystacks, what would have been found, scores."""
+    said = []
+    if experiment.finding == "not judged" and not experiment.remarks:
+        said.append(f"not judged: {experiment.reason}")
+    if 0 < experiment.groups < experiment.n:
+        said.append(
+            f"{experiment.n} cases share {experiment.groups} groups and count as "
+            f"{experiment.effective:.0f}"
+        )
+    if experiment.finding == "no change found":
+        if "noise" in experiment.reason:
+            said.append(experiment.reason)
+        elif experiment.detectable is None:
+            said.append("so few cases can show no change at all")
+        else:
+            said.append(
+                f"a change of {experiment.detectable:.3f} or more would have been found with 80 % "
+                "probability"
+            )
+    for name, score in experiment.scores.items():
+        if score.p_adjusted is not None and score.p_adjusted < 0.05:
+            interval = score.change.ci95
+            shown = f" [{interval[0]:+.3g}, {interval[1]:+.3g}]" if interval else ""
+            said.append(
+                f"score {name} {score.first:.3g} -> {score.second:.3g}: "
+                f"{score.change.mean:+.3g}{shown}, p = {score.p_adjusted:.2g}"
+            )
+    return said
+
+
+def differences(comparison: Comparison) -> list[str]:
+    """What was not the same in the two runs, the likeliest cause first."""
+    if not comparison.differences:
+        return ["nothing that the reports tell of differs between the two runs"]
+    first, *others = (str(difference) for difference in comparison.differences)
+    lines = [f"first difference: {first}"]
+    if others:
+        more = f" and {len(others) - MAX_DIFFERENCES} more" if len(others) > MAX_DIFFERENCES else ""
+        lines.append(f"also: {'; '.join(others[:MAX_DIFFERENCES])}{more}")
+    return lines
+
+
+def lines(comparison: Comparison) -> list[str]:
+    """Everything for a terminal but the verdict: first what cannot be compared."""
+    said = [f"{comparison.second} compared with {comparison.first}"]
+    said += [f"not comparable: {remark}" for remark in comparison.remarks]
+    said += _table([HEADER, *(cells(e) for e in comparison.experiments)])
+    for experiment in comparison.experiments:
+        said += [f"{experiment.name}: {note}" for note in notes(experiment)]
+    for experiment in comparison.experiments:
+        for what, flips in (("lost", experiment.lost), ("gained", experiment.gained)):
+            said += _flips(f"{experiment.name}: {what}", flips)
+    return [printable(line) for line in [*said, *differences(comparison)]]
+
+
+def _flips(title: str, flips: Sequence[Flip]) -> list[str]:
+    if not flips:
+        return []
+    said = [f"  {flip.id}: {' -> '.join(_answers(flip))}" for flip in flips]
+    more = [f"  and {len(said) - MAX_FLIPS} more"] if len(said) > MAX_FLIPS else []
+    return [f"{title} {len(flips)}", *said[:MAX_FLIPS], *more]
+
+
+def _answers(flip: Flip) -> list[str]:
+    """Both answers, quoted, from a little before their first difference."""
+    pairs = zip(flip.first or "", flip.second or "", strict=False)
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    skipped = alike - MAX_ALIKE // 2 if alike > MAX_ALIKE else 0
+    return [
+        "no answer"
+        if answer is None
+        else f"{'...' if skipped else ''}{bounded(answer[skipped:], MAX_SHOWN)!r}"
+        for answer in (flip.first, flip.second)
+    ]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    safe = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
+    last = len(widths) - 1
+    return [
+        "  ".join(
+            cell.ljust(width) if column in (0, last) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in safe
+    ]

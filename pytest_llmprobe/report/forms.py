@@ -1,0 +1,54 @@
+"""A finished run in its other forms: a page, markdown, a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_llmprobe.report.baseline import write_baseline
+from pytest_llmprobe.report.comparison import Comparison
+from pytest_llmprobe.report.files import write_atomically
+from pytest_llmprobe.report.html import html
+from pytest_llmprobe.report.markdown import add_to_job_summary, markdown
+from pytest_llmprobe.report.run_file import reduce_report
+
+
+def write_forms(
+    report: Mapping[str, Any],
+    comparison: Comparison | None,
+    *,
+    page: Path | None,
+    text: Path | None,
+    baseline: Path | None,
+) -> list[str]:
+    """Write what was asked for, and the summary of a GitHub Actions job if this is one.
+
+    Args:
+        report: A finished run's.
+        comparison: With an earlier run.
+        page: Where the HTML goes.
+        text: Where the markdown goes.
+        baseline: Where the baseline goes; an interrupted run is none.
+
+    Returns:
+        A line for each file.
+
+    Raises:
+        ReportError: A file cannot be written.
+    """
+    said = []
+    if page is not None:
+        write_atomically(page, html(report, comparison))
+        said.append(f"page: {page}")
+    in_markdown = markdown(report, comparison)
+    if text is not None:
+        write_atomically(text, in_markdown)
+        said.append(f"markdown: {text}")
+    add_to_job_summary(in_markdown)
+    if baseline is not None and report["status"] != "complete":
+        said.append(f"baseline {baseline.stem} not saved: the run was interrupted")
+    elif baseline is not None:
+        write_baseline(reduce_report(report), baseline)
+        said.append(f"baseline: {baseline}")
+    return said

@@ -1,0 +1,214 @@
+"""A run's report as one page that needs no network and no server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pytest_llmprobe.report import comparison_text
+from pytest_llmprobe.report.charts import can_draw, charts, is_drawn
+from pytest_llmprobe.report.compared_experiment import ComparedExperiment
+from pytest_llmprobe.report.comparison import Comparison
+from pytest_llmprobe.report.record import MAX_TEXT, bounded
+from pytest_llmprobe.report.terminal import remarks
+
+PAGE = Path(__file__).with_name("page")
+
+UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+"""Characters that cannot be written, hide what follows, or reorder it."""
+
+MAX_FACT = 500
+"""Characters of an option or of a summary's entry that are shown."""
+
+
+def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str:
+    """The whole page: verdict, experiments, charts, timings, every case, the run's options.
+
+    Names, answers and data are untrusted: all text is escaped, cases are data that the page's own
+    script shows as text, and a content security policy lets no other script run and no address be
+    asked.
+
+    Args:
+        report: A whole report.
+        comparison: With an earlier run, or None.
+    """
+    environment = Environment(
+        autoescape=True,
+        loader=FileSystemLoader(PAGE),
+        undefined=StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(colour=_colour, seconds=_seconds, encoded=_encoded)
+    style, script = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    experiments = report["experiments"]
+    compared = comparison.experiments if comparison else []
+    drawn = any(is_drawn(data) for e in experiments for data in e["summary"].values())
+    return environment.get_template("page.html.jinja").render(
+        report=report,
+        comparison=comparison,
+        differences=comparison_text.differences(comparison) if comparison else [],
+        style=Markup(style),
+        style_hash=_hash(style),
+        script=Markup(script),
+        script_hash=_hash(script),
+        compared_header=comparison_text.HEADER,
+        compared_rows=[comparison_text.cells(e) for e in compared],
+        compared_notes=[f"{e.name}: {note}" for e in compared for note in comparison_text.notes(e)],
+        rows=[_row(experiment) for experiment in experiments],
+        notes=remarks(experiments),
+        scores=_scores(report, compared),
+        drawn=drawn,
+        charts_missing=drawn and not can_draw(),
+        charts=_charts(report),
+        other=_other(report),
+        outcomes=[
+            "passed",
+            "missed",
+            "error",
+            "skipped",
+            *(("lost", "gained") if comparison else ()),
+        ],
+        cases=Markup(_cases(report, compared)),
+        facts=[
+            (title, [(key, _fact(report[part][key])) for key in sorted(report[part])])
+            for title, part in (
+                ("Model", "model_info"),
+                ("Options", "config"),
+                ("Environment", "environment"),
+            )
+        ],
+    )
+
+
+def _printable(value: Any) -> Any:
+    """What a template shows, without characters that no page should hold."""
+    return UNPRINTABLE.sub("\ufffd", value) if type(value) is str else value
+
+
+def _hash(text: str) -> str:
+    """For the content security policy, which lets exactly this text in."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _encoded(svg: str) -> str:
+    return base64.b64encode(svg.encode()).decode()
+
+
+def _colour(verdict: str) -> str:
+    return {"PASS": "good", "better": "good", "FAIL": "bad", "worse": "bad"}.get(verdict, "")
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
+
+
+def _row(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    rate, chance, times = experiment["pass_rate"], experiment["chance"], experiment["timings"]
+    low, high = experiment["ci95_clustered"] or (0.0, 1.0)
+    speed = times["tokens_per_s"]
+    return {
+        "name": experiment["name"],
+        "n": experiment["n"],
+        "rate": rate,
+        "low": low,
+        "high": high,
+        "shown": "-" if rate is None else f"{rate:.3f} [{low:.3f}, {high:.3f}]",
+        "chance": chance,
+        "chance_shown": "-" if chance is None else f"{chance:.3f}",
+        "errors": experiment["errors"] or "-",
+        "skipped": experiment["skipped"] or "-",
+        "gate": experiment["gate"],
+        "times": [
+            *(_seconds(times[key]) for key in ("generation_s", "p50_s", "p95_s")),
+            f"{times['prompt_tokens']:,}",
+            f"{times['generated_tokens']:,}",
+            "-" if speed is None else f"{speed:,.0f}",
+        ],
+    }
+
+
+def _scores(
+    report: Mapping[str, Any], compared: Sequence[ComparedExperiment]
+) -> list[tuple[str, ...]]:
+    changes = {(e.name, name): score for e in compared for name, score in e.scores.items()}
+    rows: list[tuple[str, ...]] = []
+    for experiment in report["experiments"]:
+        for name, score in experiment["scores"].items():
+            row = (
+                experiment["name"],
+                name,
+                str(score["n"]),
+                _interval(score["mean"], score["ci95"]),
+            )
+            if not compared:
+                rows.append(row)
+            elif (found := changes.get((experiment["name"], name))) is None:
+                rows.append((*row, "-", "-", "-"))
+            else:
+                change = _interval(found.change.mean, found.change.ci95, "+")
+                rows.append((*row, f"{found.first:.3g}", change, f"{found.p_adjusted:.2g}"))
+    return rows
+
+
+def _interval(value: float, interval: Sequence[float] | None, sign: str = "") -> str:
+    shown = [f"{number:{sign}.3g}" for number in (value, *(interval or ()))]
+    return f"{shown[0]} [{', '.join(shown[1:])}]" if interval else shown[0]
+
+
+def _charts(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    if not can_draw():
+        return []
+    return [
+        (experiment["name"], chart)
+        for experiment in report["experiments"]
+        for chart in charts(experiment["summary"], experiment["chance"])
+    ]
+
+
+def _other(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Entries of the summaries that no chart shows."""
+    return [
+        (f"{experiment['name']}: {key.replace('_', ' ')}", _fact(data))
+        for experiment in report["experiments"]
+        for key, data in experiment["summary"].items()
+        if not (is_drawn(data) and can_draw())
+    ]
+
+
+def _fact(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return bounded(text, MAX_FACT) or ""
+
+
+def _cases(report: Mapping[str, Any], compared: Sequence[ComparedExperiment]) -> str:
+    """The cases as JSON that cannot end the script element it stands in."""
+    flips = {
+        flip.id: {"change": what, "before": flip.first}
+        for experiment in compared
+        for what, flipped in (("lost", experiment.lost), ("gained", experiment.gained))
+        for flip in flipped
+    }
+    cases = [
+        {
+            key: bounded(value, MAX_TEXT) if isinstance(value, str) else value
+            for key, value in (test | flips.get(test["id"], {})).items()
+            if value not in (None, "", [], {}) and value is not False and key != "is_correct"
+        }
+        for test in report["tests"]
+    ]
+    text = json.dumps(cases, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,218 @@
+"""Reports and baselines as a comparison reads them: each field checked, whoever wrote the file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+from pytest_llmprobe.errors import ReportError, SettingsError
+from pytest_llmprobe.report.baseline import (
+    BASELINE_VERSION,
+    KIND,
+    NAME,
+    Baseline,
+    CaseResult,
+    baseline_path,
+)
+from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded
+
+MAX_ANSWER = 160
+"""Characters of an answer that a comparison keeps."""
+
+HUGE = 1e300
+"""Numbers from here on, infinite ones and NaN are no measurements."""
+
+EXPERIMENT_FIELDS = ("collected", "errors", "n", "pass_rate", "reported", "skipped", "timings")
+OPTIONAL_FIELDS = ("generation",)
+
+
+def find_run(given: str, storage: Path, model: str | None = None) -> Path:
+    """The file or folder that a user means.
+
+    Args:
+        given: A baseline's ``name`` or ``model/name``, a path, or the name of a run's folder.
+        storage: Folder of runs and baselines.
+        model: Whose baselines a bare name means; None for whichever model has one.
+
+    Raises:
+        ReportError: There is no such run; lists the baselines.
+        SettingsError: Several models have a baseline of this name.
+    """
+    owner, _, name = given.rpartition("/")
+    found: list[Path] = []
+    if re.fullmatch(NAME, name):
+        if owner or model:
+            found = [baseline_path(storage, owner or model or "", name)]
+        else:
+            found = sorted(storage.glob(f"baselines/*/{name}.json"))
+        found = [path for path in found if path.is_file()]
+    if len(found) > 1:
+        folders = ", ".join(path.parent.name for path in found)
+        raise SettingsError(f"several models have a baseline {name!r}: give a path ({folders})")
+    for path in (*found, Path(given), storage / "runs" / given):
+        if path.exists():
+            return path
+    known = sorted(path.stem for path in storage.glob("baselines/*/*.json"))
+    listed = f"the baselines are {', '.join(known)}" if known else "there are no baselines"
+    raise ReportError(f"there is no baseline, file or run {given!r}; {listed} in {storage}")
+
+
+def read_run(path: Path) -> Baseline:
+    """A baseline, a report, or a run's folder, reduced to what a comparison needs.
+
+    Raises:
+        ReportError: It cannot be read or is neither.
+    """
+    file = path / "report.json" if path.is_dir() else path
+    data = read_json(file)
+    try:
+        return _read_baseline(data) if data.get("kind") == KIND else reduce_report(data)
+    except ReportError as error:
+        raise ReportError(f"{file}: {error}") from None
+
+
+def reduce_report(report: Mapping[str, Any]) -> Baseline:
+    """What a comparison needs of a report.
+
+    Raises:
+        ReportError: It is no report; names what is missing or wrong.
+    """
+    header = _header(report)
+    experiments = {
+        name: {
+            key: experiment[key]
+            for key in (*EXPERIMENT_FIELDS, *OPTIONAL_FIELDS)
+            if key in experiment
+        }
+        for name, experiment in _experiments(report).items()
+    }
+    cases = [_case(test, n, MAX_ANSWER) for n, test in enumerate(_list(report, "tests"), 1)]
+    return Baseline(**header, experiments=_checked(experiments), cases=_by_id(cases))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        ReportError: There is no such file, or it holds something else.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+    except OSError as error:
+        raise ReportError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"{path} cannot be read: it is no JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise ReportError(f"{path} is no report and no baseline: it holds no JSON object")
+    return data
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _read_baseline(data: Mapping[str, Any]) -> Baseline:
+    if data.get("schema_version") != BASELINE_VERSION:
+        raise ReportError(
+            f"it is a baseline of format {data.get('schema_version')!r}, and this version reads "
+            f"{BASELINE_VERSION!r}: save it again"
+        )
+    cases = [_case(case, n, MAX_TEXT) for n, case in enumerate(_list(data, "cases"), 1)]
+    experiments = _checked(_object(data, "experiments"))
+    noise = _numbers(data.get("noise", {}), "noise")
+    return Baseline(**_header(data), experiments=experiments, cases=_by_id(cases), noise=noise)
+
+
+def _header(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What reports and baselines have in common."""
+    header: dict[str, Any] = {key: data.get(key) for key in ("model", "timestamp", "status")}
+    for key, value in header.items():
+        if not isinstance(value, str):
+            raise ReportError(f"it is no report and no baseline: it has no {key!r}")
+    for key in ("config", "environment", "model_info"):
+        header[key] = _object(data, key)
+    header["commit"] = _object(data, "commit") if data.get("commit") is not None else None
+    return header
+
+
+def _object(data: Mapping[str, Any], key: str) -> dict[str, Any]:
+    if not isinstance(found := data.get(key), dict):
+        raise ReportError(f"it is no report and no baseline: {key!r} is no object")
+    return found
+
+
+def _list(data: Mapping[str, Any], key: str) -> list[Any]:
+    if not isinstance(found := data.get(key), list):
+        raise ReportError(f"it is no report and no baseline: {key!r} is no list")
+    return found
+
+
+def _experiments(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    found = {}
+    for experiment in _list(report, "experiments"):
+        if not isinstance(experiment, dict) or not isinstance(experiment.get("name"), str):
+            raise ReportError("it is no report: an experiment has no name")
+        found[experiment["name"]] = experiment
+    return found
+
+
+def _checked(experiments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    for name, experiment in experiments.items():
+        for key in EXPERIMENT_FIELDS:
+            if not isinstance(experiment, dict) or key not in experiment:
+                raise ReportError(f"the experiment {name!r} has no {key!r}")
+        values = {key: experiment[key] for key in EXPERIMENT_FIELDS if key != "timings"}
+        if not isinstance(experiment["timings"], dict):
+            raise ReportError(f"the experiment {name!r} has no timings")
+        measured = values | experiment["timings"]
+        where = f"the experiment {bounded(name, 200)!r}"
+        _numbers({key: value for key, value in measured.items() if value is not None}, where)
+    return dict(experiments)
+
+
+def _case(data: object, number: int, longest: int) -> CaseResult:
+    """One case of a baseline or one test of a report."""
+    where = f"case {number}"
+    if not isinstance(data, dict):
+        raise ReportError(f"{where} is no object")
+    for key, kind in (("id", str), ("experiment", str), ("outcome", str)):
+        if not isinstance(data.get(key), kind):
+            raise ReportError(f"{where} has no {key!r}")
+    where = f"case {bounded(data['id'], 200)!r}"
+    if data["outcome"] not in get_args(Outcome):
+        raise ReportError(f"{where} has the unknown outcome {bounded(data['outcome'], 20)!r}")
+    for key in ("group", "prompt_hash", "received"):
+        if not isinstance(data.get(key), str | None):
+            raise ReportError(f"{where} has a {key!r} that is no text")
+    numbers = {key: data[key] for key in ("duration", "batch_size") if data.get(key) is not None}
+    _numbers(numbers, where)
+    known = {f.name: data[f.name] for f in fields(CaseResult) if f.name in data}
+    return CaseResult(
+        **known
+        | {
+            "scores": _numbers(data.get("scores", {}), where),
+            "received": bounded(data.get("received"), longest),
+            "duration": float(f"{numbers.get('duration', 0.0):.4g}"),  # no one compares more
+        }
+    )
+
+
+def _numbers(data: object, where: str) -> dict[str, float]:
+    if not isinstance(data, dict):
+        raise ReportError(f"{where}: numbers by name were expected")
+    for name, value in data.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < HUGE:
+            raise ReportError(f"{where} has a {bounded(name, 50)!r} that is no number")
+    return data
+
+
+def _by_id(cases: Sequence[CaseResult]) -> dict[str, CaseResult]:
+    by_id: dict[str, CaseResult] = {}
+    for case in cases:
+        if by_id.setdefault(case.id, case) is not case:
+            raise ReportError(f"the case {bounded(case.id, 200)!r} is there twice")
+    return {case_id: by_id[case_id] for case_id in sorted(by_id)}

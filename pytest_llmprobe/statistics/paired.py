@@ -1,0 +1,270 @@
+"""Two runs on the same cases: tests of flipped outcomes and of scores, and what they can find."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_llmprobe.statistics.intervals import Interval, clustered_standard_error
+
+Floats: TypeAlias = NDArray[np.float64]
+
+EXACT_CLUSTERS = 14
+"""Up to so many clusters with a difference all 2^G signs are tried; above, a sample of them."""
+
+TIE = 1e-9
+"""Sums of scores that are closer than this part of their size are equal up to rounding."""
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """Exact two-sided McNemar test: are flips in one direction more frequent than in the other?
+
+    The binomial test of ``lost`` in ``lost + gained`` at 1/2 (McNemar 1947, Psychometrika 12:153,
+    with the exact distribution in place of chi-square; no mid-p, so the false-alarm rate is never
+    above the level).
+
+    Args:
+        lost: Cases that passed in the first run and missed in the second.
+        gained: Cases that missed in the first run and passed in the second.
+
+    Returns:
+        The p-value, in (0, 1]; 0 only where it is below the smallest float.
+    """
+    flips, fewer = lost + gained, min(lost, gained)
+    ways = total = 1
+    for chosen in range(fewer):
+        ways = ways * (flips - chosen) // (chosen + 1)
+        total += ways
+    return min(1.0, 2 * total / (1 << flips))
+
+
+def clustered_mcnemar(changes: Sequence[int], clusters: Sequence[Hashable]) -> float:
+    """Exact McNemar test on effective flips, for cases of one cluster that may flip together.
+
+    Counts are divided by the design effect that the clusters show (Rao and Scott 1992, Biometrics
+    48:577), the flips rounded down and the rarer of them up. With a cluster of its own for each
+    case this is ``mcnemar``; one cluster alone shows nothing. A test by signs of whole clusters
+    would be exact, but finds nothing at all in the few haystacks of a small suite.
+
+    Args:
+        changes: -1 for a lost case, +1 for a gained one, 0 for an unchanged one.
+        clusters: What each case belongs to (its haystack, its document).
+
+    Returns:
+        The two-sided p-value, in [0, 1].
+    """
+    flips = sum(map(abs, changes))
+    fewer = min(changes.count(-1), changes.count(1))
+    effective = math.floor(flips * effective_pairs(changes, clusters) / len(changes) + TIE)
+    rare = math.ceil(fewer * effective / flips - TIE) if flips else 0
+    return mcnemar(rare, effective - rare)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (Holm 1979, Scandinavian Journal of Statistics 6:65).
+
+    Rejecting what is below a level after it keeps the chance of any false alarm below that level.
+
+    Returns:
+        The adjusted p-values, in the given order.
+    """
+    adjusted = [1.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = highest
+    return adjusted
+
+
+def change_interval(
+    changes: Sequence[int], clusters: Sequence[Hashable], confidence: float = 0.95
+) -> Interval:
+    """Interval of the difference of two pass rates on the same cases.
+
+    Adjusted Wald interval (Bonett and Price 2012, Journal of Educational and Behavioral Statistics
+    37:479): one more case lost and one more gained, so it has a width even where nothing flipped.
+    Clustered cases count as ``effective_pairs``.
+
+    Args:
+        changes: -1 lost, +1 gained, 0 unchanged; at least one.
+        clusters: What each case belongs to.
+        confidence: Two-sided coverage.
+
+    Returns:
+        Bounds of second rate minus first, within [-1, 1].
+    """
+    effective = effective_pairs(changes, clusters)
+    lost = (changes.count(-1) * effective / len(changes) + 1) / (effective + 2)
+    gained = (changes.count(1) * effective / len(changes) + 1) / (effective + 2)
+    error = math.sqrt((lost + gained - (gained - lost) ** 2) / (effective + 2))
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * error
+    return max(-1.0, gained - lost - half), min(1.0, gained - lost + half)
+
+
+def effective_pairs(changes: Sequence[float], clusters: Sequence[Hashable]) -> float:
+    """How many independent pairs would make the mean change as certain; never more than there are.
+
+    Where nothing changed there is no spread to measure, so there the clusters count.
+    """
+    n, groups = len(changes), len(set(clusters))
+    if groups in (1, n) or not any(changes):
+        return float(groups)
+    alone = clustered_standard_error(changes, range(n))
+    together = clustered_standard_error(changes, clusters)
+    return n * min(1.0, (alone / together) ** 2 if together > TIE * alone else 1.0)
+
+
+@dataclass(frozen=True)
+class ScoreChange:
+    """How a score differs between two runs: second minus first.
+
+    Args:
+        n: Pairs of cases that both have the score.
+        mean: Mean difference.
+        ci95: Its bootstrap interval, or None if one cluster alone gives no spread.
+        p: Two-sided, of the randomisation test.
+    """
+
+    n: int
+    mean: float
+    ci95: Interval | None
+    p: float
+
+
+def score_change(
+    differences: Sequence[float],
+    clusters: Sequence[Hashable],
+    seed: int = 0,
+    resamples: int = 9_999,
+) -> ScoreChange:
+    """Paired bootstrap of a score's difference, and a test of it.
+
+    The interval is the percentile interval of the mean (Efron and Tibshirani 1993, chapter 13) over
+    resampled clusters, so pairs of one cluster stay together. The p-value is that of Fisher's
+    randomisation test (The Design of Experiments 1935, section 21): if the models are alike, the
+    sign of each cluster's sum is a fair coin. A bootstrap of few clusters would give false alarms.
+    Up to ``EXACT_CLUSTERS`` clusters it is exact, above (1 + as extreme) / (1 + resamples) (Phipson
+    and Smyth 2010).
+
+    Args:
+        differences: Second score minus first, for each pair; at least one.
+        clusters: What each pair belongs to.
+        seed: The same differences and seed give the same result, whatever their order.
+        resamples: Of the bootstrap, and of the signs where they are sampled.
+    """
+    parts = sorted(_cluster_sums(differences, clusters).values())
+    sums, counts = (np.array(column, dtype=float) for column in zip(*parts, strict=True))
+    mean = fmean(differences)
+    if len(sums) < 2:
+        return ScoreChange(len(differences), mean, None, 1.0)
+    if not any(differences):  # most often no case changed
+        return ScoreChange(len(differences), 0.0, (0.0, 0.0), 1.0)
+    random = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    rows = max(1, 1_000_000 // len(sums))
+    for start in range(0, resamples, rows):
+        some = means[start : start + rows]
+        drawn = random.integers(len(sums), size=(len(some), len(sums)))
+        some[:] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = (float(bound) for bound in np.quantile(means, (0.025, 0.975)))
+    return ScoreChange(len(differences), mean, (low, high), _sign_flips(sums, random, resamples))
+
+
+def _sign_flips(sums: Floats, random: np.random.Generator, resamples: int) -> float:
+    """Two-sided p-value of the sum under random signs of its parts."""
+    parts = np.abs(sums[sums != 0])
+    bar = abs(sums.sum()) - TIE * parts.sum()
+    if len(parts) <= EXACT_CLUSTERS:
+        totals = np.zeros(1)
+        for part in parts:
+            totals = np.concatenate([totals - part, totals + part])
+        return float(np.mean(np.abs(totals) >= bar))
+    extreme = 0
+    rows = max(1, 1_000_000 // len(parts))
+    for start in range(0, resamples, rows):
+        signs = random.integers(2, size=(min(rows, resamples - start), len(parts))) * 2 - 1
+        extreme += int(np.count_nonzero(np.abs(signs @ parts) >= bar))
+    return (1 + extreme) / (1 + resamples)
+
+
+def _cluster_sums(
+    values: Sequence[float], clusters: Sequence[Hashable]
+) -> dict[Hashable, tuple[float, int]]:
+    """For each cluster the sum and the number of its values."""
+    members: dict[Hashable, list[float]] = defaultdict(list)
+    for value, cluster in zip(values, clusters, strict=True):
+        members[cluster].append(value)
+    return {cluster: (math.fsum(sorted(group)), len(group)) for cluster, group in members.items()}
+
+
+def minimum_detectable_change(
+    n: int, discordance: float = 0.0, level: float = 0.05, power: float = 0.8
+) -> float | None:
+    """The smallest true change of a pass rate that the exact test would most likely have found.
+
+    Exact search: the flips of ``n`` pairs are binomial with rate ``discordance``, the lost ones
+    among them binomial with (1 + change / discordance) / 2, and ``mcnemar`` is applied to each
+    outcome. A change above the discordance is taken as flips in one direction only.
+
+    Args:
+        n: Pairs.
+        discordance: Share of pairs that flip, as observed, between 0 and 1.
+        level: Of the test; 0.05 / k for one of k experiments under Holm's correction.
+        power: How probable the finding is to be.
+
+    Returns:
+        The change of the rate, rounded up to 0.0001, or None if ``n`` pairs can show none.
+    """
+    low, high = 0, 10_000
+    if n < 1 or mcnemar_power(n, 1.0, 1.0, level) < power:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        change = middle / 10_000
+        enough = mcnemar_power(n, change, max(discordance, change), level) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    return high / 10_000
+
+
+def mcnemar_power(n: int, change: float, discordance: float, level: float = 0.05) -> float:
+    """The probability that the exact test finds a true change of a pass rate.
+
+    Args:
+        n: Pairs, at least one.
+        change: Absolute true difference of the two rates, at most ``discordance``.
+        discordance: Probability that a pair flips, above 0.
+        level: Of the test.
+    """
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])  # of factorials
+    spread = 9 * math.sqrt(n * discordance * (1 - discordance)) + 9
+    fewest = max(0, math.floor(n * discordance - spread))
+    most = min(n, math.ceil(n * discordance + spread))
+    weights = _binomial(n, discordance, most, logs)
+    one_way = (1 + change / discordance) / 2
+    found = 0.0
+    for flips in range(fewest, most + 1):
+        fair = 2 * np.cumsum(_binomial(flips, 0.5, flips // 2, logs))
+        significant = int(np.count_nonzero(fair < level))  # 0 to this - 1 flips the other way
+        if significant:
+            tails = sum(
+                _binomial(flips, share, significant - 1, logs).sum()
+                for share in (one_way, 1 - one_way)
+            )
+            found += float(weights[flips] * tails)
+    return min(1.0, found)
+
+
+def _binomial(n: int, p: float, most: int, logs: Floats) -> Floats:
+    """Probabilities of 0 to ``most`` successes in n; ``logs`` are those of the factorials."""
+    k = np.arange(most + 1)
+    if p in (0.0, 1.0):
+        return np.asarray(k == n * p, dtype=float)
+    ways = logs[n] - logs[: most + 1] - logs[n - k]
+    return np.asarray(np.exp(ways + k * math.log(p) + (n - k) * math.log1p(-p)))

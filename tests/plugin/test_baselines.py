@@ -1,0 +1,127 @@
+"""Saving a run as a baseline, comparing with one, and what the gate and the exit code say."""
+
+import json
+import re
+
+import pytest
+
+from pytest_llmprobe.report.schema import validate
+
+EVAL = """
+    import pytest
+    from pytest_llmprobe import Case
+
+    cases = [Case(f"c{n:02}", f"say {n}", str(n)) for n in range(30)]
+
+    @pytest.mark.probe(cases=cases, max_new_tokens=20)
+    def test_echo(case, completion):
+        assert int(case.target) >= WRONG
+"""
+
+
+@pytest.fixture
+def run(project, probe):
+    """Run the evaluation, of whose cases the first ``wrong`` are missed."""
+
+    def run(wrong, *arguments):
+        project(EVAL.replace("WRONG", str(wrong)))
+        return probe(*arguments)
+
+    return run
+
+
+def gate_line(run):
+    return re.findall(r"^llmprobe: GATE .*", run.text, re.MULTILINE)[-1]
+
+
+def test_a_worse_run_fails_the_gate_and_says_which_cases_it_lost(run, pytester):
+    first = run(0, "--llmprobe-save=main")
+    assert first.exit_code == 0, first.text
+    (path,) = (pytester.path / ".llmprobe" / "baselines").glob("*/main.json")
+    assert json.loads(path.read_text())["kind"] == "llmprobe baseline"
+    assert f"baseline: {path}" in first.text
+    second = run(10, "--llmprobe-compare=main")
+    validate(second.report)
+    assert second.exit_code == 1
+    assert gate_line(second).startswith("llmprobe: GATE FAIL (echo: worse: pass rate 1.000 -> 0.66")
+    assert "echo: lost 10" in second.text
+    assert "FAIL (baseline)" in second.text
+    (check,) = second.report["gate"]["checks"]
+    assert (check["verdict"], check["metric"]) == ("FAIL", "change of the pass rate")
+    (experiment,) = second.report["comparison"]["experiments"]
+    assert len(experiment["lost"]) == 10
+    assert experiment["finding"] == "worse"
+
+
+@pytest.mark.parametrize("gate", ["none", "thresholds"])
+def test_a_gate_of_another_kind_only_shows_the_comparison(run, gate):
+    run(0, "--llmprobe-save=main")
+    second = run(10, "--llmprobe-compare=main", f"--llmprobe-gate={gate}")
+    assert second.exit_code == 0
+    assert "echo: lost 10" in second.text
+    assert gate_line(second).startswith("llmprobe: GATE NOT JUDGED")
+    assert second.report["gate"]["checks"] == []
+
+
+def test_the_same_again_passes_and_says_what_would_have_been_found(run):
+    run(3, "--llmprobe-save=main")
+    second = run(3, "--llmprobe-compare=main", "--llmprobe-gate=baseline")
+    assert second.exit_code == 0, second.text
+    assert gate_line(second) == "llmprobe: GATE PASS (1 of 1 checks passed)"
+    assert "would have been found with 80 %" in second.text or "no change at all" in second.text
+    assert "first difference: " not in second.text.replace("first difference: code", "")
+
+
+def test_part_of_the_cases_is_not_judged(run):
+    run(0, "--llmprobe-save=main")
+    second = run(30, "--llmprobe-compare=main", "-k", "c0")
+    assert second.exit_code == 0
+    assert gate_line(second).startswith("llmprobe: GATE NOT JUDGED")
+    assert "cases only in main" in second.text
+
+
+def test_a_report_or_a_runs_folder_can_be_compared_with_too(run):
+    first = run(0)
+    for path in (first.report_path, first.report_path.parent):
+        assert run(10, f"--llmprobe-compare={path}").exit_code == 1
+
+
+def test_changed_prompts_are_no_regression(run, project, probe):
+    run(0, "--llmprobe-save=main")
+    project(EVAL.replace("WRONG", "30").replace("say {n}", "tell {n}"))
+    second = probe("--llmprobe-compare=main")
+    assert second.exit_code == 0
+    assert "not comparable: echo: the prompts of 30 cases changed" in second.text
+    assert gate_line(second).startswith("llmprobe: GATE NOT JUDGED")
+
+
+def test_page_and_markdown_are_written_and_the_jobs_summary(run, pytester, monkeypatch):
+    summary = pytester.path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    run(0, "--llmprobe-save=main")
+    second = run(
+        10, "--llmprobe-compare=main", "--llmprobe-html=out/a.html", "--llmprobe-md=out/a.md"
+    )
+    page, text = (pytester.path / "out" / name for name in ("a.html", "a.md"))
+    assert f"page: {page}" in second.text
+    assert "<title>llmprobe: reference: FAIL</title>" in page.read_text()
+    assert "echo" in text.read_text()
+    assert text.read_text() in summary.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--llmprobe-save=../x"], "'../x' cannot name a baseline"),
+        (["--llmprobe-compare=nothing"], "there is no baseline, file or run 'nothing'"),
+        (["--llmprobe-compare=test_eval.py"], "it is no JSON"),
+        (["--llmprobe-gate=baseline"], "--llmprobe-gate baseline needs --llmprobe-compare"),
+        (["--llmprobe-html=test_eval.py/a.html"], "test_eval.py"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_runs(project, pytester, options, words):
+    project(EVAL.replace("WRONG", "0"))
+    result = pytester.runpytest_subprocess("-p", "no:xdist", *options)
+    assert result.ret == 4
+    assert words in result.stderr.str()
+    assert not (pytester.path / ".llmprobe" / "runs").exists()

@@ -1,0 +1,360 @@
+"""Comparisons: what is said first, what is found, why it may be, and how often falsely."""
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+from some_reports import CONFIG, ENVIRONMENT, MODEL_INFO, records, run
+
+from pytest_llmprobe.report.comparison import compare
+from pytest_llmprobe.report.provenance import LAYERS, why
+from pytest_llmprobe.report.schema import schema
+from pytest_llmprobe.statistics.paired import holm, mcnemar
+
+
+def only(first, second, **options):
+    (experiment,) = compare(first, second, **options).experiments
+    return experiment
+
+
+def findings(comparison):
+    return {experiment.name: experiment.finding for experiment in comparison.experiments}
+
+
+# What is found
+
+
+def test_two_equal_runs_show_no_change_and_what_would_have_been_found():
+    found = compare(run(records("p" * 90 + "m" * 10)), run(records("p" * 90 + "m" * 10)))
+    (experiment,) = found.experiments
+    assert experiment.finding == "no change found"
+    assert (experiment.n, experiment.p, experiment.p_adjusted) == (100, 1, 1)
+    assert (experiment.lost, experiment.gained, experiment.difference) == ([], [], 0)
+    assert 0.05 < experiment.detectable < 0.10
+    assert found.verdict[0] == "PASS"
+    assert found.remarks == []
+    assert found.differences == []
+
+
+def test_a_significant_loss_is_worse_and_names_the_lost_cases_with_both_answers():
+    found = compare(run(records("p" * 20)), run(records("m" * 7 + "p" * 13)))
+    (experiment,) = found.experiments
+    assert experiment.finding == "worse"
+    assert experiment.p == experiment.p_adjusted == mcnemar(7, 0)
+    assert (experiment.first_rate, experiment.second_rate) == (1, 0.65)
+    assert experiment.ci95[0] < -0.35 < experiment.ci95[1] < 0
+    assert [flip.id[-7:] for flip in experiment.lost] == [f"[g000{n}]" for n in range(7)]
+    assert (experiment.lost[0].first, experiment.lost[0].second) == ("right", "wrong")
+    assert found.verdict == (
+        "FAIL",
+        "needle: worse: pass rate 1.000 -> 0.650, p = 0.016",
+    )
+
+
+def test_a_significant_gain_is_better_and_passes():
+    found = compare(run(records("m" * 7 + "p" * 13)), run(records("p" * 20)))
+    assert findings(found) == {"needle": "better"}
+    assert len(found.experiments[0].gained) == 7
+    assert found.verdict[0] == "PASS"
+
+
+def test_five_lost_cases_are_not_enough():
+    experiment = only(run(records("p" * 20)), run(records("m" * 5 + "p" * 15)))
+    assert (experiment.finding, experiment.p) == ("no change found", 0.0625)
+    assert experiment.detectable > 0.3
+
+
+def test_so_few_cases_that_nothing_can_be_found_have_no_detectable_change():
+    experiment = only(run(records("ppppp")), run(records("mmmmm")))
+    assert (experiment.finding, experiment.detectable) == ("no change found", None)
+
+
+def test_several_experiments_are_corrected_together():
+    lost = {"a": 7, "b": 8, "c": 0, "d": 1}
+    first = run(*(records("p" * 30, name) for name in lost))
+    second = run(*(records("m" * k + "p" * (30 - k), name) for name, k in lost.items()))
+    found = compare(first, second)
+    assert [e.p_adjusted for e in found.experiments] == holm([mcnemar(k, 0) for k in lost.values()])
+    assert findings(found) == {
+        "a": "worse",
+        "b": "worse",
+        "c": "no change found",
+        "d": "no change found",
+    }
+    alone = compare(run(records("p" * 30, "d")), run(records("m" * 6 + "p" * 24, "d")))
+    assert findings(alone) == {"d": "worse"}  # one of four, it would not be
+
+
+def test_cases_that_share_a_haystack_count_as_fewer():
+    groups = [f"h{n // 5}" for n in range(40)]
+    outcomes = "m" * 10 + "p" * 30
+    together = only(run(records("p" * 40, group=groups)), run(records(outcomes, group=groups)))
+    apart = only(run(records("p" * 40)), run(records(outcomes)))
+    assert (together.groups, apart.groups) == (8, 40)
+    assert together.effective < apart.effective == 40
+    assert (together.finding, apart.finding) == ("no change found", "worse")
+
+
+def test_a_change_inside_the_noise_of_repeated_runs_is_none():
+    first = replace(run(records("p" * 100)), noise={"needle": 0.08})
+    inside = only(first, run(records("m" * 8 + "p" * 92)))
+    outside = only(first, run(records("m" * 9 + "p" * 91)))
+    assert inside.finding == "no change found"
+    assert "inside the run-to-run noise of 0.080" in inside.reason
+    assert outside.finding == "worse"
+
+
+# What cannot be compared
+
+
+def test_cases_of_one_run_alone_are_listed_and_left_out():
+    found = compare(run(records("p" * 30)), run(records("p" * 10)))
+    assert found.experiments[0].n == 10
+    assert found.remarks == [
+        "needle: 30 cases in the first run, 10 in the second run",
+        "needle: 20 cases only in the first run: "
+        + ", ".join(f"evals/test_needle.py::test_needle[g{n:04}]" for n in range(10, 15))
+        + " and 15 more",
+    ]
+    assert found.verdict[0] == "PASS"
+
+
+def test_an_experiment_of_one_run_alone_is_not_judged():
+    names = ("baseline main", "this run")
+    first, second = run(records("p" * 9, "a")), run(records("p" * 9, "b"))
+    found = compare(first, second, names)
+    assert findings(found) == {"a": "not judged", "b": "not judged"}
+    assert found.remarks == ["a: only in baseline main", "b: only in this run"]
+    assert [check.experiment for check in found.checks] == ["b"]
+    assert found.verdict[0] == "NOT JUDGED"
+
+
+def test_changed_prompts_are_said_and_never_a_regression():
+    first, second = run(records("p" * 20)), run(records("m" * 20, prompt_hash="other"))
+    found = compare(first, second)
+    (experiment,) = found.experiments
+    assert experiment.finding == "not judged"
+    assert found.remarks == ["needle: the prompts of 20 cases changed"]
+    assert "prompts of all 20 cases changed" in experiment.reason
+    assert (experiment.n, experiment.difference) == (20, -1)
+    assert experiment.p_adjusted is None
+    assert found.verdict[0] == "NOT JUDGED"
+    assert str(found.differences[0]).startswith("prompts: 20 cases -> 20 of them")
+
+
+def test_where_some_prompts_changed_the_others_are_judged():
+    hashes = [f"{n:016x}" if n >= 10 else "other" for n in range(30)]
+    second = run(records("m" * 10 + "p" * 20, prompt_hash=hashes))
+    assert only(run(records("p" * 30)), second).finding == "no change found"
+    second = run(records("m" * 20 + "p" * 10, prompt_hash=hashes))
+    worse = only(run(records("p" * 30)), second)
+    assert (worse.finding, worse.n, len(worse.lost)) == ("worse", 20, 10)
+
+
+def test_changed_prompts_do_not_weigh_on_the_other_experiments():
+    first = run(records("p" * 20, "a"), records("p" * 20, "b"))
+    second = run(records("m" * 20, "a", prompt_hash="x"), records("m" * 6 + "p" * 14, "b"))
+    assert findings(compare(first, second)) == {"a": "not judged", "b": "worse"}
+
+
+def test_part_of_the_cases_is_no_ground_for_a_verdict():
+    whole, part = run(records("p" * 20)), run(records("m" * 20), collected=40)
+    for first, second, which in ((whole, part, "second"), (part, whole, "first")):
+        found = compare(first, second)
+        assert findings(found) == {"needle": "not judged"}
+        assert f"needle: only 20 of 40 cases of the {which} run have a result" in found.remarks
+        assert found.verdict[0] == "NOT JUDGED"
+
+
+def test_an_interrupted_run_is_said_to_be_one():
+    found = compare(run(records("pp")), run(records("pp"), status="interrupted"))
+    assert found.remarks == ["the second run is interrupted"]
+
+
+def test_errors_of_the_second_run_fail_and_of_the_first_are_left_out():
+    found = compare(run(records("p" * 20)), run(records("e" + "p" * 19)))
+    assert findings(found) == {"needle": "not judged"}
+    assert found.verdict == ("FAIL", "needle: 1 of 20 cases ended in an error")
+    found = compare(run(records("e" + "p" * 19)), run(records("p" * 20)))
+    assert found.verdict[0] == "PASS"
+    assert found.experiments[0].n == 19
+
+
+def test_cases_that_are_skipped_now_cannot_hide_a_loss():
+    found = compare(run(records("p" * 20)), run(records("s" * 10 + "p" * 10)))
+    assert findings(found) == {"needle": "not judged"}
+    assert "10 cases that were measured in the first run could not be in the second" in (
+        found.experiments[0].reason
+    )
+    both = compare(run(records("s" * 10 + "p" * 10)), run(records("s" * 10 + "p" * 10)))
+    assert findings(both) == {"needle": "no change found"}
+
+
+def test_runs_without_a_case_in_common_are_not_judged():
+    found = compare(run(records("s" * 5)), run(records("s" * 5)))
+    assert found.experiments[0].reason == "no case was measured in both runs"
+    empty = compare(run(), run())
+    assert (empty.experiments, empty.verdict[0]) == ([], "NOT JUDGED")
+
+
+def test_another_model_is_named():
+    found = compare(run(records("p")), run(records("p"), model="org/new"))
+    assert found.remarks == ["the first run is of the model org/model, the second run of org/new"]
+
+
+# Scores and times
+
+
+def test_scores_are_compared_but_decide_nothing():
+    scores = [{"f1": n / 40, "loss": 1.0} for n in range(40)]
+    lower = [{"f1": n / 40 - 0.1 - n % 3 / 100, "loss": 1.0} for n in range(40)]
+    found = compare(run(records("p" * 40, scores=scores)), run(records("p" * 40, scores=lower)))
+    (experiment,) = found.experiments
+    f1, loss = experiment.scores["f1"], experiment.scores["loss"]
+    assert f1.second - f1.first == pytest.approx(f1.change.mean)
+    assert f1.change.ci95[0] < f1.change.mean < f1.change.ci95[1] < 0
+    assert f1.change.p < 0.001
+    assert f1.p_adjusted == pytest.approx(2 * f1.change.p)
+    assert (loss.change.mean, loss.p_adjusted) == (0, 1)
+    assert found.verdict[0] == "PASS"
+
+
+def test_a_score_of_one_run_alone_is_left_out():
+    found = only(run(records("pp", scores={"a": 1})), run(records("pp", scores={"b": 1})))
+    assert found.scores == {}
+
+
+def test_times_are_ratios():
+    slow = only(run(records("pp")), run(records("pp", duration=0.5)))
+    assert slow.ratios == {"generation_s": 2, "p50_s": 2, "p95_s": 2, "tokens_per_s": 0.5}
+    nothing = only(run(records("pp", duration=0.0, generated_tokens=0)), run(records("pp")))
+    assert set(nothing.ratios.values()) == {None}
+
+
+def test_a_comparison_is_plain_json_and_its_checks_fit_the_report():
+    scores = {"f1": 0.5}
+    found = compare(run(records("pp", scores=scores)), run(records("mp", scores=scores)))
+    data = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert (data["verdict"], data["experiments"][0]["lost"][0]["first"]) == ("PASS", "right")
+    assert found.checks[0].as_dict().keys() == set(schema()["$defs"]["check"]["required"])
+    assert found.checks[0].value == -0.5
+
+
+# Why
+
+
+def info(**changes):
+    return {"model_info": MODEL_INFO | changes}
+
+
+def config(**changes):
+    return {"config": CONFIG | changes}
+
+
+def environment(**changes):
+    return {"environment": ENVIRONMENT | changes}
+
+
+CHANGES = {
+    "weights": info(fingerprint="0" * 16),
+    "tokenizer": info(tokenizer_hash="0"),
+    "chat template": info(chat_template_hash=None),
+    "generation config": config(delta=[1.0]),
+    "data": config(seed=1),
+    "prompts": {},
+    "dtype": info(dtype="bfloat16"),
+    "device": info(device="cuda"),
+    "attention": info(attention="eager"),
+    "batch plan": config(batch_size=1),
+    "package versions": environment(packages={"torch": "2.14.0", "transformers": "5.23.0"}),
+    "platform": environment(platform="Windows"),
+    "code": {"commit": {"id": "2" * 40, "dirty": True}},
+}
+
+
+def test_every_layer_has_a_test():
+    assert CHANGES.keys() == LAYERS.keys()
+
+
+@pytest.mark.parametrize("layer", CHANGES)
+def test_what_changed_is_named(layer):
+    prompts = {"prompt_hash": "new"} if layer == "prompts" else {}
+    differences = why(run(records("pp")), run(records("pp", **prompts), **CHANGES[layer]))
+    assert [difference.layer for difference in differences] == [layer]
+
+
+def test_a_cause_is_named_before_its_effects():
+    changed = run(
+        records("pp", prompt_hash="new"),
+        **info(tokenizer_hash="new", device="cuda"),
+        **config(seed=1),
+    )
+    layers = [difference.layer for difference in why(run(records("pp")), changed)]
+    assert layers == ["tokenizer", "data", "prompts", "device"]
+
+
+def test_another_dtype_is_not_called_other_weights():
+    rounded = info(fingerprint="0" * 16, dtype="bfloat16")
+    differences = why(run(records("p")), run(records("p"), **rounded))
+    assert [str(difference) for difference in differences] == ["dtype: float32 -> bfloat16"]
+    moved = info(fingerprint="0" * 16, dtype="bfloat16", revision="def")
+    assert why(run(records("p")), run(records("p"), **moved))[0].layer == "weights"
+
+
+def test_the_same_weights_from_another_place_are_no_difference():
+    assert why(run(records("p")), run(records("p"), **info(source="/copy", revision=None))) == []
+
+
+def test_a_run_that_loaded_no_model_is_compared_by_its_name():
+    assert why(run(records("p")), run(records("p"), model_info={})) == []
+    (difference,) = why(run(records("p")), run(records("p"), model_info={}, model="other"))
+    assert str(difference) == "weights (model): org/model -> other"
+
+
+def test_the_generation_config_is_compared_where_reports_have_it():
+    first, second = run(records("p")), run(records("p"))
+    for baseline, tokens in ((first, 20), (second, 64)):
+        baseline.experiments["needle"]["generation"] = {"max_new_tokens": tokens, "top_k": 0}
+    (difference,) = why(first, second)
+    assert str(difference) == "generation config (needle: max_new_tokens): 20 -> 64"
+
+
+def test_a_package_that_is_gone_is_a_difference():
+    (difference,) = why(run(), run(**environment(packages={"torch": "2.13.0"})))
+    assert str(difference) == "package versions (transformers): 5.23.0 -> none"
+
+
+def test_a_difference_is_short_whatever_the_value():
+    (difference,) = why(run(), run(**config(datasets={"a": "x" * 10_000})))
+    assert len(str(difference)) < 150
+
+
+# False alarms
+
+
+def simulated(generator, template, group_size):
+    """The template's cases with new outcomes; half of a case's luck may be its haystack's."""
+    rates = {"easy": 0.9, "medium": 0.6, "hard": 0.3}
+    shared, cases = {}, {}
+    for case in template.cases.values():
+        luck = generator.random()
+        common = shared.setdefault((case.experiment, case.group), luck)
+        if group_size > 1 and generator.random() < 0.5:
+            luck = common
+        outcome = "passed" if luck < rates[case.experiment] else "missed"
+        cases[case.id] = replace(case, outcome=outcome)
+    return replace(template, cases=cases)
+
+
+@pytest.mark.parametrize("group_size", [1, 5])
+def test_equal_models_fail_the_gate_no_more_often_than_one_time_in_twenty(group_size):
+    generator = random.Random(1)
+    groups = [f"h{n // group_size}" for n in range(40)]
+    template = run(*(records("p" * 40, name, group=groups) for name in ("easy", "medium", "hard")))
+    failed = sum(
+        compare(*(simulated(generator, template, group_size) for _ in range(2))).verdict[0]
+        == "FAIL"
+        for _ in range(40)
+    )
+    assert failed <= 2
