@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from pytest_llmprobe.case import Case
+from pytest_llmprobe.case import Case, prompt_text
 from pytest_llmprobe.errors import LlmprobeError
 from pytest_llmprobe.generation import Completion
 
@@ -15,6 +15,9 @@ Outcome: TypeAlias = Literal["passed", "missed", "error", "skipped"]
 
 MAX_TEXT = 10_000
 """Characters of model output or of an error message that a record keeps."""
+
+PROMPT_END = 1_000
+"""Characters of a long prompt that a record keeps from either end: the question is at one."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Record:
     trial: Any = None
     group: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
+    prompt: str | None = None
     expected: Any = None
     received: str | None = None
     explanation: str | None = None
@@ -97,6 +101,7 @@ def build_record(
         trial=metadata.pop("trial", None),
         group=case.group if case else None,
         params=metadata,
+        prompt=_both_ends(plain(prompt_text(case.prompt))) if case else None,
         expected=plain(case.target) if case else None,
         received=bounded(last.text) if last else None,
         explanation=bounded(explanation),
@@ -122,6 +127,13 @@ def bounded(text: str | None, limit: int = MAX_TEXT) -> str | None:
     if text is None or len(text) <= limit:
         return text
     return f"{text[:limit]}... [{len(text) - limit} more characters]"
+
+
+def _both_ends(text: str) -> str:
+    left_out = len(text) - 2 * PROMPT_END
+    if left_out <= 0:
+        return text
+    return f"{text[:PROMPT_END]}... [{left_out} more characters] ...{text[-PROMPT_END:]}"
 
 
 def explained(error: BaseException) -> str:

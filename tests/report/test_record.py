@@ -301,3 +301,16 @@ def test_a_chance_is_refused_or_written_as_a_number(chance):
 @given(records)
 def test_any_record_of_the_right_types_follows_the_schema(record):
     assert faults(record) == []
+
+
+def test_of_a_long_prompt_both_ends_are_kept():
+    def kept(prompt):
+        return build_record("t::a", "a", "passed", Case("c", prompt), (), {}).prompt
+
+    assert kept("a" * 2_000) == "a" * 2_000
+    assert kept("a" * 5_000 + "b" * 1_000) == (
+        "a" * 1_000 + "... [4000 more characters] ..." + "b" * 1_000
+    )
+    assert kept([{"role": "system", "content": "one"}, {"role": "user", "content": "two"}]) == (
+        "one\n\ntwo"
+    )

@@ -124,7 +124,7 @@ def test_a_report_without_one_of_its_fields_is_refused(field):
         (["tests", 1, "scores"], {"f1": "high"}, "$.tests[1].scores.f1"),
         (["tests", 1, "finish_reason"], "eos", "$.tests[1].finish_reason"),
         (["tests", 1, "is_correct"], ..., "$.tests[1]"),
-        (["tests", 1, "prompt"], "text", "$.tests[1]"),
+        (["tests", 1, "words"], "text", "$.tests[1]"),
     ],
 )
 def test_what_does_not_follow_the_schema_is_refused_with_its_place(path, value, place):
