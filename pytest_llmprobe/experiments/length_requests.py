@@ -1,0 +1,148 @@
+"""Which answers of known length are asked for, and which of them are held out."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from pytest_llmprobe.errors import CasesError, SettingsError
+from pytest_llmprobe.experiments.output_length import PHRASINGS, SAME_PROMPT, WORDS, prompt
+from pytest_llmprobe.experiments.source_rows import jsonl_rows
+from pytest_llmprobe.suite import seed_of
+
+Dataset: TypeAlias = Literal["same_prompt", "different_prompts", "multi_layers"]
+DATASETS: tuple[str, ...] = get_args(Dataset)
+
+HeldOut: TypeAlias = Literal["sample", "word", "phrasing", "count"]
+HELD_OUT: tuple[HeldOut, ...] = get_args(HeldOut)
+
+COUNTS = range(5, 50)
+"""How many times a word is asked for, as in output-length-prediction."""
+
+TEN_WORDS = WORDS[::6]
+
+MOST_REQUESTS, MOST_COUNT = 1_000_000, 100_000
+
+
+@dataclass(frozen=True)
+class LengthRequest:
+    """One request for an answer.
+
+    Args:
+        prompt: What the user says.
+        word: The word to repeat; None if any answer that ends is a right one.
+        count: How many times.
+        phrasing: The prompt before word and count were filled in, if that is known.
+    """
+
+    prompt: str
+    word: str | None = None
+    count: int | None = None
+    phrasing: str | None = None
+
+
+def length_requests(
+    dataset: str,
+    words: Sequence[str] = TEN_WORDS,
+    counts: Collection[int] = COUNTS,
+    seed: int = 0,
+) -> list[LengthRequest]:
+    """Every word with every count; answers of about the same length are neighbours.
+
+    Args:
+        dataset: ``same_prompt`` and ``multi_layers`` ask in one phrasing, ``different_prompts`` in
+            one of 52, drawn for each request; what else is the path of a .jsonl file of objects
+            with a ``prompt``, with or without ``word`` and ``count`` (only then can a wrong answer
+            be told), and ``phrasing``.
+        words: The words; a file has its own.
+        counts: The counts; a file has its own.
+        seed: Of the draw.
+
+    Raises:
+        CasesError: The file cannot be read, or holds no requests.
+        SettingsError: No words, or a count below 1.
+    """
+    if dataset not in DATASETS:
+        return read_requests(Path(dataset))
+    words, wanted = list(dict.fromkeys(words)), sorted(set(counts))
+    if not words or not all(re.fullmatch(r"\S+", word) for word in words):
+        raise SettingsError(f"words {', '.join(words)!r}: give one at least, each without spaces")
+    if not wanted or wanted[0] < 1 or wanted[-1] > MOST_COUNT:
+        raise SettingsError(f"counts: give whole numbers from 1 to {MOST_COUNT}")
+    rng = random.Random(seed_of("phrasings", seed))
+    phrasings = PHRASINGS if dataset == "different_prompts" else (SAME_PROMPT,)
+    requests = []
+    for count, word in product(wanted, words):
+        phrasing = rng.choice(phrasings)
+        requests.append(LengthRequest(prompt(phrasing, word, count), word, count, phrasing))
+    return requests
+
+
+def read_requests(path: Path) -> list[LengthRequest]:
+    """The requests of a .jsonl file; see `length_requests`.
+
+    Raises:
+        CasesError: A line cannot be used, or there is none.
+    """
+    if path.suffix != ".jsonl" or not path.is_file():
+        raise CasesError(f"data set {str(path)!r}: give {', '.join(DATASETS)} or a .jsonl file")
+    requests = []
+    for where, row in jsonl_rows(path):
+        requests.append(_request(where, row))
+        if len(requests) > MOST_REQUESTS:
+            raise CasesError(f"{path} holds more than {MOST_REQUESTS} requests; split it")
+    if not requests:
+        raise CasesError(f"{path} holds no requests")
+    return requests
+
+
+def _request(where: str, row: Mapping[str, object]) -> LengthRequest:
+    text, word, count, phrasing = (row.get(k) for k in ("prompt", "word", "count", "phrasing"))
+    if not isinstance(text, str) or not text.strip():
+        raise CasesError(f"{where}: give 'prompt', a text")
+    if not (word is None or isinstance(word, str)) or not isinstance(phrasing, str | None):
+        raise CasesError(f"{where}: 'word' and 'phrasing' are texts")
+    if not isinstance(count, int | None) or isinstance(count, bool):
+        raise CasesError(f"{where}: 'count' is a whole number")
+    if (word is None) != (count is None) or (count is not None and not 0 < count <= MOST_COUNT):
+        raise CasesError(f"{where}: give both 'word' and 'count' (1 to {MOST_COUNT}), or neither")
+    return LengthRequest(text, word, count, phrasing)
+
+
+def held_out(
+    requests: Sequence[LengthRequest], by: HeldOut, share: float = 0.2, seed: int = 0
+) -> list[bool]:
+    """Which requests are kept for the test, all their tokens together.
+
+    Neighbouring tokens of an answer have nearly the same states: had some of them been trained on,
+    the others would be no test.
+
+    Args:
+        requests: The requests.
+        by: ``sample`` draws requests (equal ones go together); ``word``, ``phrasing`` and
+            ``count`` draw values of these, which no request for training has.
+        share: How much is held out, of the values that are drawn; at least one.
+        seed: Of the draw.
+
+    Raises:
+        SettingsError: The share is not between 0 and 1, or there are not two values.
+    """
+    if not 0 < share < 1:
+        raise SettingsError(f"share {share}: give a number between 0 and 1")
+    field = "prompt" if by == "sample" else by
+    values = [getattr(request, field) for request in requests]
+    if None in values:
+        raise SettingsError(f"split by {by}: not every request has a {by}; split by sample")
+    distinct = sorted(set(values))
+    if len(distinct) < 2:
+        raise SettingsError(f"split by {by}: there is only one; split by another quality")
+    drawn = random.Random(seed_of("held out", by, seed)).sample(
+        distinct, min(max(1, round(share * len(distinct))), len(distinct) - 1)
+    )
+    chosen = set(drawn)
+    return [value in chosen for value in values]

@@ -1,0 +1,1 @@
+"""Pictures of results; matplotlib (extra ``plots``) is imported when one is drawn."""

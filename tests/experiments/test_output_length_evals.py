@@ -1,0 +1,96 @@
+"""The evaluation of length probes: its cases, and what data with and without an answer get."""
+
+from pathlib import Path
+from runpy import run_path
+from types import SimpleNamespace
+
+import pytest
+from made_up_states import INFORMED, made_up
+
+from pytest_llmprobe.case import check_cases
+from pytest_llmprobe.errors import CasesError
+from pytest_llmprobe.experiments.length_requests import length_requests
+from pytest_llmprobe.suite import Suite
+
+FILE = Path(__file__).parents[2] / "evals" / "output_length" / "test_length_probes.py"
+EVAL = run_path(str(FILE))
+MODEL = SimpleNamespace(capabilities=SimpleNamespace(hidden_states=2))
+
+
+def judge(case, data):
+    """The miss, or None, and the scores."""
+    scores = {}
+    try:
+        EVAL["test_length_probe"](case, MODEL, data, Suite(), scores.__setitem__)
+    except AssertionError as miss:
+        return str(miss).partition("\n")[0], scores
+    return None, scores
+
+
+@pytest.mark.parametrize(("profile", "n"), [("smoke", 1), ("ci", 32), ("full", 88)])
+def test_cases_are_the_grid_and_share_one_group(profile, n):
+    cases = check_cases(EVAL["probes"](Suite(profile)), "length_probe")
+    assert len(cases) == n
+    assert {case.group for case in cases} == {"states"}
+    requests = length_requests("different_prompts", *EVAL["GRIDS"][profile])
+    assert len({request.prompt for request in requests}) == len(requests)
+
+
+def test_depths_reach_from_the_embeddings_to_the_last_layer():
+    assert [EVAL["layer_at"](depth, MODEL) for depth in (0, 100)] == [0, 1]
+    deep = SimpleNamespace(capabilities=SimpleNamespace(hidden_states=33))
+    layers = [EVAL["layer_at"](depth, deep) for depth in range(0, 101, 10)]
+    assert layers == sorted(set(layers))
+    assert layers[::10] == [0, 32]
+
+
+@pytest.mark.parametrize("depth", [0, 100])
+@pytest.mark.parametrize("held_out", ["sample", "word"])
+def test_a_layer_that_holds_the_length_passes_and_another_misses(depth, held_out):
+    cases = EVAL["probes"](Suite("ci"))
+    case = next(c for c in cases if c.id == f"states/depth-{depth}-{held_out}-linear")
+    miss, scores = judge(case, INFORMED)
+    assert {"mae", "r2", "spearman"} <= set(scores)
+    assert scores["skill_low"] <= scores["skill"] <= scores["skill_high"]
+    assert scores["control"] <= 0
+    if depth:
+        assert miss is None
+        assert scores["skill_low"] > 0.8
+    else:
+        assert miss.startswith("not surely better than")
+        assert scores["skill"] < 0
+
+
+def test_where_nothing_could_be_better_a_probe_misses():
+    case = next(iter(EVAL["probes"](Suite("smoke"))))
+    same = made_up(lambda remaining, *_: (remaining, 0.0), tokens_per_word=(2, 2, 2))
+    miss, scores = judge(case, same)
+    assert miss == "step and count tells the remaining tokens exactly"
+    assert "skill" not in scores
+
+
+def test_a_model_whose_answers_cannot_be_used_misses():
+    case = next(iter(EVAL["probes"](Suite())))
+    assert judge(case, CasesError("no answer can be used"))[0] == "no answer can be used"
+
+
+def test_the_summary_has_a_curve_over_depth_for_each_probe_and_split():
+    def record(depth, probe, **scores):
+        params = {"depth": depth, "probe": probe, "held_out": "word"}
+        return SimpleNamespace(params=params, scores=scores)
+
+    whole = {"skill": 0.5, "skill_low": 0.4, "skill_high": 0.6, "control": -0.1, "mae": 3.0}
+    records = [
+        record(50, "mlp", **whole),
+        record(0, "mlp", skill=-0.2, control=-0.3),
+        record(0, "linear", **whole),
+        record(100, "linear", mae=0.0),  # nothing to be better than
+    ]
+    sure = {"mean": 0.5, "ci95": [0.4, 0.6], "control": -0.1}
+    assert EVAL["summarise"](records) == {
+        "skill_by_depth_mlp_held_out_word": [
+            {"value": 0, "mean": -0.2, "ci95": None, "control": -0.3},
+            {"value": 50, **sure},
+        ],
+        "skill_by_depth_linear_held_out_word": [{"value": 0, **sure}],
+    }
