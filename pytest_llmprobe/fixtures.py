@@ -5,18 +5,24 @@ Imported in every pytest run of the environment; what they do is imported when t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
+    from pytest_llmprobe.experiments.length_data import LengthData
+    from pytest_llmprobe.experiments.length_requests import LengthRequest
     from pytest_llmprobe.experiments.prefix_map_files import PrefixMap
     from pytest_llmprobe.generation import Completion
     from pytest_llmprobe.models.loading import LoadedModel
     from pytest_llmprobe.suite import Suite
+    from pytest_llmprobe.whitebox.bert_score import BertScorer
     from pytest_llmprobe.whitebox.log_probabilities import TokenLogProbabilities
+
+PREDICTORS = pytest.StashKey[Any]()
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +105,58 @@ def continuations(engine: Engine) -> Callable[..., list[dict[str, Any]]]:
     from pytest_llmprobe.answers import prompter
 
     return prompter(engine)
+
+
+@pytest.fixture(scope="session")
+def length_data(
+    engine: Engine, model: LoadedModel, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., LengthData]:
+    """Hidden states and remaining tokens: ``length_data(length_requests(...), layers=[-1])``.
+
+    The other arguments are those of ``length_collection.collect``, such as keep and hold_out.
+    """
+    from pytest_llmprobe.experiments.length_collection import collect
+    from pytest_llmprobe.whitebox.hidden_states import HiddenStateReader
+
+    def collected(
+        requests: Sequence[LengthRequest], layers: Sequence[int], **how: Any
+    ) -> LengthData:
+        folder = tmp_path_factory.mktemp("hidden-states")
+        return collect(folder, requests, HiddenStateReader(model, layers), engine.attempt, **how)
+
+    return collected
+
+
+@pytest.fixture
+def predictors(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., dict[str, float]]:
+    """How far a span of a prompt reaches to its end: ``predictors(prompt, span, last=10)``.
+
+    Gives ``influence``, ``rollout`` and ``raw_attention`` of the unsteered model, if its attention
+    can be traced, and ``inverse_length``, as a dictionary. With the environment variable
+    ``LLMPROBE_INFLUENCE=FOLDER`` the whole map of each test is written there as .npy.
+    """
+    from pytest_llmprobe.whitebox.predictors import Predictors, map_file
+
+    stash, backend = request.config.stash, engine.backend
+    if PREDICTORS not in stash:
+        stash[PREDICTORS] = Predictors(backend.encode, getattr(backend, "loaded", None))
+    return partial(stash[PREDICTORS], save=map_file(request.node.name))
+
+
+@pytest.fixture(scope="session")
+def bert_score() -> BertScorer | None:
+    """BERTScore: ``bert_score(answer, reference).f1``; None if no encoder is on this machine.
+
+    CamemBERT from the hub's cache, or what the environment variable ``LLMPROBE_BERT_SCORE`` names.
+    """
+    from pytest_llmprobe.experiments.bert_encoder import find_bert_encoder
+
+    found = find_bert_encoder()
+    if found.folder is None:
+        return None
+    from pytest_llmprobe.whitebox.bert_score import BertScorer
+
+    return BertScorer.load(found.folder)
 
 
 @pytest.fixture

@@ -14,24 +14,30 @@ from pytest_llmprobe import arguments
 from pytest_llmprobe.controller import Controller
 from pytest_llmprobe.distribution import MISSED, is_worker, unit_scheduler
 from pytest_llmprobe.fixtures import (
+    bert_score,
     completion,
     continuations,
     engine,
     generate,
+    length_data,
     log_probabilities,
     model,
+    predictors,
     prefix_map,
     score,
     suite,
 )
 
 __all__ = [
+    "bert_score",
     "completion",
     "continuations",
     "engine",
     "generate",
+    "length_data",
     "log_probabilities",
     "model",
+    "predictors",
     "prefix_map",
     "score",
     "suite",

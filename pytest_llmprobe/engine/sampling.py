@@ -135,8 +135,9 @@ def gumbel(seeds: torch.Tensor, steps: torch.Tensor, vocabulary: int) -> torch.T
     """Standard Gumbel noise (N, vocabulary) in fp32 from seeds and steps, both (N,) int64."""
     tokens = torch.arange(vocabulary, device=seeds.device) * _GAMMA
     rows = _mix(seeds + steps * _GAMMA)
-    bits = _shift_right(_mix(_mix(rows[:, None] ^ tokens)), 40)
-    uniform = (bits.to(torch.float32) + 0.5) * 2**-24
+    bits = _shift_right(_mix(_mix(rows[:, None] ^ tokens)), 41)
+    # 23 bits and a half fit into float32; with 24 the largest would round to 1, noise without end.
+    uniform = (bits.to(torch.float32) + 0.5) * 2**-23
     return -torch.log(-torch.log(uniform))
 
 

@@ -1,6 +1,6 @@
 """English stories with their summaries in English and French.
 
-Follows experiment 1 of GUIDE (arXiv 2409.10790): an instruction at the head of an English text asks
+Follows experiment 1 of GUIDE (arXiv 2409.19001): an instruction at the head of an English text asks
 for a summary in French, and the question is how often the model obeys. The stories come from a
 small bilingual lexicon, so that a model of a few million parameters can learn to summarise them.
 """

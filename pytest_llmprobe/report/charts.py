@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmprobe.report.record import bounded
 from pytest_llmprobe.report.terminal import printable
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def _is_interval(data: object) -> bool:
 
 def _label(value: object, longest: int = MAX_LABEL) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return printable(bounded(text[: longest + 1], longest) or "")
+    return printable(text if len(text) <= longest else f"{text[:longest]}...")
 
 
 def _heat_map(data: Mapping[str, Any]) -> Figure:

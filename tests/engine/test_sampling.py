@@ -33,6 +33,14 @@ def test_noise_depends_on_seed_step_and_token():
     assert one.unique().numel() > 190
 
 
+def test_noise_is_finite_whatever_the_bits(monkeypatch):
+    for bits in (0, -1):  # none of the bits, and all of them
+        monkeypatch.setattr(
+            "pytest_llmprobe.engine.sampling._mix", lambda x, bits=bits: torch.full_like(x, bits)
+        )
+        assert noise([7], 1, 3).isfinite().all()
+
+
 def test_rows_of_different_steps_share_a_call():
     together = gumbel(torch.tensor([7, 7]), torch.tensor([1, 2]), 20)
     assert torch.equal(together, torch.cat([noise([7], 1, 20), noise([7], 2, 20)]))

@@ -25,7 +25,7 @@ from pytest_llmprobe.errors import (
 from pytest_llmprobe.whitebox import log_probabilities as module
 from pytest_llmprobe.whitebox.log_probabilities import log_probabilities
 
-spec = spec_from_file_location("tiny_models", Path(__file__).parents[1] / "engine/conftest.py")
+spec = spec_from_file_location("tiny_models", Path(__file__).parents[1] / "engine/architectures.py")
 tiny_models = module_from_spec(spec)
 spec.loader.exec_module(tiny_models)
 ARCHITECTURES, tiny = tiny_models.ARCHITECTURES, tiny_models.tiny

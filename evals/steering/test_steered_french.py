@@ -1,0 +1,108 @@
+"""Attention steering, 1 of 3: summaries in French.  Chance 0.
+
+After the GUIDE paper, arXiv 2409.19001: Delta is added to the attention scores of the instruction,
+in all layers, which multiplies its odds by e^Delta; a negative Delta suppresses it.  The summary
+has the pass rate over Delta and length, each Delta against 0 on the same cases, and how well
+Influence, attention rollout, raw attention and 1/length of the unsteered cases tell which of them
+pass.
+
+    pytest evals/steering --model=mistral -n 2
+
+The published set-up, on texts of which 200 are drawn as in the paper's code:
+
+    pytest evals/steering -k french --model=mistral --llmprobe-delta 1 --llmprobe-layers all
+        --llmprobe-profile=full --llmprobe-dataset french_summary=Skylion007/openwebtext
+
+On stories, the span is also the word "French" alone, and only that one outside of the full profile:
+the reference model looks for it, and the rest of the instruction takes attention from it.
+"""
+
+from itertools import product
+
+import pytest
+
+from pytest_llmprobe import Case, Span
+from pytest_llmprobe.experiments.french_summary import capitals, important
+from pytest_llmprobe.experiments.french_texts import (
+    bert_score_with,
+    summary_texts,
+    why_not_french,
+)
+from pytest_llmprobe.experiments.steering_summary import steering_summary, win_rates
+
+pytestmark = [pytest.mark.steering, pytest.mark.whitebox]
+
+DELTAS = (-5, 0, 1, 2, 5)  # paper: 0.5, 1, 2, 5
+SPANS = {"smoke": ("word",), "ci": ("word",), "full": ("instruction", "word")}
+SIZES = {"smoke": (500,), "ci": (1_000, 2_000), "full": range(500, 5_001, 500)}  # tokens
+TEXTS = {"smoke": 2, "ci": 8, "full": 20}  # of each length bin
+GENERATIONS = {"smoke": 1, "ci": 1, "full": 10}  # sampled answers to each prompt
+BASELINES = {"capitals": capitals, "important": important}  # unsteered
+LAST = 10  # tokens of the prompt at whose end the predictors are taken
+ANSWER = 200  # tokens
+
+
+def steered_summaries(suite):
+    profile = suite.profile
+    generations = range(suite.trials or GENERATIONS[profile])
+    for text in summary_texts(suite, SIZES[profile], TEXTS[profile], ANSWER):
+        phrasings = range(3) if profile == "full" else [text.number % 3]
+        spans = SPANS[profile] if text.reference else ("instruction",)
+        for phrasing, generation in product(phrasings, generations):
+            instruction = text.instructions[phrasing]
+            word = "French" if "French" in instruction else "french"
+            for span in spans:
+                steered = Span(instruction if span == "instruction" else word, occurrence=0)
+                yield case(text, instruction, "plain", phrasing, generation, span, steered)
+            for style, change in BASELINES.items():
+                yield case(text, change(instruction), style, phrasing, generation)
+
+
+def case(text, instruction, style, phrasing, generation, span=None, *spans):
+    name = f"{style}-{phrasing}-{generation}" + (f"-{span}" if span else "")
+    return Case(
+        id=f"text-{text.size}-{text.number}/{name}",
+        prompt=text.prompt(instruction),
+        target=text.reference,
+        spans=spans,
+        chance=0.0,
+        metadata={
+            "task": "steered_french",
+            "size": text.size,
+            "trial": generation,
+            "phrasing": phrasing,
+            "style": style,
+            "span": span,
+            "bert_score": bert_score_with(text.reference),
+            "source": text.source,
+        },
+    )
+
+
+def summarise(records):
+    spans = sorted({record.params["span"] for record in records if record.params["span"]})
+    found = {}
+    for span in spans:
+        members = [record for record in records if record.params["span"] in (span, None)]
+        sweep = steering_summary(members)
+        sweep["win_rates"] = win_rates(members) or records[0].params["bert_score"]
+        found |= {f"{span}: {key}" if len(spans) > 1 else key: sweep[key] for key in sweep}
+    return found
+
+
+@pytest.mark.probe(
+    cases=steered_summaries,
+    summary=summarise,
+    delta=DELTAS,
+    max_new_tokens=ANSWER,
+    temperature=1.0,
+    top_k=50,
+)
+def test_steered_french(case, completion, score, predictors, bert_score):
+    if case.metadata.get("delta") == 0:
+        for name, value in predictors(case.prompt, case.spans[0], last=LAST).items():
+            score(name, value)
+    if bert_score and case.target:
+        score("bert_score", bert_score(completion.text, case.target).f1)
+    problem = why_not_french(completion.text)
+    assert not problem, problem

@@ -1,0 +1,77 @@
+"""Attention steering, 2 of 3: JSON, with the instruction before the text.  Chance 0.
+
+After the GUIDE paper, arXiv 2409.19001, experiment 3, on made-up records: Delta on the instruction
+that asks for one JSON object (in the full profile without the schema that follows it, as in the
+paper's code).  A long text lets it be forgotten.  The summary is that of test_steered_french.py.
+
+    pytest evals/steering -k json --model=mistral -n 2
+"""
+
+import json
+from itertools import product
+
+import pytest
+
+from pytest_llmprobe import Case, Span
+from pytest_llmprobe.experiments import json_format, json_records
+from pytest_llmprobe.experiments.steering_summary import steering_summary
+
+pytestmark = [pytest.mark.steering, pytest.mark.whitebox]
+
+PROMPT = "{instruction}\n\n{text}\n\nJSON:"
+KEYS = "Return one JSON object with the keys {keys}."
+SCHEMA = "Return one JSON object that is valid under this JSON Schema: {schema}"
+FORMS = {"smoke": "keys", "ci": "keys", "full": "schema"}
+
+DELTAS = (-4, 0, 1, 2, 3, 6)  # paper: 1, 2, 3
+KINDS = {"smoke": ("person",), "ci": ("person", "event"), "full": ("book", "person", "event")}
+# Characters of the text.
+SIZES = {"smoke": (600,), "ci": (1_000, 1_600), "full": (2_000, 8_000, 16_000, 24_000)}
+TRIALS = {"smoke": 3, "ci": 5, "full": 10}
+BASELINES = ("capitals", "important")  # unsteered
+LAST = 5  # tokens of the prompt at whose end the predictors are taken
+
+
+def steered_objects(suite):
+    form, trials = FORMS[suite.profile], range(suite.trials or TRIALS[suite.profile])
+    for kind, size, trial in product(KINDS[suite.profile], SIZES[suite.profile], trials):
+        rng = suite.random("steered_json", kind, size, trial)
+        record = json_records.record(rng, kind=kind)
+        text = json_records.text(record, rng, json_records.sentences_in(record, size))
+        for style in ("plain", *BASELINES):
+            if form == "keys":
+                instruction = json_records.instruction(list(record.truth), style, KEYS)
+                steered = instruction
+            else:
+                schema = json_records.schema(kind)
+                instruction = json_records.schema_instruction(schema, style, SCHEMA)
+                steered = SCHEMA.partition("{schema}")[0]
+            yield Case(
+                id=f"{kind}-{size}-characters-{trial}/{style}",
+                prompt=PROMPT.format(instruction=instruction, text=text),
+                target=json_records.answer(record),
+                spans=[Span(steered, occurrence=0)] if style == "plain" else [],
+                chance=0.0,
+                metadata={
+                    "task": "steered_json",
+                    "size": size,
+                    "trial": trial,
+                    "kind": kind,
+                    "style": style,
+                    "form": form,
+                },
+            )
+
+
+@pytest.mark.probe(
+    cases=steered_objects, summary=steering_summary, delta=DELTAS, max_new_tokens=512
+)
+def test_steered_json(case, completion, score, predictors):
+    if case.metadata.get("delta") == 0:
+        for name, value in predictors(case.prompt, case.spans[0], last=LAST).items():
+            score(name, value)
+    schema = json_records.schema(case.metadata["kind"])
+    answer = json_format.score(completion.text, schema, json.loads(case.target))
+    score("jaccard", answer.jaccard)
+    score("field_accuracy", answer.field_accuracy)
+    assert answer.passed, answer.explain()

@@ -1,0 +1,77 @@
+"""Attention steering, 3 of 3: a needle in prose.  Chance 1e-7 to 1/50.
+
+After the GUIDE paper, arXiv 2409.19001, experiment 2: Delta on the needle's own sentence, as in the
+paper's code (that one knows the answer's place, so it is called the oracle), or on the question.
+Other needles of the same shape stand in the text, except in the full profile.  The summary is that
+of test_steered_french.py, once for each span.
+
+    pytest evals/steering -k needle --model=mistral -n 2
+"""
+
+from itertools import product
+
+import pytest
+
+from pytest_llmprobe import Case
+from pytest_llmprobe.experiments import haystack
+from pytest_llmprobe.experiments.steering_summary import steering_summary
+
+pytestmark = [pytest.mark.steering, pytest.mark.whitebox]
+
+PROMPT = (
+    "Read the text below and answer the question with the value alone.\n\n"
+    "{text}\n\nQuestion: {question}\nAnswer:"
+)
+
+DELTAS = (-1, 0, 0.5, 1, 2, 4)  # paper: 0.25, 0.5, 1
+SIZES = {"smoke": (500,), "ci": (500, 1_500), "full": range(2_000, 18_001, 2_000)}  # characters
+DEPTHS = {"smoke": (50,), "ci": (0, 50, 100), "full": range(0, 101, 10)}  # per cent
+DECOYS = {"smoke": 4, "ci": 4, "full": 0}
+TRIALS = {"smoke": 2, "ci": 3, "full": 5}
+LAST = 5  # tokens of the prompt at whose end the predictors are taken
+
+
+def steered_needles(suite):
+    trials = range(suite.trials or TRIALS[suite.profile])
+    for size, depth, trial in product(SIZES[suite.profile], DEPTHS[suite.profile], trials):
+        rng = suite.random("steered_needle", size, depth, trial)
+        text, fact = haystack.generated(size, rng), haystack.made_up_fact(rng)
+        for decoy in haystack.decoys(fact, DECOYS[suite.profile], rng):
+            text, _ = haystack.insert(text, decoy.sentence, rng.uniform(0, 100))
+        text, _ = haystack.insert(text, fact.sentence, depth)
+        for span, steered in (("oracle", fact.sentence), ("question", fact.question)):
+            yield Case(
+                id=f"{size}-characters-{depth}-{trial}/{span}",
+                prompt=PROMPT.format(text=text, question=fact.question),
+                target=fact.value,
+                spans=steered,
+                chance=haystack.CHANCE[fact.kind],
+                metadata={
+                    "task": "steered_needle",
+                    "size": size,
+                    "trial": trial,
+                    "depth": depth,
+                    "span": span,
+                },
+            )
+
+
+def summarise(records):
+    return {
+        f"{span}: {key}": value
+        for span in sorted({record.params["span"] for record in records})
+        for key, value in steering_summary(
+            [record for record in records if record.params["span"] == span]
+        ).items()
+        if key != "unsteered_by_style"  # the baselines shout instructions, and a needle is none
+    }
+
+
+@pytest.mark.probe(cases=steered_needles, summary=summarise, delta=DELTAS, max_new_tokens=30)
+def test_steered_needle(case, completion, score, predictors):
+    if case.metadata.get("delta") == 0:
+        for name, value in predictors(case.prompt, case.spans[0], last=LAST).items():
+            score(name, value)
+    fact, others = haystack.read_task(case.prompt)
+    answer = completion.text
+    assert haystack.passed(answer, fact, others), haystack.explain(answer, fact, others)

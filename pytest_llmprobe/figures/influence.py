@@ -1,0 +1,71 @@
+"""How far a span reaches: its influence on every token of a prompt, one line for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array: TypeAlias = npt.NDArray[Any]
+
+LOWEST = 1e-6
+"""Where the logarithmic axis begins at the lowest; before the span the influence is 0."""
+
+
+def influence_figure(
+    values: Array, positions: Sequence[int], title: str = "", ylabel: str = "influence"
+) -> Figure:
+    """Draw the logarithm of a span's influence over positions.
+
+    Args:
+        values: (layers + 1, T); the first row, the span itself, is drawn as a band.
+        positions: Tokens of the span.
+        title: Above it.
+        ylabel: What the values are.
+
+    Returns:
+        A matplotlib figure, to be shown by a notebook or saved by `files.save_figure`.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    for number, (first, last) in enumerate(_runs(positions)):
+        label = None if number else "the span"
+        axes.axvspan(first - 0.5, last + 0.5, color="#cccccc", linewidth=0, label=label)
+    layers = values[1:]
+    for layer, row in enumerate(layers):
+        seen = np.where(row > 0, row, np.nan)  # zero has no logarithm: the line begins at the span
+        colour = colormaps["viridis"](0.92 * layer / max(1, len(layers) - 1))
+        axes.plot(seen, color=colour, linewidth=1.2, label=f"after layer {layer}")
+    above = layers[layers > 0]
+    lowest = max(LOWEST, float(above.min())) / 1.5 if above.size else LOWEST
+    axes.set(
+        title=title,
+        xlabel="position of the token",
+        ylabel=ylabel,
+        yscale="log",
+        xlim=(-0.5, values.shape[1] - 0.5),
+        ylim=(lowest, 1.3),
+    )
+    axes.legend(
+        frameon=False, ncols=max(1, len(layers) // 16), loc="center left", bbox_to_anchor=(1, 0.5)
+    )
+    return figure
+
+
+def _runs(positions: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of each run of neighbours."""
+    runs = []
+    for _, members in groupby(enumerate(sorted(positions)), key=lambda pair: pair[1] - pair[0]):
+        run = [position for _, position in members]
+        runs.append((run[0], run[-1]))
+    return runs
