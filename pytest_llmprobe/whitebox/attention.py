@@ -24,6 +24,12 @@ PREFIX = "llmprobe_"
 BASES = ("sdpa", "eager")
 """Attention implementations that add a mask of numbers to the scores."""
 
+BLOCKS = 8
+"""Parts of a text's queries that attend one after the other; see ``Call.triangular``."""
+
+LONG = 256
+"""Queries from which blocks pay."""
+
 Output: TypeAlias = tuple[torch.Tensor, torch.Tensor | None]
 """Of an attention function: (B, T, H, D), and the weights (B, H, T, S) if it keeps them."""
 
@@ -42,6 +48,8 @@ class Call:
         options: The function's other arguments.
         first_key: Position of the first key; above 0 where a layer keeps a window only.
         first_query: Position of the first query.
+        triangular: The whole text attends to itself, and nobody asked for a mask: a kernel would
+            have skipped the later keys, which a mask makes it compute.
     """
 
     module: Any
@@ -53,6 +61,7 @@ class Call:
     options: Mapping[str, Any]
     first_key: int = 0
     first_query: int = 0
+    triangular: bool = False
 
     @property
     def layer(self) -> int:
@@ -68,9 +77,26 @@ class Call:
 
     def run(self) -> Output:
         """What the model's own function gives."""
+        if self.triangular and self.mask is not None:
+            return self._in_blocks(self.mask)
         return self.function(
             self.module, self.query, self.key, self.value, self.mask, **self.options
         )
+
+    def _in_blocks(self, mask: torch.Tensor) -> Output:
+        """Each block of queries with the keys up to its end: half of the work of all with all."""
+        count = self.query.shape[2]
+        step = -(-count // BLOCKS)
+        parts = []
+        for start in range(0, count, step):
+            end = min(start + step, count)
+            query, key = self.query[:, :, start:end], self.key[:, :, :end]
+            rows = mask[..., start:end, :end]
+            output, _ = self.function(
+                self.module, query, key, self.value[:, :, :end], rows, **self.options
+            )
+            parts.append(output)
+        return torch.cat(parts, dim=1), None
 
     def biased(self, bias: torch.Tensor, first: int = 0, count: int | None = None) -> torch.Tensor:
         """The mask of some queries, as numbers to add, with a bias on the keys that they see.
@@ -231,6 +257,8 @@ def _attention(base: str) -> Callable[..., Output]:
         if function is None:
             raise NotImplementedError(f"{type(module).__name__} has no eager attention function")
         call = Call(module, function, query, key, value, attention_mask, options)
+        if base == "sdpa" and attention_mask is None and query.shape[2] >= LONG:
+            call = replace(call, triangular=call.causal and key.shape[2] == query.shape[2])
         if base == "eager" and attention_mask is not None and attention_mask.dtype == torch.bool:
             # A caller who saw no "eager" in the model's config gives booleans.
             call = replace(call, mask=call.biased(query.new_zeros(())))

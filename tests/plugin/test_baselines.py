@@ -20,6 +20,12 @@ EVAL = """
 
 
 @pytest.fixture
+def mode(request):
+    """One process, unless a test asks for workers."""
+    return getattr(request, "param", ("-p", "no:xdist"))
+
+
+@pytest.fixture
 def run(project, probe):
     """Run the evaluation, of whose cases the first ``wrong`` are missed."""
 
@@ -34,6 +40,7 @@ def gate_line(run):
     return re.findall(r"^llmprobe: GATE .*", run.text, re.MULTILINE)[-1]
 
 
+@pytest.mark.parametrize("mode", [("-p", "no:xdist"), ("-n", "2")], ids=str, indirect=True)
 def test_a_worse_run_fails_the_gate_and_says_which_cases_it_lost(run, pytester):
     first = run(0, "--llmprobe-save=main")
     assert first.exit_code == 0, first.text

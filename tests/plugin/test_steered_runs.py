@@ -24,6 +24,12 @@ EVAL = """
 """
 
 
+@pytest.fixture
+def mode(request):
+    """One process, unless a test asks for workers."""
+    return getattr(request, "param", ("-p", "no:xdist"))
+
+
 def evaluation(spans="'in French'", marker="", test="assert completion.text is not None"):
     return EVAL.format(spans=spans, marker=marker, test=test)
 
@@ -37,6 +43,7 @@ def names(run):
     return sorted(name.partition("[")[2][:-1] for name in run.tests)
 
 
+@pytest.mark.parametrize("mode", [("-p", "no:xdist"), ("-n", "2")], ids=str, indirect=True)
 def test_every_case_with_spans_is_asked_once_with_each_delta(pytester, probe):
     on_the_model(pytester, evaluation())
     run = probe("--llmprobe-delta=0,1.5", "--llmprobe-layers=0,2-3", "--llmprobe-phase=prefill")
@@ -75,6 +82,7 @@ def test_the_markers_grid_is_the_evaluations_own_and_the_command_line_replaces_i
     assert names(probe("--llmprobe-delta", "0")) == ["g/a-delta-0", "g/b-delta-0", "plain"]
 
 
+@pytest.mark.parametrize("mode", [("-p", "no:xdist"), ("-n", "2")], ids=str, indirect=True)
 def test_what_cannot_be_steered_is_skipped_with_the_reason(project, probe):
     project(evaluation())
     run = probe("--llmprobe-delta=0,-1,1", "-rs")

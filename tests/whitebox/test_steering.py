@@ -13,6 +13,7 @@ from transformers.cache_utils import DynamicCache
 
 from pytest_llmprobe.errors import ModelError, SettingsError
 from pytest_llmprobe.models.capabilities import packed_mask
+from pytest_llmprobe.whitebox import attention
 from pytest_llmprobe.whitebox.spans import SpannedPrompt, TokenSpan
 from pytest_llmprobe.whitebox.steerability import steerable
 from pytest_llmprobe.whitebox.steering import delta_of_odds, left_padded, steer
@@ -123,6 +124,21 @@ def test_sdpa_and_eager_are_steered_alike(architecture, kind):
         with steer(model, ROWS, delta=DELTAS):
             logits.append(generated(model, ROWS, tokens=2)[1])
     assert (logits[0] - logits[1]).abs().max() < 1e-5 * logits[0].abs().max().clamp(min=1)
+
+
+def test_a_long_text_in_blocks_is_steered_as_with_one_mask(monkeypatch):
+    ids = text(301, 7)
+    row, logits = spanned(ids, range(40, 60)), []
+    for blocks in (8, 1):
+        monkeypatch.setattr(attention, "BLOCKS", blocks)
+        model = tiny("llama", "sdpa")
+        with steer(model, row, delta=2.0), torch.no_grad():
+            logits.append(model(torch.tensor([ids]), use_cache=False).logits)
+    torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        plain = model(torch.tensor([ids]), use_cache=False).logits
+    assert (plain - logits[0])[:, 40:].abs().amax() > 1e-3
+    torch.testing.assert_close(plain[:, :40], logits[0][:, :40], atol=1e-5, rtol=1e-5)
 
 
 @every_kind
