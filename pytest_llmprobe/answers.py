@@ -17,6 +17,7 @@ from pytest_llmprobe.errors import ModelError, SettingsError, SteeringError
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
 from pytest_llmprobe.options import options_of
 from pytest_llmprobe.progress import progress_of
+from pytest_llmprobe.run_folder import recorded, replayed
 from pytest_llmprobe.suite import seed_of
 
 if TYPE_CHECKING:
@@ -87,6 +88,27 @@ def load_for_session(session: pytest.Session) -> LoadedModel:
         raise
 
 
+def make_engine(request: pytest.FixtureRequest) -> Engine:
+    """What the ``engine`` fixture gives: the model's, or one that replays a run's answers."""
+    from pytest_llmprobe.engine import Engine
+
+    options = options_of(request.config)
+    if options.replay is None:
+        model = request.getfixturevalue("model")
+        engine = Engine(model, batch_size=options.batch_size, drafts=options.drafts)
+    else:
+        from pytest_llmprobe.engine.replay import ReplayBackend
+
+        engine = Engine(ReplayBackend(replayed(options).info))
+    return recorded(request.config, engine)
+
+
+def need_model(config: pytest.Config) -> None:
+    """Skip what looks into a model where answers are only scored again."""
+    if options_of(config).replay is not None:
+        pytest.skip("--llmprobe-replay loads no model, and this looks into one")
+
+
 def answer_case(item: pytest.Function, engine: Engine) -> Completion:
     """The model's answer to a test's case; the test is skipped if the case cannot be steered.
 
@@ -97,6 +119,7 @@ def answer_case(item: pytest.Function, engine: Engine) -> Completion:
     case = case_of(item)
     if PROBE not in item.stash or case is None:
         raise SettingsError("`completion` needs @pytest.mark.probe(cases=...) and `case`")
+    recorded(item.config, engine)
     try:
         answer = item.config.stash.setdefault(ANSWERS, UnitAnswers()).of(item, engine)
     except SteeringError as error:
@@ -111,7 +134,8 @@ def _keep(
     trace = trace_of(item)
     trace.completions.extend(completions)
     trace.prompt_characters += sum(len(prompt_text(prompt)) for prompt in prompts)
-    item.config.stash.setdefault(MODEL_INFO, engine.backend.info)
+    info = engine.store.info if engine.store is not None else engine.backend.info
+    item.config.stash.setdefault(MODEL_INFO, info)
 
 
 class Asker:
@@ -125,7 +149,7 @@ class Asker:
     """
 
     def __init__(self, item: pytest.Function, engine: Engine) -> None:
-        self._item, self._engine = item, engine
+        self._item, self._engine = item, recorded(item.config, engine)
         probe = item.stash.get(PROBE, None)
         self._options = vars(probe.config) if probe else {}
         case = case_of(item)
@@ -197,11 +221,7 @@ def _generate_unit(item: pytest.Function, engine: Engine) -> dict[str, Completio
 
 
 def text_scorer(engine: Engine) -> Callable[..., list[TokenLogProbabilities]]:
-    """What the ``log_probabilities`` fixture gives; other models are loaded once.
-
-    Raises:
-        SettingsError: The model is not in this process.
-    """
+    """What the ``log_probabilities`` fixture gives; other models are loaded once."""
     encoders = {"": _encoder(_in_process(engine, "log-probabilities of texts"))}
 
     def scored(texts: Sequence[Prompt], model: str = "") -> list[TokenLogProbabilities]:
@@ -267,5 +287,5 @@ def prompter(engine: Engine) -> Callable[..., list[dict[str, Any]]]:
 def _in_process(engine: Engine, what: str) -> LoadedModel:
     loaded: LoadedModel | None = getattr(engine.backend, "loaded", None)
     if loaded is None:
-        raise SettingsError(f"{what}: this needs a model in this process; this one only answers")
+        pytest.skip(f"{what}: this needs a model in this process; this one only answers")
     return loaded

@@ -40,6 +40,10 @@ MARKERS = (
 )
 
 
+LATEST = ""
+"""Of --llmprobe-resume: the model's last run."""
+
+
 def declare_markers(config: pytest.Config) -> None:
     """Make the markers known to ``--strict-markers`` and ``--markers``."""
     for marker in MARKERS:
@@ -56,6 +60,11 @@ def positive(text: str) -> int:
 def auto_or_positive(text: str) -> int | None:
     """``auto`` (None) or a whole number from 1 up, for argparse."""
     return None if text == "auto" else positive(text)
+
+
+def off_or_positive(text: str) -> int:
+    """A whole number from 1 up, or 0 for nothing, for argparse."""
+    return positive(text) if text else 0
 
 
 def deltas(text: str) -> tuple[float, ...]:
@@ -173,6 +182,27 @@ def add_options(parser: pytest.Parser) -> None:
     )
     add("save", "keep this run as a baseline of this name", metavar="NAME")
     add("compare", "compare with a baseline, a report or a run's folder", metavar="NAME|PATH")
+    group.addoption(
+        "--llmprobe-resume",
+        nargs="?",
+        const=LATEST,
+        metavar="RUN",
+        help="go on with an interrupted run, named by its folder (default: the model's last one): "
+        "answers that are there are not generated again",
+    )
+    add(
+        "replay",
+        "score the answers of a run again, without loading a model",
+        metavar="RUN",
+    )
+    add(
+        "calibrate",
+        "with --llmprobe-save: repeat the run N times and keep with the baseline how far pass "
+        "rates differ by chance; no gate fails for less",
+        off_or_positive,
+        default=0,
+        metavar="N",
+    )
     add("json", "path of the JSON report", metavar="PATH")
     add("html", "write the report as a page, too", metavar="PATH")
     add("md", "write the report as markdown, too", metavar="PATH")
@@ -201,6 +231,9 @@ def names_model_or_report(config: pytest.Config) -> bool:
             option.llmprobe_md,
             option.llmprobe_save,
             option.llmprobe_compare,
+            option.llmprobe_resume is not None,
+            option.llmprobe_replay,
+            option.llmprobe_calibrate,
             option.llmprobe_gate == "baseline",
             option.llmprobe_config,
             option.llmprobe_dataset,

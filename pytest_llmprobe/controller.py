@@ -6,12 +6,17 @@ Imported in every pytest run of the environment; the recorder is imported with t
 from __future__ import annotations
 
 import shutil
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmprobe.distribution import PROPERTY, plan_of, prepare_worker, scratch_folder
+from pytest_llmprobe.distribution import (
+    PROPERTY,
+    plan_of,
+    prepare_worker,
+    scratch_folder,
+    started_at,
+)
 
 if TYPE_CHECKING:
     from pytest_llmprobe.progress import WorkersProgress
@@ -23,9 +28,10 @@ class Controller:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self._started = time.time()
+        started_at(config)
         self._recorder: Recorder | None = None
         self._progress: WorkersProgress | None = None
+        self._columns: bool | None = None
 
     @property
     def recorder(self) -> Recorder:
@@ -33,7 +39,7 @@ class Controller:
         if self._recorder is None:
             from pytest_llmprobe.recorder import Recorder
 
-            self._recorder = Recorder(self.config, self._started)
+            self._recorder = Recorder(self.config)
         return self._recorder
 
     @pytest.hookimpl(optionalhook=True)
@@ -54,6 +60,20 @@ class Controller:
         for key, value in report.user_properties:
             if key == PROPERTY:
                 self.recorder.keep(str(value))
+        # The record is not for other reporters, which would show it whole.
+        report.user_properties = [pair for pair in report.user_properties if pair[0] != PROPERTY]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_row(self, report: pytest.TestReport, cells: list[str]) -> None:
+        """What a case's answer was, in pytest-html's table."""
+        if self._recorder is None:
+            return
+        from pytest_llmprobe.properties import add_columns, row_cells
+
+        if self._columns is None:
+            self._columns = add_columns(self.config)
+        if self._columns:
+            cells += row_cells(report.user_properties)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 import uuid
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -27,6 +28,8 @@ PLAN = pytest.StashKey["Plan"]()
 SCRATCH = pytest.StashKey[Path]()
 SCRATCH_INPUT = "llmprobe_scratch"
 WATCHED_INPUT = "llmprobe_watched"
+STARTED = pytest.StashKey[float]()
+STARTED_INPUT = "llmprobe_started"
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -42,6 +45,7 @@ def worker_input(config: pytest.Config) -> Mapping[str, Any]:
 def prepare_worker(config: pytest.Config, workerinput: MutableMapping[str, Any]) -> bool:
     """In the controller, tell a worker where to leave its plan and whether anybody watches."""
     workerinput[SCRATCH_INPUT] = str(scratch_folder(config))
+    workerinput[STARTED_INPUT] = started_at(config)
     workerinput[WATCHED_INPUT] = watched(config)
     return watched(config)
 
@@ -57,6 +61,12 @@ def watched(config: pytest.Config) -> bool:
         and config.get_verbosity() >= 0
         and config.getoption("capture") != "no"
     )
+
+
+def started_at(config: pytest.Config) -> float:
+    """When the session began, in seconds since the epoch: a worker's is its controller's."""
+    sent = worker_input(config).get(STARTED_INPUT)
+    return float(sent) if sent else config.stash.setdefault(STARTED, time.time())
 
 
 def scratch_folder(config: pytest.Config) -> Path:

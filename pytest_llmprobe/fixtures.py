@@ -28,19 +28,18 @@ PREDICTORS = pytest.StashKey[Any]()
 @pytest.fixture(scope="session")
 def model(request: pytest.FixtureRequest) -> LoadedModel:
     """The model under evaluation, loaded once in each worker: model, tokenizer, capabilities."""
-    from pytest_llmprobe.answers import load_for_session
+    from pytest_llmprobe.answers import load_for_session, need_model
 
+    need_model(request.config)
     return load_for_session(request.session)
 
 
 @pytest.fixture(scope="session")
-def engine(request: pytest.FixtureRequest, model: LoadedModel) -> Engine:
+def engine(request: pytest.FixtureRequest) -> Engine:
     """Generates with the model, in batches; every test of a worker shares it."""
-    from pytest_llmprobe.engine import Engine
-    from pytest_llmprobe.options import options_of
+    from pytest_llmprobe.answers import make_engine
 
-    options = options_of(request.config)
-    return Engine(model, batch_size=options.batch_size, drafts=options.drafts)
+    return make_engine(request)
 
 
 @pytest.fixture(scope="session")
@@ -135,8 +134,10 @@ def predictors(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., 
     can be traced, and ``inverse_length``, as a dictionary. With the environment variable
     ``LLMPROBE_INFLUENCE=FOLDER`` the whole map of each test is written there as .npy.
     """
+    from pytest_llmprobe.answers import need_model
     from pytest_llmprobe.whitebox.predictors import Predictors, map_file
 
+    need_model(request.config)
     stash, backend = request.config.stash, engine.backend
     if PREDICTORS not in stash:
         stash[PREDICTORS] = Predictors(backend.encode, getattr(backend, "loaded", None))

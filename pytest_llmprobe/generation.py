@@ -231,6 +231,7 @@ class Completion:
         steered: The text of the tokens that were steered, for each span; empty if none was.
         steered_layers: Layers in which the prompt's last token sees them: fewer than were asked for
             if some layers keep a window that has moved on.
+        recorded: It was not generated now, but found in the run that goes on or is replayed.
     """
 
     text: str
@@ -242,3 +243,4 @@ class Completion:
     redone: bool = False
     steered: tuple[str, ...] = ()
     steered_layers: int = 0
+    recorded: bool = field(default=False, compare=False, repr=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from pytest_llmprobe.arguments import LATEST
+from pytest_llmprobe.earlier_run import check_same_cases, find_answers, latest_answers
+from pytest_llmprobe.engine.completion_store import COMPLETIONS, run_of
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.experiments.sources import read_datasets
 from pytest_llmprobe.generation import Layers, Phase
@@ -19,6 +21,7 @@ from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, wi
 from pytest_llmprobe.models.token_counter import TokenCounter
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar
+from pytest_llmprobe.settings import bars_of, read_settings, settings_file
 from pytest_llmprobe.suite import Suite
 
 DEFAULT_MODEL = "reference"
@@ -47,6 +50,9 @@ class Options:
         markdown: Path of the report as markdown, or None.
         save: Path of the baseline to write, or None.
         compare: The run to compare with: as the user named it, and its path; or None.
+        resume: Folder of the run that goes on, or None.
+        replay: Folder of the run whose answers are scored again, or None.
+        calibrate: How often to repeat the run for the baseline's noise; 0: not at all.
     """
 
     model: str
@@ -66,6 +72,9 @@ class Options:
     markdown: Path | None = None
     save: Path | None = None
     compare: tuple[str, Path] | None = None
+    resume: Path | None = None
+    replay: Path | None = None
+    calibrate: int = 0
     bars: Mapping[str, Bar | bool] = field(default_factory=dict)
 
     @property
@@ -96,6 +105,7 @@ class Options:
             "misses": self.misses,
             "gate": self.gate,
             "compare": self.compare[0] if self.compare else None,
+            "replay": self.replay.name if self.replay else None,
         }
 
 
@@ -125,6 +135,8 @@ def check_explicit(config: pytest.Config) -> None:
     """
     try:
         options = options_of(config)
+        if options.resume is not None:  # found once, for the workers too
+            config.option.llmprobe_resume = str(options.resume)
         for path in (options.report, options.html, options.markdown, options.save):
             if path is not None:
                 check_writable(path)
@@ -133,6 +145,8 @@ def check_explicit(config: pytest.Config) -> None:
 
             read_run(options.compare[1])
         spec = options.spec
+        if options.replay is not None:
+            return
         if spec.folder is not None:
             check_folder(spec.folder)
         elif not config.option.collectonly:
@@ -143,9 +157,13 @@ def check_explicit(config: pytest.Config) -> None:
 
 def _read(config: pytest.Config) -> Options:
     option = config.option
-    settings = read_settings(_settings_file(config))
+    settings = read_settings(settings_file(config))
+    start = config.invocation_params.dir
+    storage = (start / option.llmprobe_storage).resolve()
+    replay = _replayed(option.llmprobe_replay, start, storage)
     model = (
         option.llmprobe_model
+        or (replay and _model_of(replay))
         or os.environ.get("LLMPROBE_MODEL")
         or config.getini("llmprobe_model")
         or DEFAULT_MODEL
@@ -159,9 +177,12 @@ def _read(config: pytest.Config) -> Options:
         quantization=option.llmprobe_quantization,
         trust_remote_code=option.llmprobe_trust_remote_code or None,
     )
-    start = config.invocation_params.dir
-    storage = (start / option.llmprobe_storage).resolve()
-    return Options(
+    report = _path(start, option.llmprobe_json)
+    if option.llmprobe_calibrate and not option.llmprobe_save:
+        raise SettingsError(
+            "--llmprobe-calibrate needs --llmprobe-save NAME, which keeps the noise"
+        )
+    options = Options(
         model=model,
         spec=spec,
         suite=Suite(
@@ -177,16 +198,41 @@ def _read(config: pytest.Config) -> Options:
         misses=option.llmprobe_misses,
         gate=option.llmprobe_gate,
         storage=storage,
-        report=_path(start, option.llmprobe_json),
+        report=report,
         html=_path(start, option.llmprobe_html),
         markdown=_path(start, option.llmprobe_md),
         save=_baseline(option.llmprobe_save, storage, model),
         compare=_compared(config, storage, model),
+        resume=_resumed(config, storage, model, report),
+        replay=replay,
+        calibrate=option.llmprobe_calibrate,
         deltas=option.llmprobe_delta,
         layers=option.llmprobe_layers,
         phase=option.llmprobe_phase,
-        bars=_bars(settings.get("gates", {}), model),
+        bars=bars_of(settings.get("gates", {}), model),
     )
+    if replay is not None:
+        check_same_cases(replay, options.as_dict())
+    return options
+
+
+def _replayed(given: str | None, start: Path, storage: Path) -> Path | None:
+    return find_answers(given, start, storage) if given else None
+
+
+def _model_of(run: Path) -> str:
+    return str(run_of(run / COMPLETIONS).get("model", ""))
+
+
+def _resumed(config: pytest.Config, storage: Path, model: str, report: Path | None) -> Path | None:
+    given: str | None = config.option.llmprobe_resume
+    if given is None:
+        return None
+    if config.option.llmprobe_replay:
+        raise SettingsError("--llmprobe-resume and --llmprobe-replay exclude each other")
+    if given != LATEST:
+        return find_answers(given, config.invocation_params.dir, storage)
+    return latest_answers(model, [report.parent] if report else (storage / "runs").glob("*"))
 
 
 def _path(start: Path, given: str | None) -> Path | None:
@@ -208,49 +254,3 @@ def _compared(config: pytest.Config, storage: Path, model: str) -> tuple[str, Pa
     if config.option.llmprobe_gate == "baseline":
         raise SettingsError("--llmprobe-gate baseline needs --llmprobe-compare NAME|PATH")
     return None
-
-
-def _settings_file(config: pytest.Config) -> Path | None:
-    if (given := config.option.llmprobe_config) is not None:
-        path: Path = config.invocation_params.dir / given
-        if not path.is_file():
-            raise SettingsError(f"--llmprobe-config: there is no file {path}")
-        return path
-    candidates = (config.rootpath / "llmprobe.toml", config.rootpath / "pyproject.toml")
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def read_settings(path: Path | None) -> dict[str, Any]:
-    """``[tool.llmprobe]`` of a pyproject.toml, or a whole llmprobe.toml.
-
-    Raises:
-        SettingsError: No TOML, or a table that does not exist.
-    """
-    if path is None:
-        return {}
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}") from None
-    tool = content.get("tool", {}).get("llmprobe", {})
-    settings: dict[str, Any] = tool or ({} if path.name == "pyproject.toml" else content)
-    if unknown := sorted(settings.keys() - {"models", "gates"}):
-        raise SettingsError(f"{path}: unknown table {unknown[0]!r}; known: gates, models")
-    return settings
-
-
-def _bars(gates: Mapping[str, Mapping[str, Any]], model: str) -> dict[str, Bar | bool]:
-    bars: dict[str, Bar | bool] = {}
-    for experiment, bar in gates.get(model, {}).items():
-        where = f"[tool.llmprobe.gates.{model}] {experiment}"
-        if bar is False:
-            bars[experiment] = False
-        elif isinstance(bar, Mapping):
-            bars[experiment] = Bar.of(bar, where)
-        else:
-            raise SettingsError(f"{where}: give a table such as {{ pass_rate = 0.9 }}, or false")
-    return bars

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,20 @@ import pytest
 
 from pytest_llmprobe.answers import MODEL_INFO, Trace, trace_of
 from pytest_llmprobe.collection import PROBE, case_of
-from pytest_llmprobe.distribution import MISSED, PROPERTY, plan_of
-from pytest_llmprobe.errors import LlmprobeError
+from pytest_llmprobe.distribution import MISSED, PROPERTY, plan_of, started_at
+from pytest_llmprobe.errors import LlmprobeError, ReportError
 from pytest_llmprobe.options import options_of
+from pytest_llmprobe.properties import properties, wanted
+from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.comparison import Comparison, compare
 from pytest_llmprobe.report.comparison_text import lines as compared_lines
-from pytest_llmprobe.report.environment import commit, environment
-from pytest_llmprobe.report.files import RecordLog, RunFiles, open_run, to_json, write_atomically
+from pytest_llmprobe.report.environment import environment
+from pytest_llmprobe.report.files import RecordLog, to_json, write_atomically
 from pytest_llmprobe.report.gate import Check, judge, run_verdict
 from pytest_llmprobe.report.record import Outcome, Record, build_record, explained
 from pytest_llmprobe.report.run_file import read_run, reduce_report
-from pytest_llmprobe.report.schema import SCHEMA_VERSION
 from pytest_llmprobe.report.terminal import failed_summaries, printable, remarks, summaries, table
+from pytest_llmprobe.run_folder import header, model_changes, run_files
 
 
 def attach_record(
@@ -49,23 +50,30 @@ def attach_record(
         report.longrepr = str(error)  # says what to do; a traceback of our code would not
     if outcome == "missed":
         setattr(report, MISSED, True)
-    payload: dict[str, Any] = {
-        "record": build_record(
-            item.nodeid,
-            item.stash[PROBE].experiment,
-            outcome,
-            case_of(item) if isinstance(item, pytest.Function) else None,
-            trace.completions,
-            trace.scores,
-            explanation=_why(outcome, report, trace),
-            error=explained(error) if outcome == "error" and error is not None else None,
-            prompt_characters=trace.prompt_characters,
-        ).as_dict()
-    }
+    record = build_record(
+        item.nodeid,
+        item.stash[PROBE].experiment,
+        outcome,
+        case_of(item) if isinstance(item, pytest.Function) else None,
+        trace.completions,
+        trace.scores,
+        explanation=_why(outcome, report, trace),
+        error=explained(error) if outcome == "error" and error is not None else None,
+        prompt_characters=trace.prompt_characters,
+    )
+    payload: dict[str, Any] = {"record": record.as_dict()}
+    if options.resume or options.replay:
+        payload["answers"] = len(trace.completions)
+        payload["found"] = sum(completion.recorded for completion in trace.completions)
     if info := item.config.stash.get(MODEL_INFO, None):
         payload["model_info"] = info
+        payload["changes"] = model_changes(item.config)
         item.config.stash[MODEL_INFO] = {}
     report.user_properties.append((PROPERTY, to_json(payload)))
+    if wanted(item.config):
+        shown = list(properties(record))
+        item.user_properties += shown  # JUnit XML takes those of the report on the teardown
+        report.user_properties += shown
 
 
 def _outcome(
@@ -101,35 +109,31 @@ class Recorder:
 
     Args:
         config: The session's config.
-        started: When the session began, in seconds since the epoch.
     """
 
-    def __init__(self, config: pytest.Config, started: float) -> None:
+    def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._started = started
         self._options = options_of(config)
-        start = datetime.fromtimestamp(started, timezone.utc)
-        # What is known of the run before its first result.
-        self._header = {
-            "schema_version": SCHEMA_VERSION,
-            "model": self._options.model,
-            "timestamp": start.isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "config": self._options.as_dict(),
-            "commit": commit(config.rootpath),
-        }
+        self._header = header(config)
         self._records: dict[str, Record] = {}
         self._model_info: dict[str, Any] = {}
-        self._files: RunFiles | None = None
         self._log: RecordLog | None = None
         self._session: pytest.Session | None = None
         self._experiments: list[dict[str, Any]] = []
         self._checks: list[Check] = []
         self._comparison: Comparison | None = None
         self._said: list[str] = []
+        self._repeats: list[Baseline] = []
+        self._faults: list[str] = []
+        self._answers = self._found = 0
+        self._changes: list[str] = []
 
     def keep(self, carried: str) -> None:
         """Keep the record that a report carried; a later one of the same test replaces it."""
         payload = json.loads(carried)
+        self._answers += payload.get("answers", 0)
+        self._found += payload.get("found", 0)
+        self._changes = payload.get("changes") or self._changes
         self._model_info = self._model_info or payload.get("model_info", {})
         self._append(Record.from_dict(payload["record"]))
 
@@ -143,15 +147,8 @@ class Recorder:
     def _append(self, record: Record) -> None:
         self._records[record.id] = record
         if self._log is None:
-            self._log = RecordLog(self._open().records, self._header)
+            self._log = RecordLog(run_files(self._config).records, self._header)
         self._log.append(record.as_dict())
-
-    def _open(self) -> RunFiles:
-        if self._files is None:
-            options = self._options
-            start = datetime.fromtimestamp(self._started, timezone.utc)
-            self._files = open_run(options.storage, options.model, options.report, start)
-        return self._files
 
     def finish(self, session: pytest.Session) -> None:
         """Judge, raise the exit code if a gate failed, write the report."""
@@ -166,13 +163,14 @@ class Recorder:
         self._checks = judge(plan, self._experiments)
         measured = self._measured()
         self._compare(measured)
+        self._calibrate(measured)
         failed = any(check.verdict == "FAIL" for check in self._checks)
-        if session.exitstatus == 0 and (failed or failed_summaries(self._experiments)):
+        if session.exitstatus == 0 and (failed or self._all_faults()):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._log is not None:
             self._log.close()
         report = self._report(measured)
-        write_atomically(self._open().report, to_json(report, indent=1) + "\n")
+        write_atomically(run_files(self._config).report, to_json(report, indent=1) + "\n")
         self._said = self._write_forms(report)
 
     def _write_forms(self, report: Mapping[str, Any]) -> list[str]:
@@ -185,6 +183,7 @@ class Recorder:
             page=options.html,
             text=options.markdown,
             baseline=options.save,
+            repeats=self._repeats,
         )
 
     def _verdict(self) -> tuple[str, str]:
@@ -194,8 +193,12 @@ class Recorder:
             self._checks,
             int(self._session.exitstatus),
             self._session.testsfailed,
-            failed_summaries(self._experiments),
+            self._all_faults(),
         )
+
+    def _all_faults(self) -> list[str]:
+        """What fails the run beside its tests and gates."""
+        return [*failed_summaries(self._experiments), *self._faults]
 
     def _compare(self, measured: Mapping[str, Any]) -> None:
         """Compare with the run that the user named; its findings are checks if the gate says so."""
@@ -205,6 +208,18 @@ class Recorder:
         self._comparison = compare(read_run(path), reduce_report(measured), (name, "this run"))
         if self._options.gate in ("all", "baseline"):
             self._checks += self._comparison.checks
+
+    def _calibrate(self, measured: Mapping[str, Any]) -> None:
+        """Measure the baseline's noise if the user asked for it and the run is whole."""
+        times = self._options.calibrate
+        if not times or measured["status"] != "complete":
+            return
+        from pytest_llmprobe.calibration import repeats
+
+        try:
+            self._repeats = repeats(self._config, times, run_files(self._config).report.parent)
+        except ReportError as error:
+            self._faults.append(f"the noise was not measured: {error}")
 
     def _measured(self) -> dict[str, Any]:
         """The report without verdicts."""
@@ -217,7 +232,7 @@ class Recorder:
             "model_info": info,
             "experiments": self._experiments,
             "timings": {
-                "total_s": time.time() - self._started,
+                "total_s": time.time() - started_at(self._config),
                 "generation_s": sum(e["timings"]["generation_s"] for e in self._experiments),
             },
             "tests": [self._records[node_id].as_dict() for node_id in sorted(self._records)],
@@ -236,9 +251,17 @@ class Recorder:
             "comparison": self._comparison.as_dict() if self._comparison else None,
         }
 
+    def _gone_on(self) -> list[str]:
+        """How much of an earlier run could be used, and what has changed since."""
+        earlier = self._options.resume or self._options.replay
+        if earlier is None:
+            return []
+        said = f"{earlier.name}: {self._found} of {self._answers} answers were there"
+        return [said, *(f"  the model is not as it was: {change}" for change in self._changes)]
+
     def print_summary(self, terminal: pytest.TerminalReporter) -> None:
         """The table, where the report is, and the verdict."""
-        if self._session is None or self._files is None:
+        if self._session is None:
             return
         terminal.section("llmprobe")
         for line in (
@@ -247,11 +270,12 @@ class Recorder:
             *remarks(self._experiments),
             *(compared_lines(self._comparison) if self._comparison else ()),
             *self._said,
+            *self._gone_on(),
         ):
             terminal.write_line(line)
         verdict, reason = self._verdict()
         colour = {"PASS": "green", "FAIL": "red"}.get(verdict, "yellow")
-        terminal.write_line(f"report: {_from_here(self._files.report, self._config)}")
+        terminal.write_line(f"report: {_from_here(run_files(self._config).report, self._config)}")
         terminal.write_line(
             f"llmprobe: GATE {verdict} ({printable(reason)})", **{colour: True, "bold": True}
         )

@@ -33,6 +33,11 @@ PYTEST_LAYER = {
     "recorder",
     "distribution",
     "progress",
+    "run_folder",
+    "earlier_run",
+    "calibration",
+    "properties",
+    "settings",
 }
 LIGHT = {"plugin", "arguments", "controller", "distribution", "fixtures"}
 MAY_IMPORT = {

@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_llmprobe.case import Prompt, check_prompt
 from pytest_llmprobe.engine.backend import Backend, Generated
+from pytest_llmprobe.engine.completion_store import CompletionStore, Outcome
 from pytest_llmprobe.engine.planning import TOKEN_BUDGET, Row, RowSteering, plan
 from pytest_llmprobe.errors import CasesError, PromptTooLongError, RequestError, SettingsError
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request, Timings, Usage
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel
-
-Outcome: TypeAlias = Completion | RequestError
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,9 @@ class Engine:
         batch_size: Rows of a batch; None fills a token budget. 1 is the reference path.
         token_budget: Rows times padded length of a batch at most.
         drafts: Guess tokens and let the model check them; the answers are the same without.
+
+    Attributes:
+        store: Where answers are kept, and looked for before the model is asked; None: nowhere.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Engine:
         self.backend = model if isinstance(model, Backend) else _backend(model, batch_size, drafts)
         self.batch_size = batch_size
         self.token_budget = token_budget
+        self.store: CompletionStore | None = None
 
     def generate(
         self, requests: Sequence[Request | Prompt], config: GenerateConfig | None = None
@@ -94,10 +97,15 @@ class Engine:
         outcomes: dict[int, Outcome] = {}
         rows: list[Row] = []
         for index, request in enumerate(requests):
+            found = None if self.store is None else self.store.find(request)
+            if found is not None:
+                outcomes[index] = found
+                continue
             try:
                 rows.append(self._row(index, request))
             except RequestError as error:
                 outcomes[index] = error
+                self._keep(requests, {index: error})
         meter = _Meter(len(requests), len(outcomes), on_progress)
         batches = self._plan(rows)
         while batches:
@@ -110,8 +118,13 @@ class Engine:
             if isinstance(answers, _OutOfMemory):
                 answers = {batch[0].index: RequestError(f"out of memory with one row: {answers}")}
             outcomes |= answers
+            self._keep(requests, answers)
             meter.finished(len(batch))
         return [outcomes[index] for index in range(len(requests))]
+
+    def _keep(self, requests: Sequence[Request], outcomes: Mapping[int, Outcome]) -> None:
+        if self.store is not None:
+            self.store.keep((requests[index], outcome) for index, outcome in outcomes.items())
 
     def _plan(self, rows: Sequence[Row]) -> list[list[Row]]:
         limits = (self.batch_size, self.backend.max_batch_size)

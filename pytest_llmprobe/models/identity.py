@@ -10,6 +10,9 @@ import torch
 from pytest_llmprobe.models.registry import ModelSpec
 from pytest_llmprobe.models.tokenizer_hash import tokenizer_hash
 
+_WHOLE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Whole numbers by the bytes of a value."""
+
 
 def model_info(spec: ModelSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
     """What the report says about a loaded model, in built-in types."""
@@ -32,15 +35,17 @@ def model_info(spec: ModelSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
 
 
 def fingerprint(model: Any) -> str:
-    """16 hex digits that change with the weights: names, shapes, dtypes and sampled values.
+    """16 hex digits that change with the weights: names, shapes, dtypes, sums, sampled values.
 
-    About 4,096 evenly spaced values of each tensor are hashed, so a 7B model takes a second and a
-    training step is seen, but not the change of one single weight.
+    All values of a tensor are added up as whole numbers, bit pattern by bit pattern, so a change of
+    one single weight is seen; about 4,096 evenly spaced ones are hashed, which their order decides.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         flat = tensor.detach().reshape(-1)
+        bits = flat.view(_WHOLE.get(flat.element_size(), torch.uint8))
+        digest.update(str(int(bits.sum(dtype=torch.int64))).encode())
         sample = flat[:: max(1, flat.numel() // 4096)].contiguous().cpu()
         digest.update(sample.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_llmprobe.report.baseline import write_baseline
+from pytest_llmprobe.report.baseline import Baseline, with_noise, write_baseline
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.files import write_atomically
 from pytest_llmprobe.report.html import html
@@ -21,6 +21,7 @@ def write_forms(
     page: Path | None,
     text: Path | None,
     baseline: Path | None,
+    repeats: Sequence[Baseline] = (),
 ) -> list[str]:
     """Write what was asked for, and the summary of a GitHub Actions job if this is one.
 
@@ -30,6 +31,7 @@ def write_forms(
         page: Where the HTML goes.
         text: Where the markdown goes.
         baseline: Where the baseline goes; an interrupted run is none.
+        repeats: Of the run, for the baseline's noise.
 
     Returns:
         A line for each file.
@@ -49,6 +51,16 @@ def write_forms(
     if baseline is not None and report["status"] != "complete":
         said.append(f"baseline {baseline.stem} not saved: the run was interrupted")
     elif baseline is not None:
-        write_baseline(reduce_report(report), baseline)
+        saved = with_noise(reduce_report(report), repeats)
+        write_baseline(saved, baseline)
         said.append(f"baseline: {baseline}")
+        if repeats:
+            said.append(f"noise over {len(repeats) + 1} runs: {_largest(saved.noise)}")
     return said
+
+
+def _largest(noise: Mapping[str, float]) -> str:
+    if not any(noise.values()):
+        return "no pass rate changed"
+    name = max(noise, key=lambda name: noise[name])
+    return f"pass rates changed by {noise[name]:.3f} at most ({name})"

@@ -70,6 +70,18 @@ def test_a_small_change_of_all_weights_changes_the_fingerprint(copy):
     assert fingerprint(model) != before
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_change_of_one_single_weight_changes_the_fingerprint(copy, dtype):
+    model = load_model(str(copy), dtype=dtype).model
+    before = fingerprint(model)
+    weight = model.model.embed_tokens.weight
+    with torch.no_grad():
+        weight[1234, 5] *= 2
+        assert fingerprint(model) != before
+        weight[1234, 5] /= 2
+    assert fingerprint(model) == before
+
+
 def test_threads_are_set(copy):
     threads = torch.get_num_threads()
     try:

@@ -132,3 +132,51 @@ def test_what_cannot_be_is_said_before_anything_runs(project, pytester, options,
     assert result.ret == 4
     assert words in result.stderr.str()
     assert not (pytester.path / ".llmprobe" / "runs").exists()
+
+
+FLAKY = """
+    import pytest
+    from pathlib import Path
+    from pytest_llmprobe import Case
+
+    cases = [Case(f"c{n:02}", f"say {n}", str(n)) for n in range(30)]
+    path = Path(__file__).with_name("runs")
+    path.write_text((path.read_text() if path.exists() else "") + "x")
+    WRONG = {1: 0, 2: 12, 3: 3}.get(len(path.read_text()), 10)
+
+    @pytest.mark.probe(cases=cases, max_new_tokens=20)
+    def test_echo(case, completion):
+        assert int(case.target) >= WRONG
+"""
+
+
+def test_a_change_inside_the_measured_noise_fails_no_gate(project, probe, pytester, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "summary.md"))
+    project(FLAKY)
+    first = probe("--llmprobe-save=main", "--llmprobe-calibrate=2", "--junit-xml=junit.xml")
+    assert first.exit_code == 0, first.text
+    assert "llmprobe: repeat 2 of 2" in first.text
+    assert "noise over 3 runs: pass rates changed by 0.400 at most (echo)" in first.text
+    (path,) = (pytester.path / ".llmprobe" / "baselines").glob("*/main.json")
+    assert json.loads(path.read_text())["noise"] == {"echo": pytest.approx(0.4)}
+    assert (pytester.path / "summary.md").read_text().count("Verdict") <= 1
+    second = probe("--llmprobe-compare=main")  # ten lost, significant and within the noise
+    assert second.exit_code == 0, second.text
+    assert "inside the run-to-run noise of 0.400" in second.text
+
+
+def test_a_repeat_that_breaks_fails_the_run_and_keeps_the_baseline(project, probe, pytester):
+    project(FLAKY.replace("    WRONG", "    assert len(path.read_text()) < 2\n    WRONG"))
+    run = probe("--llmprobe-save=main", "--llmprobe-calibrate=1")
+    assert run.exit_code == 1
+    assert gate_line(run).startswith(
+        "llmprobe: GATE FAIL (the noise was not measured: repeat 1 ended with exit code 2"
+    )
+    assert list((pytester.path / ".llmprobe" / "baselines").glob("*/main.json"))
+
+
+def test_noise_needs_a_baseline_to_be_kept_with(project, pytester):
+    project(FLAKY)
+    run = pytester.runpytest_subprocess("--llmprobe-calibrate=1")
+    assert run.ret == 4
+    run.stderr.fnmatch_lines(["ERROR: llmprobe: --llmprobe-calibrate needs --llmprobe-save NAME*"])

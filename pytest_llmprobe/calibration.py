@@ -1,0 +1,80 @@
+"""How far repeated runs of one configuration differ by chance: runs of their own, one by one."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmprobe.errors import ReportError
+from pytest_llmprobe.fixtures import PREDICTORS
+from pytest_llmprobe.report.baseline import Baseline
+from pytest_llmprobe.report.run_file import read_run
+
+if TYPE_CHECKING:
+    import pytest
+
+# Options given again win. A repeat measures and does nothing else.
+AGAIN = (
+    "--llmprobe-calibrate=",
+    "--llmprobe-save=",
+    "--llmprobe-compare=",
+    "--llmprobe-html=",
+    "--llmprobe-md=",
+    "--llmprobe-gate=none",
+    "--junit-xml=",
+)
+NOT_INHERITED = ("GITHUB_STEP_SUMMARY",)
+
+
+def repeats(config: pytest.Config, times: int, folder: Path) -> list[Baseline]:
+    """Repeat the session's run in processes of their own.
+
+    Args:
+        config: The finished session's.
+        times: How often.
+        folder: For the repeats' reports.
+
+    Raises:
+        ReportError: A repeat did not end as a complete run.
+    """
+    _free_memory(config)
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    runs = []
+    for number in range(1, times + 1):
+        if terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(f"llmprobe: repeat {number} of {times}")
+        runs.append(_repeat(config, number, folder / f"repeat-{number}" / "report.json"))
+    return runs
+
+
+def _repeat(config: pytest.Config, number: int, path: Path) -> Baseline:
+    path.unlink(missing_ok=True)
+    arguments = [*map(str, config.invocation_params.args), *AGAIN, f"--llmprobe-json={path}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments],
+        cwd=config.invocation_params.dir,
+        env={name: value for name, value in os.environ.items() if name not in NOT_INHERITED},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    run = read_run(path) if path.exists() else None
+    if run is None or run.status != "complete":
+        last = done.stdout.decode(errors="replace").strip().rpartition("\n")[2]
+        raise ReportError(f"repeat {number} ended with exit code {done.returncode}: {last[:200]}")
+    return run
+
+
+def _free_memory(config: pytest.Config) -> None:
+    """A model that this process loaded for its tests would stand beside the repeat's."""
+    if PREDICTORS in config.stash:
+        del config.stash[PREDICTORS]
+    gc.collect()
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,71 @@
+"""A run that goes on or is replayed: which one is meant, and whether it asked for the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_llmprobe.engine.completion_store import COMPLETIONS, run_of
+from pytest_llmprobe.errors import ReportError, SettingsError
+
+CASE_OPTIONS = ("profile", "seed", "delta", "layers", "phase", "datasets")
+"""Options that other cases, or other requests, come from."""
+
+
+def find_answers(given: str, start: Path, storage: Path) -> Path:
+    """The folder of answers that a user means by a run: a folder, its report, or its name.
+
+    Raises:
+        ReportError: There are none.
+    """
+    for path in (start / given, storage / "runs" / given):
+        folder = path.parent if path.is_file() else path
+        if (folder / COMPLETIONS).is_file():
+            return folder.resolve()
+    raise ReportError(f"there is no run {given!r} with answers: no {COMPLETIONS} in such a folder")
+
+
+def latest_answers(model: str, folders: Iterable[Path]) -> Path:
+    """The folder that a run of the model wrote answers into last.
+
+    Raises:
+        ReportError: There is none.
+    """
+    files = [folder / COMPLETIONS for folder in folders if (folder / COMPLETIONS).is_file()]
+    for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
+        if run_of(file).get("model") == model:
+            return file.parent.resolve()
+    raise ReportError(
+        f"--llmprobe-resume: no run of {model!r} has left answers; leave the option out to begin "
+        "one, or name a run's folder"
+    )
+
+
+def check_same_cases(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse to replay a run with options that ask for other cases.
+
+    Args:
+        folder: The run's.
+        config: This session's options, as the report shows them.
+
+    Raises:
+        SettingsError: An option differs; says what it was.
+    """
+    found = run_of(folder / COMPLETIONS).get("config")
+    before = found if isinstance(found, dict) else {}
+    for name in CASE_OPTIONS:
+        if name in before and before[name] != config[name]:
+            raise SettingsError(
+                f"--llmprobe-replay: {folder.name} was made with {_option(name)} "
+                f"{_shown(before[name])}, and this session has {_shown(config[name])}"
+            )
+
+
+def _option(name: str) -> str:
+    return f"--llmprobe-{name.removesuffix('s') if name == 'datasets' else name}"
+
+
+def _shown(value: object) -> str:
+    return re.sub(r"[\[\]'{}]", "", str(value)) or "none"

@@ -1,0 +1,70 @@
+"""The configuration file: models of the user's own, and bars for each model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.report.plan import Bar
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def settings_file(config: pytest.Config) -> Path | None:
+    """The configuration file that the user names, or the project's.
+
+    Raises:
+        SettingsError: There is no such file.
+    """
+    if (given := config.option.llmprobe_config) is not None:
+        path: Path = config.invocation_params.dir / given
+        if not path.is_file():
+            raise SettingsError(f"--llmprobe-config: there is no file {path}")
+        return path
+    candidates = (config.rootpath / "llmprobe.toml", config.rootpath / "pyproject.toml")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def read_settings(path: Path | None) -> dict[str, Any]:
+    """``[tool.llmprobe]`` of a pyproject.toml, or a whole llmprobe.toml.
+
+    Raises:
+        SettingsError: No TOML, or a table that does not exist.
+    """
+    if path is None:
+        return {}
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}") from None
+    tool = content.get("tool", {}).get("llmprobe", {})
+    settings: dict[str, Any] = tool or ({} if path.name == "pyproject.toml" else content)
+    if unknown := sorted(settings.keys() - {"models", "gates"}):
+        raise SettingsError(f"{path}: unknown table {unknown[0]!r}; known: gates, models")
+    return settings
+
+
+def bars_of(gates: Mapping[str, Mapping[str, Any]], model: str) -> dict[str, Bar | bool]:
+    """A model's bars by experiment; False for one that is not gated.
+
+    Raises:
+        SettingsError: A bar is none.
+    """
+    bars: dict[str, Bar | bool] = {}
+    for experiment, bar in gates.get(model, {}).items():
+        where = f"[tool.llmprobe.gates.{model}] {experiment}"
+        if bar is False:
+            bars[experiment] = False
+        elif isinstance(bar, Mapping):
+            bars[experiment] = Bar.of(bar, where)
+        else:
+            raise SettingsError(f"{where}: give a table such as {{ pass_rate = 0.9 }}, or false")
+    return bars
