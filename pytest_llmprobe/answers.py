@@ -39,12 +39,14 @@ class Trace:
         prompt_characters: Length of their prompts together.
         scores: Every measurement by name.
         miss: The explanation of a failed assertion, if there was one.
+        details: What a fixture found, for the record's params; JSON types.
     """
 
     completions: list[Completion] = field(default_factory=list)
     prompt_characters: int = 0
     scores: dict[str, float] = field(default_factory=dict)
     miss: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
 
     def score(self, name: str, value: float) -> None:
         """Record a measurement; numpy scalars and booleans become floats.

@@ -34,6 +34,7 @@ MARKERS = (
     "french_summary: summaries in French",
     "steering: attention steered by Delta, and what predicts success without it",
     "memorization: texts that a model must not know by heart",
+    "generation_search: which generation parameters serve the model best",
     "output_length: what hidden states know about the length of an answer",
     "whitebox: needs the model in this process: log-probabilities, hidden states, attention",
     "slow: takes minutes even on the reference model",

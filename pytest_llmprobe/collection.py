@@ -50,6 +50,8 @@ NAMES = pytest.StashKey[dict[str, str]]()
 COLLECTED = pytest.StashKey[dict[str, int]]()
 REMARKS = pytest.StashKey[dict[str, list[str]]]()
 UNITS = pytest.StashKey[dict[str, list[pytest.Function]]]()
+GENERATION = pytest.StashKey[dict[str, Any]]()
+"""Generation options that hold for every experiment, whatever its marker says."""
 
 
 def parametrise(metafunc: pytest.Metafunc) -> None:
@@ -110,7 +112,7 @@ def read_probe(node: pytest.Function, options: Options) -> Probe:
     if not isinstance(experiment, str):
         raise SettingsError(f"probe(experiment={experiment!r}): give a name")
     try:
-        config = GenerateConfig.of(**arguments)
+        config = GenerateConfig.of(**arguments | node.config.stash.get(GENERATION, {}))
     except SettingsError as error:
         raise SettingsError(
             f"probe marker: {error}; besides: cases, delta, experiment, summary"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_llmprobe.experiments.prefix_map_files import PrefixMap
     from pytest_llmprobe.generation import Completion
     from pytest_llmprobe.models.loading import LoadedModel
+    from pytest_llmprobe.search import SearchResult
     from pytest_llmprobe.suite import Suite
     from pytest_llmprobe.whitebox.bert_score import BertScorer
     from pytest_llmprobe.whitebox.log_probabilities import TokenLogProbabilities
@@ -158,6 +159,20 @@ def bert_score() -> BertScorer | None:
     from pytest_llmprobe.whitebox.bert_score import BertScorer
 
     return BertScorer.load(found.folder)
+
+
+@pytest.fixture
+def search(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., SearchResult]:
+    """Find the best generation parameters: ``search(rows, score, "{question}", space="small")``.
+
+    Rows are dictionaries, a JSON-lines file, a ``datasets`` data set or cases; ``score(rows,
+    answers)`` gives a number for each row, or one for all. The other arguments are those of
+    ``SearchTask`` and ``search``; the probe marker's generation options are the default that
+    the best is compared with. The result is in the record, for ``search_summary``.
+    """
+    from pytest_llmprobe.searching import Searcher
+
+    return Searcher(request.node, engine)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from pytest_llmprobe.fixtures import (
     predictors,
     prefix_map,
     score,
+    search,
     suite,
 )
 
@@ -40,6 +41,7 @@ __all__ = [
     "predictors",
     "prefix_map",
     "score",
+    "search",
     "suite",
 ]
 

@@ -60,6 +60,7 @@ def attach_record(
         explanation=_why(outcome, report, trace),
         error=explained(error) if outcome == "error" and error is not None else None,
         prompt_characters=trace.prompt_characters,
+        details=trace.details,
     )
     payload: dict[str, Any] = {"record": record.as_dict()}
     if options.resume or options.replay:

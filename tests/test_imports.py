@@ -38,6 +38,8 @@ PYTEST_LAYER = {
     "calibration",
     "properties",
     "settings",
+    "searching",
+    "search_runs",
 }
 LIGHT = {"plugin", "arguments", "controller", "distribution", "fixtures"}
 MAY_IMPORT = {
@@ -49,6 +51,7 @@ MAY_IMPORT = {
     "experiments": {"vocabulary", "models", "statistics", "whitebox", "experiments"},
     "figures": {"vocabulary", "statistics", "figures"},
     "report": {"vocabulary", "models", "statistics", "whitebox", "report"},
+    "search": {"vocabulary", "statistics", "engine", "experiments", "search"},
     # A program of its own: makes the reference model from the experiments' own prompts.
     "training": {"vocabulary", "models", "statistics", "engine", "experiments", "training"},
 }

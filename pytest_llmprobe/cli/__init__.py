@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pytest_llmprobe.cli import influence, memorization, models, output_length, reports
+from pytest_llmprobe.cli import influence, memorization, models, output_length, reports, search
 from pytest_llmprobe.errors import LlmprobeError
 
 
@@ -27,6 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llmprobe", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (models, reports, memorization, output_length, influence):
+    for group in (models, reports, memorization, output_length, influence, search):
         group.add_commands(commands)
     return parser

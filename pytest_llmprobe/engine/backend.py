@@ -48,7 +48,10 @@ class Backend(Protocol):
 
     @property
     def shares_prefixes(self) -> bool:
-        """Whether a batch stores a prefix that its prompts share only once."""
+        """Whether a batch stores a prefix that its prompts share only once, whatever their configs.
+
+        Without it a batch has one config.
+        """
 
     @property
     def info(self) -> dict[str, Any]:

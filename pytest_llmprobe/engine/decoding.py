@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from pytest_llmprobe.engine.drafts import Guesser
 from pytest_llmprobe.engine.memory import PackedMemory, PaddedMemory, Segment
 from pytest_llmprobe.engine.planning import Row
-from pytest_llmprobe.engine.sampling import has_penalties, sampled
+from pytest_llmprobe.engine.sampling import has_penalties, sampled_each
 
 
 @dataclass
@@ -38,19 +38,20 @@ class Ending:
 
     Args:
         end_ids: End-of-sequence tokens.
-        stops: Whether an answer's last tokens hold a stop string.
+        stops: For the stop strings of a config, whether an answer's last tokens hold one.
     """
 
     end_ids: frozenset[int]
-    stops: Callable[[Sequence[int]], bool] | None
+    stops: Mapping[tuple[str, ...], Callable[[Sequence[int]], bool]]
 
     def of(self, state: RowState) -> str | None:
         """Why the row ends with its last token, or None."""
         if state.tokens[-1] in self.end_ids:
             return "stop"
-        if self.stops is not None and self.stops(state.tokens):
+        config = state.row.config
+        if config.stop and self.stops[config.stop](state.tokens):
             return "stop_string"
-        return "length" if len(state.tokens) >= state.row.config.max_new_tokens else None
+        return "length" if len(state.tokens) >= config.max_new_tokens else None
 
 
 @torch.inference_mode()
@@ -69,7 +70,7 @@ def decode(
 
     Args:
         memory: Holds the keys and values.
-        rows: The rows, of one config.
+        rows: The rows; each may have a config of its own.
         drafts: For each row the token ids of a guessed answer, or none.
         ending: What ends an answer.
         on_tokens: Told how many tokens were said in each step.
@@ -103,10 +104,13 @@ def _next_segment(number: int, state: RowState, guess: bool) -> Segment:
 
 
 def _histories(segments: Sequence[Segment], states: Sequence[RowState]) -> list[list[int]]:
-    """For each scored place the tokens before it, its guesses taken as said."""
-    found = []
+    """For each scored place the tokens before it, its guesses taken as said, if they matter."""
+    found: list[list[int]] = []
     for segment in segments:
         state, guesses = states[segment.row], segment.tokens[1:]
+        if not has_penalties(state.row.config):
+            found += [[]] * segment.scored
+            continue
         so_far = [*state.row.prompt_ids, *state.tokens]
         found += [[*so_far, *guesses[:place]] for place in range(segment.scored)]
     return found
@@ -120,11 +124,10 @@ def _step(
     ending: Ending,
 ) -> int:
     """Choose tokens for all segments at once and take over those that follow right guesses."""
-    config = states[0].row.config
     steps = [len(states[s.row].tokens) + 1 + i for s in segments for i in range(s.scored)]
-    seeds = [states[s.row].row.seed for s in segments for _ in range(s.scored)]
-    histories = _histories(segments, states) if has_penalties(config) else []
-    scores = sampled(logits.float(), config, seeds, steps, histories)
+    rows = [states[s.row].row for s in segments for _ in range(s.scored)]
+    seeds, configs = [row.seed for row in rows], [row.config for row in rows]
+    scores = sampled_each(logits.float(), configs, seeds, steps, _histories(segments, states))
     best = scores.topk(2, dim=-1).values
     chosen = scores.argmax(dim=-1).tolist()  # the first of equals, as in plain generate
     top, lead = best[:, 0].tolist(), (best[:, 0] - best[:, 1]).tolist()

@@ -134,7 +134,7 @@ class Engine:
     def _shrink(self, batch: Sequence[Row]) -> None:
         """Plan at most half of what did not fit from here on; it would not fit again."""
         half = (len(batch) + 1) // 2
-        budget = half * max(len(row.prompt_ids) + row.config.max_new_tokens for row in batch)
+        budget = half * max(row.length for row in batch)
         if self.batch_size is not None or budget >= self.token_budget:
             self.batch_size = half  # a shared prefix is outside the budget, so rows must be fewer
         self.token_budget = min(self.token_budget, budget)

@@ -61,8 +61,9 @@ class FastBackend(TransformersBackend):
         if not self.shares_prefixes:
             return super().generate(rows, on_tokens)
         drafts = [self._draft(row) for row in rows]
-        stop = rows[0].config.stop
-        ending = Ending(self.end_ids, StopCheck(self.tokenizer, stop) if stop else None)
+        stops = {row.config.stop for row in rows if row.config.stop}
+        checks = {stop: StopCheck(self.tokenizer, stop) for stop in stops}
+        ending = Ending(self.end_ids, checks)
         states = self._decoded(rows, drafts, ending, on_tokens, self._drafts)
         return [self._settled(state, ending, alone=len(rows) == 1) for state in states]
 
@@ -101,10 +102,11 @@ class FastBackend(TransformersBackend):
         self, rows: Sequence[Row], drafts: Sequence[Sequence[int]], steering: Steering | None
     ) -> PackedMemory | PaddedMemory:
         tree = prefix_tree(rows)
-        new = rows[0].config.max_new_tokens + max(map(len, drafts))
+        drafted = max(map(len, drafts))
         if len(rows) > 1 and _shares(tree):
-            columns = _stored(tree) + new * len(rows)
-            return PackedMemory(self.model, tree, rows, columns, steering)
+            new = sum(row.config.max_new_tokens + drafted for row in rows)
+            return PackedMemory(self.model, tree, rows, _stored(tree) + new, steering)
+        new = max(row.config.max_new_tokens for row in rows) + drafted
         longest = max(len(row.prompt_ids) for row in rows)
         return PaddedMemory(self.model, rows, self.loaded.pad_id, longest + new, steering)
 

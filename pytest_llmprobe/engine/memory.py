@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from transformers.cache_utils import Cache
 
-from pytest_llmprobe.engine.buffers import buffer_layers
+from pytest_llmprobe.engine.buffers import BufferLayer, buffer_layers
 from pytest_llmprobe.engine.key_bias import KeyBias
 from pytest_llmprobe.engine.planning import Row
-from pytest_llmprobe.engine.prefixes import Node, depth_first
+from pytest_llmprobe.engine.prefixes import Node, depth_first, each_leaf
 from pytest_llmprobe.models.capabilities import packed_mask
 from pytest_llmprobe.whitebox.steering import Steering
 
@@ -71,27 +71,25 @@ class PackedMemory:
     def prefill(self, drafts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """For each row the logits (1 + len(draft), V) from its last prompt token on."""
         logits: dict[int, torch.Tensor] = {}
-        self._enter(self._tree, drafts, logits)
-        return [logits[number] for number in range(len(drafts))]
-
-    def _enter(
-        self, node: Node, drafts: Sequence[Sequence[int]], logits: dict[int, torch.Tensor]
-    ) -> None:
-        if node.tokens:
-            below = [self._number[id(row)] for row in depth_first(node)]
-            self._share(node, below)
+        self._enter(self._tree)
         chunk: list[Segment] = []
-        for row in node.leaves:
+        for node, row in each_leaf(self._tree):
             number = self._number[id(row)]
             tokens = (*row.prompt_ids[node.end :], *drafts[number])
             if chunk and sum(len(s.tokens) for s in chunk) + len(tokens) > FORWARD_TOKENS:
                 self._feed_into(chunk, logits)
                 chunk = []
             chunk.append(Segment(number, tokens, node.end, 1 + len(drafts[number])))
-        if chunk:
-            self._feed_into(chunk, logits)
+        self._feed_into(chunk, logits)
+        return [logits[number] for number in range(len(drafts))]
+
+    def _enter(self, node: Node) -> None:
+        """Store what rows share; a row's own tokens come later, as many rows as fit in a pass."""
+        if node.tokens:
+            below = [self._number[id(row)] for row in depth_first(node)]
+            self._share(node, below)
         for child in node.children:
-            self._enter(child, drafts, logits)
+            self._enter(child)
 
     def _share(self, node: Node, below: Sequence[int]) -> None:
         """Store a node's tokens, which every row below it sees."""
@@ -200,14 +198,33 @@ class PaddedMemory:
         if self._model.device.type == "cpu":
             # A core is busy with one prompt already; a batch would only compute its padding.
             self._length = max(len(segment.tokens) for segment in segments)
-            return [self._prefill_alone(segment) for segment in segments]
+            return self._prefill_one_by_one(segments)
         return list(torch.split(self.feed(segments), [segment.scored for segment in segments]))
 
-    def _prefill_alone(self, segment: Segment) -> torch.Tensor:
+    def _prefill_one_by_one(self, segments: Sequence[Segment]) -> list[torch.Tensor]:
+        """Equal neighbours, which the planner puts side by side, are computed once."""
+        found: list[torch.Tensor] = []
+        layers: list[BufferLayer] = []
+        before: object = None
+        for segment in segments:
+            start = self._length - len(segment.tokens)
+            self._bias.enter(segment.row, 0, len(segment.tokens), start, place=segment.row)
+            asked = (self._rows[segment.row].path, segment.tokens)
+            if asked == before:
+                found.append(found[-1])
+            else:
+                layers = buffer_layers(self._model, len(segment.tokens))
+                found.append(self._prefill_alone(segment, start, layers))
+                before = asked
+            for layer, alone in zip(self._layers, layers, strict=True):
+                layer.put(segment.row, len(self._rows), start, alone)
+            self._mask[segment.row, start : self._length] = 1
+        return found
+
+    def _prefill_alone(
+        self, segment: Segment, start: int, layers: Sequence[BufferLayer]
+    ) -> torch.Tensor:
         count = len(segment.tokens)
-        layers = buffer_layers(self._model, count)
-        start = self._length - count
-        self._bias.enter(segment.row, 0, count, start, place=segment.row)
         self._bias.set_pass(start, self._length, first=start, place=segment.row)
         logits: torch.Tensor = self._model(
             input_ids=torch.tensor([segment.tokens]),
@@ -216,9 +233,6 @@ class PaddedMemory:
             use_cache=True,
             logits_to_keep=segment.scored,
         ).logits[0]
-        for layer, alone in zip(self._layers, layers, strict=True):
-            layer.put(segment.row, len(self._rows), start, alone)
-        self._mask[segment.row, start : self._length] = 1
         return logits
 
     def feed(self, segments: Sequence[Segment]) -> torch.Tensor:

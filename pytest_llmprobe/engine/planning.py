@@ -62,9 +62,14 @@ class Row:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What all rows of a batch have in common."""
+        """What rows of a batch have in common, besides their config where that must be one."""
         how = self.steering
-        return (self.config,) if how is None else (self.config, how.layers, how.phase)
+        return () if how is None else (how.layers, how.phase)
+
+    @property
+    def length(self) -> int:
+        """Tokens of prompt and answer at most."""
+        return len(self.prompt_ids) + self.config.max_new_tokens
 
     @cached_property
     def path(self) -> Path:
@@ -82,26 +87,28 @@ def plan(
     token_budget: int = TOKEN_BUDGET,
     share_prefixes: bool = False,
 ) -> list[list[Row]]:
-    """Cut rows into batches of one config, and one choice of steered layers and phase, each.
+    """Cut rows into batches with one choice of steered layers and phase each.
 
     Rows whose prompts begin with the same tokens under the same bias go together if the backend
-    stores shared prefixes once; all others are sorted by length, longest first, which keeps padding
-    small. Ties keep the order of the requests, so the plan of a work unit is the same in every
-    process.
+    stores shared prefixes once, whatever their configs; else a batch has one config. All others are
+    sorted by length, longest first, which keeps padding small, equal prompts side by side. Ties
+    keep the order of the requests, so the plan of a work unit is the same in every process.
 
     Args:
         rows: What is to be generated.
         batch_size: Rows in a batch, or None to fill ``token_budget``.
         token_budget: Padded tokens of a batch at most, or, with a shared prefix, tokens that
             the other rows add to the first one's; one row may exceed it.
-        share_prefixes: Whether the backend stores a shared prefix once.
+        share_prefixes: Whether the backend stores a shared prefix once and takes rows of
+            different configs.
 
     Returns:
         Batches; every row is in exactly one.
     """
     by_kind: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        by_kind.setdefault(row.kind, []).append(row)
+        kind = row.kind if share_prefixes else (row.config, *row.kind)
+        by_kind.setdefault(kind, []).append(row)
     batches: list[list[Row]] = []
     for members in by_kind.values():
         alone: list[Row] = []
@@ -144,7 +151,7 @@ def _packed(family: list[Row], most: int, token_budget: int) -> list[list[Row]]:
     batches: list[list[Row]] = []
     stored = 0
     previous: Path = ()
-    for row in sorted(family, key=lambda row: row.path):
+    for row in sorted(family, key=lambda row: (row.path, repr(row.config))):
         path, room = row.path, row.config.max_new_tokens
         added = len(path) - common_prefix(previous, path) + room
         if not batches or len(batches[-1]) == most or stored + added > token_budget:
@@ -158,11 +165,16 @@ def _packed(family: list[Row], most: int, token_budget: int) -> list[list[Row]]:
 
 def _padded(rows: list[Row], batch_size: int | None, token_budget: int) -> list[list[Row]]:
     batches: list[list[Row]] = []
-    rows = sorted(rows, key=lambda row: -len(row.prompt_ids))
-    start = 0
-    while start < len(rows):
-        longest = len(rows[start].prompt_ids) + rows[start].config.max_new_tokens
-        size = batch_size or max(1, token_budget // longest)
-        batches.append(rows[start : start + size])
-        start += size
+    first: dict[Path, int] = {}
+    for row in rows:
+        first.setdefault(row.path, row.index)
+    longest = 0
+    for row in sorted(rows, key=lambda row: (-len(row.prompt_ids), first[row.path], row.index)):
+        size = len(batches[-1]) if batches else 0
+        longest = max(longest, row.length)
+        full = size == batch_size if batch_size else (size + 1) * longest > token_budget
+        if not batches or full:
+            batches.append([])
+            longest = row.length
+        batches[-1].append(row)
     return batches

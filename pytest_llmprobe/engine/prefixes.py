@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_llmprobe.engine.planning import SHARED_TOKENS, Path, Row, common_prefix
@@ -34,8 +34,9 @@ def prefix_tree(rows: Sequence[Row], start: int = 0, least: int = SHARED_TOKENS)
     """The tree of the rows' prompts from position ``start`` on.
 
     Rows become a node of their own where at least ``least`` further tokens are common to two of
-    them: fewer cost more in an extra forward pass than they save. The last token of a prompt is
-    never shared, since its logits are the row's own. Of steered rows the bias must be common too.
+    them, or where equal prompts have as many in all but one of them: fewer cost more in an extra
+    forward pass than they save. The last token of a prompt is never shared, since its logits are
+    the row's own. Of steered rows the bias must be common too.
 
     Args:
         rows: At least one, of one kind; all agree in their paths before ``start``.
@@ -51,16 +52,24 @@ def prefix_tree(rows: Sequence[Row], start: int = 0, least: int = SHARED_TOKENS)
     leaves: list[Row] = []
     children: list[Node] = []
     for row in rows:
-        if len(row.prompt_ids) > below + least:
-            families.setdefault(row.path[below : below + least], []).append(row)
-        else:
-            leaves.append(row)
+        head = row.path[below : below + least]
+        whole = len(row.path) <= below + least  # has kin in equal prompts only
+        families.setdefault((*head, None) if whole else head, []).append(row)
     for family in families.values():
-        if len(family) > 1:
+        own = min(len(row.path) for row in family) - below - 1
+        if min(own, least) * (len(family) - 1) >= least:
             children.append(prefix_tree(family, below, least))
         else:
             leaves += family
     return Node(start, rows[0].prompt_ids[start:below], tuple(leaves), tuple(children))
+
+
+def each_leaf(node: Node) -> Iterator[tuple[Node, Row]]:
+    """All rows of a tree, each with the node that it is a leaf of, in ``depth_first`` order."""
+    for row in node.leaves:
+        yield node, row
+    for child in node.children:
+        yield from each_leaf(child)
 
 
 def depth_first(node: Node) -> list[Row]:

@@ -52,6 +52,38 @@ def sampled(
         histories: For each row the tokens of its prompt and answer so far; asked for by
             ``has_penalties`` only.
     """
+    scores = _filtered(scores, config, histories)
+    return scores if config.temperature == 0 else scores + _noise(scores, seeds, steps)
+
+
+def sampled_each(
+    scores: torch.Tensor,
+    configs: Sequence[GenerateConfig],
+    seeds: Sequence[int],
+    steps: Sequence[int],
+    histories: Sequence[Sequence[int]],
+) -> torch.Tensor:
+    """As ``sampled``, with a config for each of the N rows; each row is what it is alone."""
+    places: dict[GenerateConfig, list[int]] = {}
+    for place, config in enumerate(configs):
+        places.setdefault(config, []).append(place)
+    if len(places) == 1:
+        return sampled(scores, configs[0], seeds, steps, histories)
+    scores = scores.clone()
+    for config, some in places.items():
+        if config.temperature > 0 or has_penalties(config):
+            at = torch.tensor(some, device=scores.device)
+            scores[at] = _filtered(scores[at], config, [histories[place] for place in some])
+    drawn = [place for place, config in enumerate(configs) if config.temperature > 0]
+    at = torch.tensor(drawn, dtype=torch.long, device=scores.device)
+    scores[at] += _noise(scores[at], [seeds[i] for i in drawn], [steps[i] for i in drawn])
+    return scores
+
+
+def _filtered(
+    scores: torch.Tensor, config: GenerateConfig, histories: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """Penalties, temperature and filters."""
     if has_penalties(config):
         rows = zip(histories, scores.split(1), strict=True)
         scores = torch.cat([_penalized(row, history, config) for history, row in rows])
@@ -61,8 +93,12 @@ def sampled(
     ids = torch.zeros(scores.shape[0], 1, dtype=torch.long, device=scores.device)
     for processor in _filters(config):
         scores = processor(ids, scores)
+    return scores
+
+
+def _noise(scores: torch.Tensor, seeds: Sequence[int], steps: Sequence[int]) -> torch.Tensor:
     as_tensor = partial(torch.tensor, dtype=torch.int64, device=scores.device)
-    return scores + gumbel(
+    return gumbel(
         as_tensor([s & (2**63 - 1) for s in seeds]), as_tensor(list(steps)), scores.shape[-1]
     )
 

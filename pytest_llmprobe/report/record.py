@@ -76,6 +76,7 @@ def build_record(
     explanation: str | None = None,
     error: str | None = None,
     prompt_characters: int = 0,
+    details: Mapping[str, Any] | None = None,
 ) -> Record:
     """Put together what is known about a case after its test ran.
 
@@ -89,6 +90,7 @@ def build_record(
         explanation: Why it missed or was skipped, in the evaluation's words.
         error: Why it could not be measured.
         prompt_characters: Length of all prompts that were answered.
+        details: What a fixture found, to be kept beside the case's metadata.
     """
     metadata = dict(plain(case.metadata)) if case else {}
     last = completions[-1] if completions else None
@@ -100,7 +102,7 @@ def build_record(
         size=metadata.pop("size", None),
         trial=metadata.pop("trial", None),
         group=case.group if case else None,
-        params=metadata,
+        params=metadata | plain(details or {}),
         prompt=_both_ends(plain(prompt_text(case.prompt))) if case else None,
         expected=plain(case.target) if case else None,
         received=bounded(last.text) if last else None,

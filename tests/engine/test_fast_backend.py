@@ -241,3 +241,72 @@ def test_bfloat16_takes_the_same_path(llama):
     completions = Engine(half).generate(SHARED, CONFIG)
     assert {c.timings.batch_size for c in completions} == {len(SHARED)}
     assert all(0 < len(c.token_ids) <= 12 for c in completions)
+
+
+MIXED = [
+    GenerateConfig(12),
+    GenerateConfig(7, stop="e"),
+    GenerateConfig(12, temperature=0.8, top_p=0.9),
+    GenerateConfig(12, temperature=0.8, top_k=5, stop=("a", "o")),
+    GenerateConfig(10, temperature=1.2, typical_p=0.8),
+    GenerateConfig(10, temperature=1.2, tfs=0.9, top_a=0.2),
+    GenerateConfig(12, repetition_penalty=1.3),
+    GenerateConfig(12, temperature=0.7, min_p=0.1, repetition_penalty=1.1, no_repeat_ngram_size=2),
+]
+
+
+def said(outcomes):
+    return [(c.text, c.token_ids, c.finish_reason) for c in outcomes]
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_rows_of_different_configs_are_what_they_are_alone(llama, workload):
+    requests = [
+        Request(prompt, config, seed=number)
+        for config in MIXED
+        for number, prompt in enumerate(WORKLOADS[workload])
+    ]
+    alone = said(Engine(llama, batch_size=1).generate(requests))
+    assert len({reason for *_, reason in alone}) > 1
+    together = Engine(llama).generate(requests)
+    assert said(together) == alone
+    assert max(c.timings.batch_size for c in together) > len(WORKLOADS[workload])
+    backwards = Engine(llama, batch_size=7, drafts=False).generate(requests[::-1])
+    assert said(backwards[::-1]) == alone
+
+
+def test_configs_of_one_call_are_kept_apart_where_generate_does_it():
+    model = tiny("gemma2")
+    requests = [Request(prompt, config, seed=3) for prompt in ALONE[:3] for config in MIXED]
+    alone = said(Engine(model, batch_size=1).generate(requests))
+    assert said(Engine(model).generate(requests)) == alone
+
+
+@pytest.mark.parametrize(("prompt", "tokens"), [(SHARED[0], 1), (ALONE[0], 0)])
+def test_equal_prompts_are_computed_once_whatever_the_config(llama, monkeypatch, prompt, tokens):
+    counts = count_forwards(llama, monkeypatch)
+    requests = [Request(prompt, replace(config, max_new_tokens=1)) for config in MIXED]
+    monkeypatch.setattr("pytest_llmprobe.engine.fast_backend.CLOSE_CALL", 0)
+    Engine(llama, drafts=False).generate(requests)
+    length = len(FastBackend(llama).encode(prompt))
+    assert sum(counts) == length - tokens + tokens * len(MIXED)
+
+
+def test_halving_keeps_the_finished_rows_of_a_mixed_batch(llama, monkeypatch):
+    engine = Engine(llama)
+    generate, sizes = engine.backend.generate, []
+
+    def tight(rows, on_tokens):
+        sizes.append(len(rows))
+        if len(rows) > 9:
+            raise torch.OutOfMemoryError
+        return generate(rows, on_tokens)
+
+    monkeypatch.setattr(engine.backend, "generate", tight)
+    requests = [Request(p, config, seed=4) for p in SHARED for config in MIXED]
+    expected = said(Engine(llama).generate(requests))
+    assert said(engine.generate(requests)) == expected
+    assert max(size for size in sizes if size <= 9) > 4
+    sizes.clear()
+    assert said(engine.generate(requests)) == expected
+    assert max(sizes) <= 9  # remembered

@@ -3,7 +3,7 @@
 import torch
 
 from pytest_llmprobe import GenerateConfig
-from pytest_llmprobe.engine.sampling import RowSampler, gumbel, sampled
+from pytest_llmprobe.engine.sampling import RowSampler, gumbel, sampled, sampled_each
 
 ONE = GenerateConfig(temperature=1.0)
 
@@ -82,3 +82,21 @@ def test_the_processor_counts_its_steps():
     for step in (1, 2):
         expected = sampled(scores, ONE, [7], [step])
         assert torch.equal(sampler(torch.zeros(1, 1), scores), expected)
+
+
+def test_scores_of_rows_with_different_configs_are_those_of_each_alone():
+    configs = [
+        GenerateConfig(),
+        GenerateConfig(temperature=0.7, top_p=0.8),
+        GenerateConfig(repetition_penalty=1.5),
+        GenerateConfig(temperature=0.7, top_p=0.8),
+        GenerateConfig(temperature=2.0, no_repeat_ngram_size=2),
+    ]
+    scores = torch.randn(5, 50, generator=torch.Generator().manual_seed(0))
+    before, seeds, steps = scores.clone(), [3, 1, 4, 1, 5], [1, 2, 1, 2, 3]
+    histories = [[7, 8, 7]] * 5
+    together = sampled_each(scores, configs, seeds, steps, histories)
+    assert torch.equal(scores, before)
+    for n, config in enumerate(configs):
+        alone = sampled(scores[n : n + 1], config, [seeds[n]], [steps[n]], [histories[n]])
+        assert torch.equal(together[n : n + 1], alone)

@@ -1,0 +1,87 @@
+"""``llmprobe search``: which generation parameters let a model pass most cases of evaluations."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pytest_llmprobe.arguments import PROFILES, positive
+from pytest_llmprobe.errors import SettingsError
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command on the parser's subparsers."""
+    parser = commands.add_parser("search", help="find generation parameters by evaluations")
+    parser.description = (
+        "Run evaluations under every configuration of a space, on one loaded model that computes "
+        "each prompt once. The best one is compared with the evaluations' own on cases of another "
+        "seed. The same command with the same --out goes on where it was."
+    )
+    space = "presets with commas between (small, greedy, top_p ...), or a JSON file of grids"
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", help="eval files and folders; after --, pytest options")
+    add("-k", metavar="EXPRESSION", help="choose evaluations by name, as pytest does")
+    add("-m", metavar="EXPRESSION", help="choose evaluations by marker, as pytest does")
+    add("--space", default="small", metavar="NAME,...|FILE", help=f"{space} (default: small)")
+    add("--model", default="reference", metavar="M", help="which model (default: reference)")
+    add("--profile", choices=PROFILES, default="ci", help="size of the grids (default: ci)")
+    add("--limit", type=positive, metavar="N", help="at most N cases of each experiment")
+    add("--seed", type=int, default=0, metavar="S", help="of the search cases (default: 0)")
+    add("--held-out-seed", type=int, default=1, metavar="S", help="of the others (default: 1)")
+    add("--out", type=Path, metavar="DIR", help="folder of the runs and the result")
+    parser.set_defaults(run=_search)
+
+
+def _search(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.generation import GenerateConfig
+    from pytest_llmprobe.search.space import configuration, configurations
+    from pytest_llmprobe.search_runs import EvalSearch
+
+    if options.seed == options.held_out_seed:
+        raise SettingsError(
+            f"--held-out-seed {options.seed} is the search's own: nothing is held out"
+        )
+    base = GenerateConfig()
+    asked = [configuration({}, base), *configurations(_space(options.space), base)]
+    folder = options.out or _folder(options.model)
+    arguments = [f"--llmprobe-model={options.model}", f"--llmprobe-profile={options.profile}"]
+    arguments += [f"--llmprobe-limit={options.limit}"] if options.limit else []
+    arguments += [
+        part for flag in ("k", "m") if (text := vars(options)[flag]) for part in (f"-{flag}", text)
+    ]
+    runs = EvalSearch([*arguments, *options.paths], asked, folder, _tell)
+    found = runs.search(options.seed, options.held_out_seed)
+    path = folder / "result.json"
+    path.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
+    print(found)
+    print(f"result: {path}")
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _folder(model: str) -> Path:
+    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    return Path(".llmprobe", "searches", f"{now}-{re.sub(r'[^A-Za-z0-9.-]+', '-', model)}")
+
+
+def _space(given: str) -> list[Any]:
+    """Presets by name, or the grids of a JSON file.
+
+    Raises:
+        SettingsError: The file cannot be read, or holds no grids.
+    """
+    path = Path(given)
+    if path.suffix != ".json":
+        return list(given.split(","))
+    try:
+        space = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SettingsError(f"--space {given} cannot be read: {error}") from None
+    return space if isinstance(space, list) else [space]

@@ -1,0 +1,99 @@
+"""Generation parameters as hyper-parameters of a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sklearn.base import BaseEstimator
+
+from pytest_llmprobe.search.rows import Data, read_rows
+from pytest_llmprobe.search.space import Configuration
+from pytest_llmprobe.search.task import SearchTask
+
+
+class GenerationEstimator(BaseEstimator):  # type: ignore[misc]
+    """Answers rows with one configuration; X are rows, such as ``task.rows``, and y is not used.
+
+    GridSearchCV, RandomizedSearchCV and HalvingGridSearchCV choose its parameters, with
+    ``n_jobs=1``: the model is shared and never copied. They ask for one configuration after the
+    other; what ``task.prepare(space)`` generated before, each prompt computed once for all of
+    them, they find waiting. Give them ``error_score="raise"`` to see errors as they are.
+
+    Args:
+        task: Prompts, scorer and engine; clones share it.
+        temperature: 0 for greedy decoding. This and the following are those of ``GenerateConfig``.
+        top_k: Among how many tokens to sample; 0 for all.
+        top_p: Share of probability to sample from.
+        min_p: Least share of the likeliest token's probability.
+        typical_p: Locally typical sampling.
+        tfs: Tail-free sampling.
+        top_a: Top-a sampling.
+        repetition_penalty: 1 for none.
+        no_repeat_ngram_size: 0 for none.
+        max_new_tokens: None for the task's own.
+        generation_seed: Seed of the sampling, which each row turns into its own.
+    """
+
+    def __init__(
+        self,
+        task: SearchTask,
+        *,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        typical_p: float = 1.0,
+        tfs: float = 1.0,
+        top_a: float = 0.0,
+        repetition_penalty: float = 1.0,
+        no_repeat_ngram_size: int = 0,
+        max_new_tokens: int | None = None,
+        generation_seed: int = 0,
+    ) -> None:
+        self.task = task
+        self.temperature = temperature
+        self.top_k = top_k
+        self.top_p = top_p
+        self.min_p = min_p
+        self.typical_p = typical_p
+        self.tfs = tfs
+        self.top_a = top_a
+        self.repetition_penalty = repetition_penalty
+        self.no_repeat_ngram_size = no_repeat_ngram_size
+        self.max_new_tokens = max_new_tokens
+        self.generation_seed = generation_seed
+
+    def __sklearn_clone__(self) -> GenerationEstimator:
+        """The same parameters on the same task; scikit-learn would copy the task."""
+        return type(self)(**self.get_params(deep=False))
+
+    def configuration(self) -> Configuration:
+        """The parameters, checked.
+
+        Raises:
+            SettingsError: One is out of range, or would do nothing; names it.
+        """
+        given = self.get_params(deep=False)
+        return self.task.configuration(
+            {name: value for name, value in given.items() if name != "task" and value is not None}
+        )
+
+    def fit(self, X: Data, y: object = None) -> GenerationEstimator:
+        """Check the parameters and the rows; nothing is trained."""
+        self.configuration()
+        self.task.prompts(read_rows(X))
+        return self
+
+    def predict(self, X: Data) -> list[str]:
+        """The answer of each row."""
+        (answers,) = self.task.answers([self.configuration()], read_rows(X))
+        return [answer.text for answer in answers]
+
+    def score(self, X: Data, y: object = None) -> float:
+        """The mean score of the rows, by the task's scorer."""
+        scores = self.task.scores(self.configuration(), read_rows(X))
+        return scores if isinstance(scores, float) else _mean(scores)
+
+
+def _mean(scores: Sequence[float]) -> float:
+    return sum(scores) / len(scores)

@@ -1,0 +1,151 @@
+"""How good answers are: a scorer takes rows and answers and gives a number for each, or for all.
+
+Any function of (rows, answers) is one; these are the usual ones.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, TypeAlias
+
+from pytest_llmprobe.errors import CasesError, SettingsError
+from pytest_llmprobe.search.rows import SearchRow
+
+Scorer: TypeAlias = Callable[[Sequence[SearchRow], Sequence[str]], Any]
+"""Gives a sequence of numbers, one a row, or one number for all rows; more is better."""
+
+NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
+"""A number, with commas between thousands or none."""
+
+
+@dataclass(frozen=True)
+class ExactMatch:
+    """1 where the answer is the column's text, white space around both and case aside.
+
+    Args:
+        column: Holds the right answer, or a list of right ones.
+    """
+
+    column: str = "answer"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What every row must have."""
+        return (self.column,)
+
+    def __call__(self, rows: Sequence[SearchRow], answers: Sequence[str]) -> list[float]:
+        """One number a row, 0 or 1."""
+        return [float(_plain(a) in self._right(row)) for row, a in zip(rows, answers, strict=True)]
+
+    def _right(self, row: SearchRow) -> list[str]:
+        given = row[self.column]
+        return [_plain(one) for one in (given if isinstance(given, list | tuple) else [given])]
+
+
+def _plain(text: object) -> str:
+    return str(text).strip().casefold()
+
+
+@dataclass(frozen=True)
+class RegexNumber:
+    """1 where the answer's last number is the column's last number, as for arithmetic.
+
+    Args:
+        column: Holds a number, or a text whose last number counts (``... #### 18``).
+        pattern: What a number looks like in the answer; its first group if it has one.
+    """
+
+    column: str = "answer"
+    pattern: str = NUMBER
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What every row must have."""
+        return (self.column,)
+
+    def __call__(self, rows: Sequence[SearchRow], answers: Sequence[str]) -> list[float]:
+        """One number a row, 0 or 1.
+
+        Raises:
+            CasesError: A row's column holds no number.
+        """
+        scores = []
+        for row, answer in zip(rows, answers, strict=True):
+            right = _last_number(str(row[self.column]), NUMBER)
+            if right is None:
+                raise CasesError(f"row {row['id']}: {self.column!r} holds no number")
+            said = _last_number(answer, self.pattern)
+            scores.append(float(said is not None and math.isclose(said, right, rel_tol=1e-6)))
+        return scores
+
+
+def _last_number(text: str, pattern: str) -> float | None:
+    found = None
+    for found in re.finditer(pattern, text):  # noqa: B007 (the last one counts)
+        pass
+    if found is None:
+        return None
+    try:
+        return float((found[1] if found.re.groups else found[0]).replace(",", ""))
+    except (TypeError, ValueError):  # a pattern of one's own may find anything
+        return None
+
+
+class Rouge:
+    """ROUGE F-measure (Lin 2004) against the column's text, by the ``rouge-score`` package.
+
+    It compares runs of the letters a to z and digits, so it is meant for English.
+
+    Args:
+        column: Holds the reference.
+        kind: ``rouge1``, ``rouge2``, ``rougeL`` or ``rougeLsum``.
+
+    Raises:
+        SettingsError: The package is missing, or there is no such kind.
+    """
+
+    def __init__(self, column: str = "reference", kind: str = "rougeL") -> None:
+        if find_spec("rouge_score") is None:
+            raise SettingsError("ROUGE needs rouge-score: pip install 'pytest-llmprobe[search]'")
+        if not re.fullmatch(r"rouge([1-9]|L|Lsum)", kind):
+            raise SettingsError(f"kind={kind!r}: give rouge1, rouge2, rougeL or rougeLsum")
+        from rouge_score.rouge_scorer import RougeScorer
+
+        self.columns, self._kind = (column,), kind
+        self._scorer = RougeScorer([kind])
+
+    def __call__(self, rows: Sequence[SearchRow], answers: Sequence[str]) -> list[float]:
+        """One number a row, from 0 to 1."""
+        (column,) = self.columns
+        return [
+            float(self._scorer.score(str(row[column]), answer)[self._kind].fmeasure)
+            for row, answer in zip(rows, answers, strict=True)
+        ]
+
+
+def checked_scores(scorer: Scorer, rows: Sequence[SearchRow], answers: Sequence[str]) -> Any:
+    """What a scorer says: a list of floats, one a row, or one float.
+
+    Raises:
+        CasesError: It says something else, or a number that is not finite.
+    """
+    given = scorer(rows, answers)
+    name = getattr(scorer, "__name__", type(scorer).__name__)
+    if given is not None and not isinstance(given, str) and getattr(given, "ndim", 1) == 0:
+        given = given.item()  # a numpy scalar
+    several = not isinstance(given, bool | int | float)
+    try:
+        numbers = [float(one) for one in given] if several else [float(given)]
+    except (TypeError, ValueError):
+        raise CasesError(
+            f"the scorer {name} gave {type(given).__name__}; give a number a row, or one for all"
+        ) from None
+    if several and len(numbers) != len(rows):
+        raise CasesError(f"the scorer {name} gave {len(numbers)} numbers for {len(rows)} rows")
+    if not all(map(math.isfinite, numbers)):
+        raise CasesError(f"the scorer {name} gave a number that is not finite")
+    return numbers if several else numbers[0]

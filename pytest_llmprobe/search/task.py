@@ -1,0 +1,194 @@
+"""What is searched on: rows, prompts, a scorer and an engine; answers shared by all who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pytest_llmprobe.case import Prompt, prompt_text
+from pytest_llmprobe.errors import RequestError, SettingsError
+from pytest_llmprobe.generation import GenerateConfig, Request
+from pytest_llmprobe.search.rows import (
+    Data,
+    Prompter,
+    SearchRow,
+    check_columns,
+    make_prompts,
+    read_rows,
+)
+from pytest_llmprobe.search.scorers import Scorer, checked_scores
+from pytest_llmprobe.search.space import (
+    Configuration,
+    Parameters,
+    Space,
+    configuration,
+    configurations,
+)
+from pytest_llmprobe.search.store import Answer, AnswerStore, Key, key_of
+from pytest_llmprobe.suite import seed_of
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.engine.engine import Engine, OnProgress
+
+CALL = 512
+"""Requests of one call of the engine; what it answered is recorded when it returns."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """An answer that is not there yet."""
+
+    key: Key
+    request: Request
+    row: str
+
+
+class SearchTask:
+    """A model, data and a scorer; every answer is generated once.
+
+    Args:
+        engine: What generates.
+        data: A JSON-lines file, or rows: dictionaries, a ``datasets`` data set, or cases. A row's
+            ``id`` seeds its sampling (a hash of the row if there is none); rows with an equal
+            ``group`` stay on one side of a split and count as one cluster in intervals.
+        prompt: A template such as ``"Question: {question} Answer:"``, or a function of the row that
+            gives a string or chat messages.
+        score: A function of rows and answers that gives a number for each row, or one for all.
+        input_columns: What a prompt function gets to see of a row; everything if left out.
+        evaluation_columns: What the scorer gets to see; everything if left out.
+        max_new_tokens: Of an answer, where the configuration says nothing else.
+        stop: Strings that end an answer, likewise.
+        folder: Every answer is recorded there, and those that are there are not generated again.
+        on_progress: Told how many of the answers that were asked for are there.
+
+    Raises:
+        CasesError: The data cannot be read, a column is missing, or a prompt cannot be made.
+        SettingsError: The folder belongs to another model.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        data: Data,
+        prompt: Prompter = "{prompt}",
+        score: Scorer | None = None,
+        *,
+        input_columns: Sequence[str] = (),
+        evaluation_columns: Sequence[str] = (),
+        max_new_tokens: int = 64,
+        stop: Sequence[str] = (),
+        folder: str | Path | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        if score is None:
+            raise SettingsError("a search needs score=..., such as ExactMatch('answer')")
+        self.engine, self.scorer = engine, score
+        self.base = GenerateConfig.of(max_new_tokens=max_new_tokens, stop=stop)
+        self.rows = read_rows(data)
+        self.columns = tuple(evaluation_columns or getattr(score, "columns", ()))
+        self._hidden = bool(evaluation_columns)
+        self._prompter, self._inputs = prompt, tuple(input_columns)
+        self._prompts: dict[str, Prompt] = {}
+        self.prompts(self.rows)
+        folder = None if folder is None else Path(folder)
+        self._store = AnswerStore(folder, engine.backend.info)
+        self._on_progress = on_progress
+
+    def __repr__(self) -> str:
+        return f"SearchTask({len(self.rows)} rows)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a search task holds a loaded model, which is not copied to other processes: "
+            "use n_jobs=1"
+        )
+
+    def prompts(self, rows: Sequence[SearchRow]) -> list[Prompt]:
+        """The prompt of each row; checks the columns, too.
+
+        Raises:
+            CasesError: A column is missing, or a prompt cannot be made.
+        """
+        check_columns(rows, self.columns, "the scorer")
+        return make_prompts(rows, self._prompter, self._inputs)
+
+    def configurations(self, space: Space) -> list[Configuration]:
+        """The configurations of a space, checked."""
+        return configurations(space, self.base)
+
+    def configuration(self, parameters: Parameters) -> Configuration:
+        """One configuration, checked."""
+        return configuration(parameters, self.base)
+
+    def prepare(self, space: Space, rows: Sequence[SearchRow] | None = None) -> None:
+        """Generate what a search will ask for in one go: each prompt is computed once for all.
+
+        Args:
+            space: As for ``search``; a scikit-learn ParameterGrid or ParameterSampler will do.
+            rows: All of them if left out.
+        """
+        self.answers(self.configurations(space), self.rows if rows is None else rows)
+
+    def answers(
+        self, asked: Sequence[Configuration], rows: Sequence[SearchRow]
+    ) -> list[list[Answer]]:
+        """For each configuration the answer of each row.
+
+        Raises:
+            RequestError: A row cannot be answered; names it.
+        """
+        prompts = self.prompts(rows)
+        keys = [
+            [key_of(one, row["id"], prompt) for row, prompt in zip(rows, prompts, strict=True)]
+            for one in asked
+        ]
+        wanted: dict[Key, _Wanted] = {}
+        for one, its in zip(asked, keys, strict=True):
+            for row, prompt, key in zip(rows, prompts, its, strict=True):
+                if key not in self._store:
+                    request = Request(prompt, one.config, seed_of(one.seed, row["id"]))
+                    wanted[key] = _Wanted(key, request, row["id"])
+        self._generate(sorted(wanted.values(), key=lambda one: prompt_text(one.request.prompt)))
+        return [[self._store[key] for key in its] for its in keys]
+
+    def _generate(self, wanted: Sequence[_Wanted]) -> None:
+        """Rows of one prompt, and prompts that begin alike, are neighbours and share a call."""
+        for start in range(0, len(wanted), CALL):
+            some = wanted[start : start + CALL]
+            outcomes = self.engine.attempt(
+                [one.request for one in some], self._told(start, len(wanted))
+            )
+            answered = list(zip(some, outcomes, strict=True))
+            self._store.add(
+                (one.key, Answer(out.text, out.usage.generated_tokens, out.finish_reason))
+                for one, out in answered
+                if not isinstance(out, RequestError)
+            )
+            for one, out in answered:
+                if isinstance(out, RequestError):
+                    raise type(out)(f"row {one.row}: {out}")
+
+    def _told(self, before: int, total: int) -> OnProgress | None:
+        tell = self._on_progress
+        if tell is None:
+            return None
+        return lambda call: tell(replace(call, done=before + call.done, total=total))
+
+    def scores(self, configuration: Configuration, rows: Sequence[SearchRow]) -> Any:
+        """The scorer's word on the answers: a list of floats, one a row, or one float."""
+        (answers,) = self.answers([configuration], rows)
+        return self.judge(rows, answers)
+
+    def judge(self, rows: Sequence[SearchRow], answers: Sequence[Answer]) -> Any:
+        """As ``scores``, for answers that are there."""
+        texts = [answer.text for answer in answers]
+        if self._hidden:
+            rows = [{name: row[name] for name in ("id", *self.columns)} for row in rows]
+        return checked_scores(self.scorer, rows, texts)
+
+    def mean(self, rows: Sequence[SearchRow] | None = None, **parameters: Any) -> float:
+        """The mean score with these parameters, as the objective of an Optuna study needs it."""
+        scores = self.scores(self.configuration(parameters), self.rows if rows is None else rows)
+        return scores if isinstance(scores, float) else sum(scores) / len(scores)

@@ -1,0 +1,228 @@
+"""Behind ``llmprobe search``: pytest runs of evaluations in this process, on one shared model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmprobe.collection import GENERATION
+from pytest_llmprobe.engine.completion_store import Outcome
+from pytest_llmprobe.engine.engine import Engine, OnProgress
+from pytest_llmprobe.errors import CasesError, SettingsError
+from pytest_llmprobe.generation import GenerateConfig, Request
+from pytest_llmprobe.options import options_of
+from pytest_llmprobe.search.passes import Judged, best_of, conclude, judged_cases, search_table
+from pytest_llmprobe.search.space import SEED, Configuration, configuration
+from pytest_llmprobe.search.tuner import SearchResult
+from pytest_llmprobe.suite import seed_of
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.models.loading import LoadedModel
+
+ALWAYS = ("-n", "0", "-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning")
+"""One process, and no word on this package, which a run within a process finds imported."""
+
+SETTINGS, REPORT, LOG = "search.json", "report.json", "pytest.log"
+
+
+class AheadEngine(Engine):
+    """Answers requests under one configuration at a time; asked for one, it answers all of them.
+
+    Args:
+        model: The loaded model.
+        configurations: What will be asked for later.
+        how: As for ``Engine``.
+    """
+
+    def __init__(
+        self, model: LoadedModel, configurations: Sequence[Configuration], **how: Any
+    ) -> None:
+        super().__init__(model, **how)
+        self.configurations = configurations
+        self.active = configuration({}, GenerateConfig())
+        self._answers: dict[str, Outcome] = {}
+
+    def attempt(
+        self, requests: Sequence[Request], on_progress: OnProgress | None = None
+    ) -> list[Outcome]:
+        """As ``Engine.attempt``; what was generated ahead is only looked up.
+
+        While the default is active, a request holds the evaluation's own config, and the others
+        are made of it: all are one call, in which each prompt is computed once.
+        """
+        asked = [self._seeded(request, self.active) for request in requests]
+        wanted = {self._key(request): request for request in asked}
+        if not self.active.parameters:
+            for one in self.configurations:
+                own = {name: value for name, value in one.parameters if name != SEED}
+                for request in requests:
+                    ahead = replace(request, config=replace(request.config, **own))
+                    ahead = self._seeded(ahead, one)
+                    wanted[self._key(ahead)] = ahead
+        missing = {key: one for key, one in wanted.items() if key not in self._answers}
+        outcomes = super().attempt(list(missing.values()), on_progress)
+        self._answers.update(zip(missing, outcomes, strict=True))
+        return [self._answers[self._key(request)] for request in asked]
+
+    @staticmethod
+    def _seeded(request: Request, one: Configuration) -> Request:
+        return replace(request, seed=seed_of(one.seed, request.seed)) if one.seed else request
+
+    @staticmethod
+    def _key(request: Request) -> str:
+        return repr(request)
+
+
+class EvalSearch:
+    """Runs evaluations under configurations, each in a folder of its own.
+
+    Args:
+        arguments: For pytest: paths, -k, --llmprobe-limit ...
+        configurations: The default first.
+        folder: Of all runs; a run that is complete there is not repeated.
+        tell: Told what was run.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        configurations: Sequence[Configuration],
+        folder: Path,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._arguments, self._configurations = list(arguments), configurations
+        self._folder, self._tell = folder, tell
+        self._loaded: LoadedModel | None = None
+        self._engine: AheadEngine | None = None
+        self._open()
+
+    def _open(self) -> None:
+        """Remember in the folder what is searched, or check that it is the same."""
+        labels = [one.label for one in self._configurations]
+        settings = {"arguments": self._arguments, "configurations": labels}
+        path = self._folder / SETTINGS
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{path}: {error}; give another --out") from None
+        if known != settings:
+            raise SettingsError(f"{path} is of another search; give another --out")
+
+    def search(self, seed: int, held_out_seed: int) -> SearchResult:
+        """All configurations on the cases of one seed, the best and the default on the other's.
+
+        Raises:
+            CasesError: Nothing could be judged, or nothing is held out.
+            SettingsError: pytest could not run the evaluations.
+        """
+        runs = [
+            self._run(one, "search", seed, self._configurations) for one in self._configurations
+        ]
+        table = search_table(self._configurations, runs)
+        best, default = best_of(table), self._configurations[0]
+        theirs = self._run(default, "held-out", held_out_seed, [best])
+        ours = theirs if best is default else self._run(best, "held-out", held_out_seed, [best])
+        return conclude(table, runs[0], ours, theirs)
+
+    def _run(
+        self, one: Configuration, part: str, seed: int, ahead: Sequence[Configuration]
+    ) -> Judged:
+        number = self._configurations.index(one)
+        folder = self._folder / f"{part}-{seed}-{number:03}"
+        report = _complete_report(folder / REPORT)
+        if report is None:
+            report = self._pytest(one, seed, folder, ahead)
+        judged = judged_cases(report)
+        rate = sum(case.score for case in judged.values()) / len(judged) if judged else 0.0
+        self._tell(f"{part} {one.label}: {rate:.3f} of {len(judged)} cases")
+        return judged
+
+    def _pytest(
+        self, one: Configuration, seed: int, folder: Path, ahead: Sequence[Configuration]
+    ) -> Mapping[str, Any]:
+        folder.mkdir(parents=True, exist_ok=True)
+        path, log = folder / REPORT, folder / LOG
+        options = [f"--llmprobe-seed={seed}", f"--llmprobe-json={path}", "--llmprobe-gate=none"]
+        plugin = _Plugin(self, one, ahead)
+        with log.open("w", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+            code = pytest.main([*ALWAYS, *options, *self._arguments], plugins=[plugin])
+        if code == pytest.ExitCode.INTERRUPTED and _complete_report(path) is None:
+            raise KeyboardInterrupt
+        report = _complete_report(path)
+        if report is None:
+            last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
+            raise SettingsError(f"pytest ran no evaluation (exit code {code}); see {log}: {last}")
+        return report
+
+    def model(self, session: pytest.Session) -> LoadedModel:
+        """The model, loaded at the first call."""
+        if self._loaded is None:
+            from pytest_llmprobe.answers import load_for_session
+
+            self._loaded = load_for_session(session)
+        return self._loaded
+
+    def engine(
+        self, config: pytest.Config, one: Configuration, ahead: Sequence[Configuration]
+    ) -> Engine:
+        """The engine, made at the first call, set to a configuration."""
+        assert self._loaded is not None
+        if self._engine is None:
+            options = options_of(config)
+            how = {"batch_size": options.batch_size, "drafts": options.drafts}
+            self._engine = AheadEngine(self._loaded, ahead, **how)
+        self._engine.configurations, self._engine.active = ahead, one
+        return self._engine
+
+
+def _complete_report(path: Path) -> Mapping[str, Any] | None:
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise CasesError(f"{path} cannot be read: {error}; remove it") from None
+    whole = isinstance(report, dict) and report.get("status") == "complete"
+    return report if whole and report["tests"] else None
+
+
+@dataclass(frozen=True)
+class _Plugin:
+    """Sets a run's configuration, and gives it the shared model in place of one of its own."""
+
+    runs: EvalSearch
+    one: Configuration
+    ahead: Sequence[Configuration]
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """After all other plugins, so that this module's fixtures win over theirs."""
+        config.stash[GENERATION] = {n: v for n, v in self.one.parameters if n != SEED}
+        config.stash[RUN] = self
+        config.pluginmanager.register(sys.modules[__name__])
+
+
+RUN = pytest.StashKey[_Plugin]()
+
+
+@pytest.fixture(scope="session")
+def model(request: pytest.FixtureRequest) -> LoadedModel:
+    """The model that all runs share."""
+    return request.config.stash[RUN].runs.model(request.session)
+
+
+@pytest.fixture(scope="session")
+def engine(request: pytest.FixtureRequest, model: LoadedModel) -> Engine:
+    """The engine that all runs share."""
+    run = request.config.stash[RUN]
+    return run.runs.engine(request.config, run.one, run.ahead)

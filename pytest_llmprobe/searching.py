@@ -1,0 +1,98 @@
+"""Behind the ``search`` fixture: a search within a test, with its progress and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmprobe.answers import MODEL_INFO, Trace, trace_of
+from pytest_llmprobe.collection import PROBE
+from pytest_llmprobe.generation import Completion, GenerateConfig, Request
+from pytest_llmprobe.options import options_of
+from pytest_llmprobe.progress import progress_of
+from pytest_llmprobe.search.rows import Data, Prompter
+from pytest_llmprobe.search.scorers import Scorer
+from pytest_llmprobe.search.space import Parameters, Space
+from pytest_llmprobe.search.task import SearchTask
+from pytest_llmprobe.search.tuner import SearchResult, search
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_llmprobe.engine import Engine
+    from pytest_llmprobe.engine.completion_store import Outcome
+    from pytest_llmprobe.engine.engine import OnProgress
+
+LENGTH = ("max_new_tokens", "stop")
+"""Options that are the task's and not a choice of how to decode."""
+
+
+class Searcher:
+    """Searches within one test; what the ``search`` fixture gives.
+
+    Args:
+        item: The test.
+        engine: What answers.
+    """
+
+    def __init__(self, item: pytest.Function, engine: Engine) -> None:
+        self._item, self._engine = item, engine
+        probe = item.stash.get(PROBE, None)
+        self._config = probe.config if probe else GenerateConfig()
+        self._name = probe.experiment if probe else item.name
+
+    def __call__(
+        self,
+        data: Data,
+        score: Scorer,
+        prompt: Prompter = "{prompt}",
+        space: Space = "small",
+        *,
+        default: Parameters | None = None,
+        held_out: float = 0.5,
+        **how: Any,
+    ) -> SearchResult:
+        """The best configuration and how it does on held-out rows.
+
+        Raises:
+            CasesError: The data or the scorer cannot be used.
+            RequestError: A row cannot be answered.
+            SettingsError: A parameter cannot be used.
+        """
+        item, trace = self._item, trace_of(self._item)
+        item.config.stash.setdefault(MODEL_INFO, self._engine.backend.info)
+        options = {name: getattr(self._config, name) for name in LENGTH} | how
+        with progress_of(item.config).unit(self._name) as on_progress:
+            recorded: Any = _Recorded(self._engine, trace)
+            task = SearchTask(recorded, data, prompt, score, on_progress=on_progress, **options)
+            seed = options_of(item.config).suite.seed
+            asked = self._default() if default is None else default
+            found = search(task, space, default=asked, held_out=held_out, seed=seed)
+        trace.score("held_out_best", found.held_out_best.mean)
+        trace.score("held_out_default", found.held_out_default.mean)
+        trace.score("difference", found.difference)
+        trace.details["search"] = found.as_dict()
+        return found
+
+    def _default(self) -> Parameters:
+        """What the probe marker says of decoding."""
+        off = GenerateConfig()
+        names = [field.name for field in fields(off) if field.name not in LENGTH]
+        own = {name: getattr(self._config, name) for name in names}
+        return {name: value for name, value in own.items() if value != getattr(off, name)}
+
+
+class _Recorded:
+    """The engine, with every answer kept in the trace: tokens and seconds count in the report."""
+
+    def __init__(self, engine: Engine, trace: Trace) -> None:
+        self._engine, self._trace = engine, trace
+        self.backend = engine.backend
+
+    def attempt(
+        self, requests: Sequence[Request], on_progress: OnProgress | None = None
+    ) -> list[Outcome]:
+        outcomes = self._engine.attempt(requests, on_progress)
+        self._trace.completions += [out for out in outcomes if isinstance(out, Completion)]
+        return outcomes
