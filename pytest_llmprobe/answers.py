@@ -17,7 +17,8 @@ from pytest_llmprobe.errors import ModelError, SettingsError, SteeringError
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
 from pytest_llmprobe.options import options_of
 from pytest_llmprobe.progress import progress_of
-from pytest_llmprobe.run_folder import recorded, replayed
+from pytest_llmprobe.run_folder import recorded
+from pytest_llmprobe.served import echoed, new_engine, stopping
 from pytest_llmprobe.suite import seed_of
 
 if TYPE_CHECKING:
@@ -91,24 +92,8 @@ def load_for_session(session: pytest.Session) -> LoadedModel:
 
 
 def make_engine(request: pytest.FixtureRequest) -> Engine:
-    """What the ``engine`` fixture gives: the model's, or one that replays a run's answers."""
-    from pytest_llmprobe.engine import Engine
-
-    options = options_of(request.config)
-    if options.replay is None:
-        model = request.getfixturevalue("model")
-        engine = Engine(model, batch_size=options.batch_size, drafts=options.drafts)
-    else:
-        from pytest_llmprobe.engine.replay import ReplayBackend
-
-        engine = Engine(ReplayBackend(replayed(options).info))
-    return recorded(request.config, engine)
-
-
-def need_model(config: pytest.Config) -> None:
-    """Skip what looks into a model where answers are only scored again."""
-    if options_of(config).replay is not None:
-        pytest.skip("--llmprobe-replay loads no model, and this looks into one")
+    """What the ``engine`` fixture gives: the model's, a server's, or one that replays answers."""
+    return recorded(request.config, new_engine(request, options_of(request.config)))
 
 
 def answer_case(item: pytest.Function, engine: Engine) -> Completion:
@@ -136,8 +121,8 @@ def _keep(
     trace = trace_of(item)
     trace.completions.extend(completions)
     trace.prompt_characters += sum(len(prompt_text(prompt)) for prompt in prompts)
-    info = engine.store.info if engine.store is not None else engine.backend.info
-    item.config.stash.setdefault(MODEL_INFO, info)
+    store = engine.store if engine.store is not None and engine.store.replays else engine.backend
+    item.config.stash.setdefault(MODEL_INFO, store.info)
 
 
 class Asker:
@@ -181,7 +166,8 @@ class Asker:
             for number, prompt in enumerate(many)
         ]
         try:
-            completions = self._engine.generate(requests)
+            with stopping(self._item):
+                completions = self._engine.generate(requests)
         except SteeringError as error:
             pytest.skip(str(error))
         except AssertionError as error:  # not the test's own: it must not count as a miss
@@ -205,8 +191,9 @@ class UnitAnswers:
         if item.nodeid not in self._answers:
             self._answers = _generate_unit(item, engine)
         answer = self._answers[item.nodeid]
-        if isinstance(answer, Exception):
-            raise answer
+        with stopping(item, self._answers):
+            if isinstance(answer, Exception):
+                raise answer
         return answer
 
 
@@ -224,16 +211,21 @@ def _generate_unit(item: pytest.Function, engine: Engine) -> dict[str, Completio
 
 def text_scorer(engine: Engine) -> Callable[..., list[TokenLogProbabilities]]:
     """What the ``log_probabilities`` fixture gives; other models are loaded once."""
-    encoders = {"": _encoder(_in_process(engine, "log-probabilities of texts"))}
+    served = getattr(engine.backend, "log_probabilities", None)
+    encoders = {}
+    if served is None:
+        encoders[""] = _encoder(_in_process(engine, "log-probabilities of texts"))
 
     def scored(texts: Sequence[Prompt], model: str = "") -> list[TokenLogProbabilities]:
+        raw = [RawPrompt(text) if isinstance(text, str) else text for text in texts]
+        if served is not None and not model:
+            return echoed(served, raw)
         from pytest_llmprobe.models.loading import load_model
         from pytest_llmprobe.whitebox.log_probabilities import log_probabilities
 
         if model not in encoders:
             encoders[model] = _encoder(load_model(model))
         loaded, encode = encoders[model]
-        raw = [RawPrompt(text) if isinstance(text, str) else text for text in texts]
         return log_probabilities(loaded, [encode(text) for text in raw])
 
     return scored

@@ -63,6 +63,17 @@ def auto_or_positive(text: str) -> int | None:
     return None if text == "auto" else positive(text)
 
 
+def positive_number(text: str) -> float:
+    """A number above 0, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
 def off_or_positive(text: str) -> int:
     """A whole number from 1 up, or 0 for nothing, for argparse."""
     return positive(text) if text else 0
@@ -108,8 +119,9 @@ def add_options(parser: pytest.Parser) -> None:
 
     add(
         "model",
-        "registry name, local folder, or hub id org/name[@revision] (default: reference, the "
-        "embedded model; ini llmprobe_model, environment LLMPROBE_MODEL)",
+        "registry name, local folder, hub id org/name[@revision], or openai:NAME or anthropic:NAME "
+        "for a model behind a server (default: reference, the embedded model; ini llmprobe_model, "
+        "environment LLMPROBE_MODEL)",
         metavar="NAME",
     )
     add("profile", "size of the grids (default: ci)", choices=PROFILES, default="ci")
@@ -207,7 +219,26 @@ def add_options(parser: pytest.Parser) -> None:
     add("json", "path of the JSON report", metavar="PATH")
     add("html", "write the report as a page, too", metavar="PATH")
     add("md", "write the report as markdown, too", metavar="PATH")
+    _add_endpoint_options(parser)
     parser.addini("llmprobe_model", "model to evaluate", default="")
+
+
+def _add_endpoint_options(parser: pytest.Parser) -> None:
+    group = parser.getgroup("llmprobe")
+
+    def add(name: str, help: str, type: Callable[[str], Any], metavar: str = "N") -> None:
+        group.addoption(f"--llmprobe-{name}", help=help, type=type, metavar=metavar)
+
+    add("base-url", "server of openai:NAME, such as http://localhost:8000/v1", str, "URL")
+    add("concurrency", "requests to a server at a time, of all workers (default: 16)", positive)
+    add("timeout", "seconds for a server's answer (default: 600)", positive_number, "SECONDS")
+    group.addoption(
+        "--llmprobe-stream",
+        action="store_true",
+        help="have a server stream its answers, to record when the first token came",
+    )
+    add("max-requests", "stop the run before it sends a server more requests", positive)
+    add("max-cost", "stop the run before it may cost more, see docs", positive_number, "SUM")
 
 
 def add_short_model_option(parser: pytest.Parser) -> None:
@@ -237,6 +268,7 @@ def names_model_or_report(config: pytest.Config) -> bool:
             option.llmprobe_calibrate,
             option.llmprobe_gate == "baseline",
             option.llmprobe_config,
+            option.llmprobe_base_url,
             option.llmprobe_dataset,
         )
     )

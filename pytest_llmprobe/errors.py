@@ -33,5 +33,25 @@ class SteeringError(RequestError):
     """The model's attention cannot be steered for this request; unsteered it could be answered."""
 
 
+class NotInProcessError(LlmprobeError):
+    """Something needs the model in this process, and it answers from elsewhere."""
+
+
+class ServerError(RequestError):
+    """A server did not answer a request, or not as its protocol says."""
+
+
+class RefusedError(ServerError):
+    """A server answered, and withheld the text: a content filter, or a refusal."""
+
+
+class AccessError(ServerError):
+    """A server cannot be reached, or refuses the key or the model: no request would succeed."""
+
+
+class BudgetError(RequestError):
+    """The run has spent the requests or the money that the user allows; nothing was sent."""
+
+
 class ReportError(LlmprobeError):
     """A report cannot be read or written, or does not follow the schema."""

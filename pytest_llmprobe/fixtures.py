@@ -29,7 +29,8 @@ PREDICTORS = pytest.StashKey[Any]()
 @pytest.fixture(scope="session")
 def model(request: pytest.FixtureRequest) -> LoadedModel:
     """The model under evaluation, loaded once in each worker: model, tokenizer, capabilities."""
-    from pytest_llmprobe.answers import load_for_session, need_model
+    from pytest_llmprobe.answers import load_for_session
+    from pytest_llmprobe.served import need_model
 
     need_model(request.config)
     return load_for_session(request.session)
@@ -135,10 +136,11 @@ def predictors(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., 
     can be traced, and ``inverse_length``, as a dictionary. With the environment variable
     ``LLMPROBE_INFLUENCE=FOLDER`` the whole map of each test is written there as .npy.
     """
-    from pytest_llmprobe.answers import need_model
-    from pytest_llmprobe.whitebox.predictors import Predictors, map_file
+    from pytest_llmprobe.served import need_model
 
     need_model(request.config)
+    from pytest_llmprobe.whitebox.predictors import Predictors, map_file
+
     stash, backend = request.config.stash, engine.backend
     if PREDICTORS not in stash:
         stash[PREDICTORS] = Predictors(backend.encode, getattr(backend, "loaded", None))

@@ -208,10 +208,15 @@ class Timings:
     Args:
         generation_s: This row's share of its batch's wall time, in seconds.
         batch_size: Rows that were generated together.
+        latency_s: From sending this row's request to a server until the whole answer was there, in
+            seconds, without waiting and earlier attempts; None in this process.
+        first_token_s: Until its first token was there, if the answer was streamed.
     """
 
     generation_s: float
     batch_size: int
+    latency_s: float | None = None
+    first_token_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -220,12 +225,13 @@ class Completion:
 
     Args:
         text: The answer without special tokens, cut before a stop string.
-        token_ids: The generated ids, the end-of-sequence token included.
+        token_ids: The generated ids, the end-of-sequence token included; a server gives none.
         finish_reason: ``stop`` (end-of-sequence token), ``length`` (max_new_tokens reached) or
             ``stop_string``.
         usage: Token counts.
         timings: Seconds and batch size.
-        prompt_hash: SHA-256 of the prompt's token ids, 16 hex digits.
+        prompt_hash: SHA-256 of the prompt's token ids, or of what a server is sent of the prompt;
+            16 hex digits.
         redone: Some token was so close a call that another batch could have turned it; the row
             was decided on its own.
         steered: The text of the tokens that were steered, for each span; empty if none was.

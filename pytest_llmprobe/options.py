@@ -13,12 +13,13 @@ import pytest
 from pytest_llmprobe.arguments import LATEST
 from pytest_llmprobe.earlier_run import check_same_cases, find_answers, latest_answers
 from pytest_llmprobe.engine.completion_store import COMPLETIONS, run_of
+from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S, EndpointOptions
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.experiments.sources import read_datasets
 from pytest_llmprobe.generation import Layers, Phase
 from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
-from pytest_llmprobe.models.token_counter import TokenCounter
+from pytest_llmprobe.models.token_counter import counter_of
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar
 from pytest_llmprobe.settings import bars_of, read_settings, settings_file
@@ -43,6 +44,7 @@ class Options:
         deltas: Values of Delta for every case with spans; empty: what the evaluation says.
         layers: Layers to steer.
         phase: When to steer.
+        endpoint: How a server is asked, if the model is behind one.
         bars: This model's bars by experiment; False for an experiment that is not gated.
         storage: Folder of runs and baselines.
         report: Path of the report, or None for a folder in the storage.
@@ -72,6 +74,7 @@ class Options:
     markdown: Path | None = None
     save: Path | None = None
     compare: tuple[str, Path] | None = None
+    endpoint: EndpointOptions = field(default_factory=EndpointOptions)
     resume: Path | None = None
     replay: Path | None = None
     calibrate: int = 0
@@ -105,6 +108,7 @@ class Options:
             "misses": self.misses,
             "gate": self.gate,
             "compare": self.compare[0] if self.compare else None,
+            "endpoint": self.endpoint.as_dict() if self.spec.protocol else None,
             "replay": self.replay.name if self.replay else None,
         }
 
@@ -147,7 +151,11 @@ def check_explicit(config: pytest.Config) -> None:
         spec = options.spec
         if options.replay is not None:
             return
-        if spec.folder is not None:
+        if spec.protocol is not None:
+            from pytest_llmprobe.engine.endpoints import check_endpoint
+
+            check_endpoint(spec)
+        elif spec.folder is not None:
             check_folder(spec.folder)
         elif not config.option.collectonly:
             check_hub(spec)
@@ -176,6 +184,7 @@ def _read(config: pytest.Config) -> Options:
         attn_implementation=option.llmprobe_attn_implementation,
         quantization=option.llmprobe_quantization,
         trust_remote_code=option.llmprobe_trust_remote_code or None,
+        base_url=option.llmprobe_base_url,
     )
     report = _path(start, option.llmprobe_json)
     if option.llmprobe_calibrate and not option.llmprobe_save:
@@ -190,7 +199,7 @@ def _read(config: pytest.Config) -> Options:
             option.llmprobe_seed,
             option.llmprobe_trials,
             read_datasets(option.llmprobe_dataset, start),
-            counter=TokenCounter(spec),
+            counter=counter_of(spec, settings.get("models", {})),
         ),
         limit=option.llmprobe_limit,
         batch_size=option.llmprobe_batch_size,
@@ -209,6 +218,7 @@ def _read(config: pytest.Config) -> Options:
         deltas=option.llmprobe_delta,
         layers=option.llmprobe_layers,
         phase=option.llmprobe_phase,
+        endpoint=_endpoint(option),
         bars=bars_of(settings.get("gates", {}), model),
     )
     if replay is not None:
@@ -233,6 +243,16 @@ def _resumed(config: pytest.Config, storage: Path, model: str, report: Path | No
     if given != LATEST:
         return find_answers(given, config.invocation_params.dir, storage)
     return latest_answers(model, [report.parent] if report else (storage / "runs").glob("*"))
+
+
+def _endpoint(option: Any) -> EndpointOptions:
+    return EndpointOptions(
+        option.llmprobe_concurrency or CONCURRENCY,
+        option.llmprobe_timeout or TIMEOUT_S,
+        option.llmprobe_stream,
+        option.llmprobe_max_requests,
+        option.llmprobe_max_cost,
+    )
 
 
 def _path(start: Path, given: str | None) -> Path | None:

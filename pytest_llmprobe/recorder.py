@@ -26,6 +26,7 @@ from pytest_llmprobe.report.record import Outcome, Record, build_record, explain
 from pytest_llmprobe.report.run_file import read_run, reduce_report
 from pytest_llmprobe.report.terminal import failed_summaries, printable, remarks, summaries, table
 from pytest_llmprobe.run_folder import header, model_changes, run_files
+from pytest_llmprobe.served import NOT_ASKED
 
 
 def attach_record(
@@ -36,6 +37,8 @@ def attach_record(
     Only built-in types travel: one JSON string.
     """
     if PROBE not in item.stash or (call.when != "call" and report.outcome == "passed"):
+        return
+    if item.stash.get(NOT_ASKED, False):  # the run goes no further; a later one may ask it
         return
     trace = trace_of(item)
     options = options_of(item.config)

@@ -33,6 +33,7 @@ PYTEST_LAYER = {
     "recorder",
     "distribution",
     "progress",
+    "served",
     "run_folder",
     "earlier_run",
     "calibration",

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from pytest_llmprobe.case import Prompt
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.errors import RequestError
-from pytest_llmprobe.generation import FinishReason, Steer
+from pytest_llmprobe.generation import FinishReason, Steer, Usage
 
 OnTokens: TypeAlias = Callable[[int], None]
 """Called while a batch runs with the number of tokens that were just generated."""
@@ -25,6 +25,9 @@ class Generated:
         finish_reason: What ended it.
         redone: It was a close call in its batch and has been decided on its own.
         steered_layers: Layers in which the prompt's last token sees steered ones.
+        usage: Token counts as a server reports them; None: those of the ids.
+        latency_s: Seconds until the whole answer was there, where a row has its own.
+        first_token_s: Seconds until its first token, if that is known.
     """
 
     text: str
@@ -32,6 +35,9 @@ class Generated:
     finish_reason: FinishReason
     redone: bool = False
     steered_layers: int = 0
+    usage: Usage | None = None
+    latency_s: float | None = None
+    first_token_s: float | None = None
 
 
 @runtime_checkable
@@ -57,8 +63,10 @@ class Backend(Protocol):
     def info(self) -> dict[str, Any]:
         """What the report says about the model, in built-in types."""
 
-    def encode(self, prompt: Prompt) -> list[int]:
+    def encode(self, prompt: Prompt) -> Sequence[int]:
         """Token ids of a prompt, chat template applied, with exactly one BOS if the model has it.
+
+        For a server, the bytes that it is sent of the prompt.
 
         Raises:
             RequestError: The prompt cannot be rendered.

@@ -28,7 +28,7 @@ KEY_CHARACTERS = 32
 SYNC_SECONDS = 1.0
 """A power failure takes the answers of this time at most; a kill takes none."""
 
-BESIDE = ("accelerators", "architecture", "capabilities", "parameters")
+BESIDE = ("accelerators", "architecture", "capabilities", "parameters", "served_model")
 NAMES = ("revision", "source")
 """Where the weights come from does not matter once they are known by their fingerprint."""
 
@@ -258,7 +258,9 @@ def _completion(data: Mapping[str, Any]) -> Completion:
     }
     if known["finish_reason"] not in get_args(FinishReason) or not 0 <= seconds < math.inf:
         raise ValueError("no completion of ours")
-    timings = Timings(seconds, _count(data["timings"]["batch_size"]))
+    waits = (data["timings"].get(name) for name in ("latency_s", "first_token_s"))
+    latencies = (None if wait is None else abs(float(wait)) for wait in waits)
+    timings = Timings(seconds, _count(data["timings"]["batch_size"]), *latencies)
     return replace(Completion(usage=usage, timings=timings, **known), recorded=True)
 
 

@@ -6,14 +6,20 @@ import hashlib
 import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_llmprobe.case import Prompt, check_prompt
 from pytest_llmprobe.engine.backend import Backend, Generated
 from pytest_llmprobe.engine.completion_store import CompletionStore, Outcome
 from pytest_llmprobe.engine.planning import TOKEN_BUDGET, Row, RowSteering, plan
-from pytest_llmprobe.errors import CasesError, PromptTooLongError, RequestError, SettingsError
+from pytest_llmprobe.errors import (
+    BudgetError,
+    CasesError,
+    PromptTooLongError,
+    RequestError,
+    SettingsError,
+)
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request, Timings, Usage
 
 if TYPE_CHECKING:
@@ -124,7 +130,11 @@ class Engine:
 
     def _keep(self, requests: Sequence[Request], outcomes: Mapping[int, Outcome]) -> None:
         if self.store is not None:
-            self.store.keep((requests[index], outcome) for index, outcome in outcomes.items())
+            self.store.keep(
+                (requests[index], outcome)
+                for index, outcome in outcomes.items()
+                if not isinstance(outcome, BudgetError)  # it was not asked
+            )
 
     def _plan(self, rows: Sequence[Row]) -> list[list[Row]]:
         limits = (self.batch_size, self.backend.max_batch_size)
@@ -144,7 +154,7 @@ class Engine:
             check_prompt(request.prompt)
         except CasesError as error:
             raise RequestError(str(error)) from None
-        ids = self.backend.encode(request.prompt)
+        ids: Any = self.backend.encode(request.prompt)
         room, limit = request.config.max_new_tokens, self.backend.context_length
         if limit is not None and len(ids) + room > limit:
             raise PromptTooLongError(
@@ -153,7 +163,8 @@ class Engine:
                 "max_new_tokens, or a model with a longer context"
             )
         steering = self._steering(request)
-        return Row(index, tuple(ids), request.config, request.seed, request.draft, steering)
+        ids = ids if isinstance(ids, bytes) else tuple(ids)
+        return Row(index, ids, request.config, request.seed, request.draft, steering)
 
     def _steering(self, request: Request) -> RowSteering | None:
         if request.steer is None or request.steer.delta == 0:
@@ -212,9 +223,12 @@ class _Meter:
             self._on_progress(Progress(self._done, self._total, self.generated, seconds))
 
 
-def _completion(row: Row, answer: Generated, timings: Timings) -> Completion:
-    usage = Usage(len(row.prompt_ids), len(answer.token_ids))
-    digest = hashlib.sha256(array("q", row.prompt_ids).tobytes()).hexdigest()[:16]
+def _completion(row: Row, answer: Generated, share: Timings) -> Completion:
+    usage = answer.usage or Usage(len(row.prompt_ids), len(answer.token_ids))
+    timings = replace(share, latency_s=answer.latency_s, first_token_s=answer.first_token_s)
+    ids: Any = row.prompt_ids
+    sent = ids if isinstance(ids, bytes) else array("q", ids).tobytes()
+    digest = hashlib.sha256(sent).hexdigest()[:16]
     return Completion(
         answer.text,
         answer.token_ids,

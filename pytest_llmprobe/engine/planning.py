@@ -46,7 +46,7 @@ class Row:
 
     Args:
         index: Its place among the requests.
-        prompt_ids: Token ids of the prompt.
+        prompt_ids: Token ids of the prompt; for a server, the bytes that say it, as a bytes object.
         config: How to generate.
         seed: Seed of its sampling.
         draft: A guess of the answer, as text or token ids.

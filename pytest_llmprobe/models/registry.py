@@ -19,6 +19,12 @@ from pytest_llmprobe.errors import ModelError
 
 REFERENCE = Path(__file__).parent / "reference"
 
+PROTOCOLS = ("openai", "anthropic")
+"""Of servers: ``openai:NAME`` is the model that an OpenAI-compatible server calls NAME."""
+
+IN_PROCESS = ("dtype", "device", "device_map", "attn_implementation", "quantization")
+SERVED = ("base_url", "tokenizer", "completions", "input_price", "output_price")
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -36,6 +42,11 @@ class ModelSpec:
         quantization: ``4bit`` or ``8bit`` (bitsandbytes), or None.
         trust_remote_code: Run code that comes with the model.
         random_weights: Keep the architecture, draw the weights anew: a negative control.
+        base_url: Where the server is, for ``openai:NAME`` and ``anthropic:NAME``.
+        tokenizer: Registry name, folder or hub id of a served model's tokenizer, to count tokens.
+        completions: The served model has no chat template: send strings as texts to be continued.
+        input_price: Price of a million prompt tokens, for ``--llmprobe-max-cost``.
+        output_price: Price of a million generated tokens.
     """
 
     name: str
@@ -48,6 +59,22 @@ class ModelSpec:
     quantization: str | None = None
     trust_remote_code: bool = False
     random_weights: bool = False
+    base_url: str | None = None
+    tokenizer: str | None = None
+    completions: bool = False
+    input_price: float | None = None
+    output_price: float | None = None
+
+    @property
+    def protocol(self) -> str | None:
+        """``openai`` or ``anthropic`` if the model is behind a server."""
+        protocol, colon, name = self.source.partition(":")
+        return protocol if colon and name and protocol in PROTOCOLS else None
+
+    @property
+    def served_name(self) -> str | None:
+        """What a server calls the model."""
+        return self.source.partition(":")[2] if self.protocol else None
 
     @property
     def embedded(self) -> bool:
@@ -57,7 +84,7 @@ class ModelSpec:
     @property
     def folder(self) -> Path | None:
         """The local folder, if the source is one."""
-        return _folder(self.source)
+        return None if self.protocol else _folder(self.source)
 
 
 _HUB = {
@@ -80,6 +107,7 @@ REGISTRY: dict[str, ModelSpec] = {
     "reference": ModelSpec("reference", str(REFERENCE)),
     "reference-random": ModelSpec("reference-random", str(REFERENCE), random_weights=True),
     "reference-unlearned": ModelSpec("reference-unlearned", str(REFERENCE / "unlearned")),
+    "claude-API": ModelSpec("claude-API", "anthropic:claude-sonnet-5-5"),
 } | {name: ModelSpec(name, source) for name, source in _HUB.items()}
 
 
@@ -108,7 +136,10 @@ def registered(user_models: Mapping[str, Mapping[str, Any]] | None = None) -> di
 
 
 def resolve(name: str, user_models: Mapping[str, Mapping[str, Any]] | None = None) -> ModelSpec:
-    """The model that a name means: registry name, local folder, or hub id ``org/name[@revision]``.
+    """The model that a name means.
+
+    A registry name, ``openai:NAME`` or ``anthropic:NAME`` for a model behind a server, a local
+    folder, or a hub id ``org/name[@revision]``.
 
     Raises:
         ModelError: It is none of these; the message lists the closest names.
@@ -116,6 +147,8 @@ def resolve(name: str, user_models: Mapping[str, Mapping[str, Any]] | None = Non
     specs = registered(user_models)
     if name in specs:
         return specs[name]
+    if (spec := ModelSpec(name, name)).protocol:
+        return spec
     if (folder := _folder(name)) is not None:
         return ModelSpec(name, str(folder))
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", name):
@@ -124,7 +157,8 @@ def resolve(name: str, user_models: Mapping[str, Mapping[str, Any]] | None = Non
     close = difflib.get_close_matches(name, specs, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(specs))}"
     raise ModelError(
-        f"unknown model {name!r}: no registry name, no local folder, no hub id org/name; {hint}"
+        f"unknown model {name!r}: no registry name, no local folder, no hub id org/name, not "
+        f"openai:NAME or anthropic:NAME; {hint}"
     )
 
 
@@ -140,9 +174,15 @@ def with_options(spec: ModelSpec, **options: Any) -> ModelSpec:
     """The spec with the options that are not None in place of its own."""
     given = {key: value for key, value in options.items() if value is not None}
     try:
-        return replace(spec, **given)
+        changed = replace(spec, **given)
     except TypeError as error:
         raise ModelError(f"unknown option for a model: {error}") from None
+    default = ModelSpec("", "")
+    for name in IN_PROCESS if changed.protocol else SERVED:
+        if getattr(changed, name) != getattr(default, name):
+            where = "is loaded where its server runs" if changed.protocol else "is behind no server"
+            raise ModelError(f"{name} has no meaning for {spec.name!r}, which {where}")
+    return changed
 
 
 def check_folder(folder: Path) -> None:

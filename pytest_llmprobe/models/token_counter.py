@@ -11,9 +11,22 @@ from typing import Any, Protocol
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.errors import CasesError, ModelError, RequestError
 from pytest_llmprobe.models.context_length import context_length
-from pytest_llmprobe.models.registry import ModelSpec
+from pytest_llmprobe.models.registry import ModelSpec, resolve
 
 SPECIAL_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+
+
+def counter_of(
+    spec: ModelSpec, user_models: Mapping[str, Mapping[str, Any]] | None = None
+) -> TokenCounter | None:
+    """The counter for a model's prompts; None behind a server whose tokenizer is not named.
+
+    Raises:
+        ModelError: The tokenizer that is named is unknown.
+    """
+    if spec.protocol is None:
+        return TokenCounter(spec)
+    return TokenCounter(resolve(spec.tokenizer, user_models)) if spec.tokenizer else None
 
 
 class TokenCounter:

@@ -11,8 +11,10 @@ from typing import Any
 
 PACKAGES = (
     "accelerate",
+    "anthropic",
     "datasets",
     "numpy",
+    "openai",
     "pytest",
     "pytest-llmprobe",
     "pytest-xdist",

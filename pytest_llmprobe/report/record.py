@@ -40,6 +40,8 @@ class Record:
     scores: dict[str, float] = field(default_factory=dict)
     chance: float | None = None
     duration: float = 0.0
+    latency_s: float | None = None
+    first_token_s: float | None = None
     prompt_characters: int = 0
     prompt_tokens: int = 0
     generated_tokens: int = 0
@@ -111,6 +113,8 @@ def build_record(
         scores=dict(scores),
         chance=case.chance if case else None,
         duration=sum(completion.timings.generation_s for completion in completions),
+        latency_s=_total([completion.timings.latency_s for completion in completions]),
+        first_token_s=last.timings.first_token_s if last else None,
         prompt_characters=prompt_characters,
         prompt_tokens=sum(completion.usage.prompt_tokens for completion in completions),
         generated_tokens=sum(completion.usage.generated_tokens for completion in completions),
@@ -122,6 +126,11 @@ def build_record(
         steered=[str(bounded(text)) for text in last.steered] if last else [],
         steered_layers=last.steered_layers if last else 0,
     )
+
+
+def _total(seconds: Sequence[float | None]) -> float | None:
+    known = [value for value in seconds if value is not None]
+    return sum(known) if known else None
 
 
 def bounded(text: str | None, limit: int = MAX_TEXT) -> str | None:

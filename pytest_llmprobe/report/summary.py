@@ -82,8 +82,9 @@ def _scores(judged: Sequence[Record]) -> dict[str, Any]:
 
 
 def _timings(records: Sequence[Record]) -> dict[str, Any]:
-    durations = sorted(record.duration for record in records if record.generated_tokens)
-    generation_s = sum(durations)
+    answered = [record for record in records if record.generated_tokens]
+    generation_s = sum(record.duration for record in answered)
+    durations = sorted(r.duration if r.latency_s is None else r.latency_s for r in answered)
     generated = sum(record.generated_tokens for record in records)
     return {
         "generation_s": generation_s,

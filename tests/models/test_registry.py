@@ -58,10 +58,10 @@ def test_the_reference_models_ship_with_the_package_and_are_whole(name):
     check_folder(spec.folder)
 
 
-def test_every_registered_name_is_a_folder_or_a_hub_id():
+def test_every_registered_name_is_a_folder_a_hub_id_or_behind_a_server():
     for name, spec in REGISTRY.items():
         assert spec.name == name
-        assert spec.embedded or spec.source.count("/") == 1
+        assert spec.embedded or spec.protocol or spec.source.count("/") == 1
         assert not spec.trust_remote_code
 
 

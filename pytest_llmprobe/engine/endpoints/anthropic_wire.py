@@ -1,0 +1,157 @@
+"""Anthropic's Messages API, version 2026-10-21: it has no temperature, top_p, top_k and no seed.
+
+https://platform.claude.com/docs/en/api/messages
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_llmprobe.case import Prompt, RawPrompt
+from pytest_llmprobe.engine.endpoints.wire import (
+    Answer,
+    Call,
+    canonical,
+    changed,
+    count_of,
+    cut,
+    found,
+    text_of,
+    usage_of,
+)
+from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.errors import PromptTooLongError, RefusedError, RequestError, ServerError
+from pytest_llmprobe.generation import FinishReason, GenerateConfig, Usage
+
+UNKNOWN = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "typical_p",
+    "tfs",
+    "top_a",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+)
+
+REASONS: dict[str, FinishReason] = {
+    "end_turn": "stop",
+    "max_tokens": "length",
+    "stop_sequence": "stop_string",
+}
+
+
+class AnthropicWire:
+    """Requests and responses of /v1/messages.
+
+    Args:
+        model: The model's name.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+
+    def unsupported(self, config: GenerateConfig) -> str | None:
+        """Every setting of the sampling.
+
+        Temperature 0 is the evaluations' default; it is left to the service, as the report says.
+        """
+        if names := changed(config, UNKNOWN):
+            return (
+                f"{names[0]}={getattr(config, names[0])!r}: Anthropic's Messages API has no "
+                "settings of the sampling; leave it out"
+            )
+        return None
+
+    def encode(self, prompt: Prompt) -> bytes:
+        """Messages; what a system message says first is the ``system`` of the request."""
+        if isinstance(prompt, RawPrompt):
+            raise RequestError(
+                "the prompt is a text to be continued, and Anthropic's Messages API answers chat "
+                "messages only"
+            )
+        given = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        messages = [dict(message) for message in given]
+        system = []
+        while messages and messages[0]["role"] == "system":
+            system.append(messages.pop(0)["content"])
+        if not messages:
+            raise RequestError("the prompt has a system message only; add one of the user's")
+        asked: dict[str, Any] = {"messages": messages}
+        return canonical(asked | {"system": "\n\n".join(system)} if system else asked)
+
+    def call(self, row: Row) -> Call:
+        """A request without any setting of the sampling."""
+        body = {
+            "model": self._model,
+            **json.loads(bytes(row.prompt_ids)),
+            "max_tokens": row.config.max_new_tokens,
+        }
+        if row.config.stop:
+            body["stop_sequences"] = list(row.config.stop)
+        return Call("/v1/messages", body)
+
+    def stream(self, call: Call) -> EventStream:
+        """Nothing more need be asked for."""
+        return EventStream()
+
+    def answer(self, response: Mapping[str, Any], config: GenerateConfig) -> Answer:
+        """The text blocks of a message, one after another."""
+        blocks, reason = response.get("content"), response.get("stop_reason")
+        if not isinstance(blocks, list):
+            raise ServerError("the server's response holds no content")
+        if reason == "refusal":
+            raise RefusedError("the model refused to answer")
+        if reason == "model_context_window_exceeded":
+            raise PromptTooLongError(
+                "the answer reached the end of the model's context: use smaller cases or fewer "
+                "max_new_tokens"
+            )
+        if reason not in REASONS:
+            raise ServerError(f"the server ended its answer with the reason {str(reason)[:100]!r}")
+        text = "".join(
+            text_of(found(block, "text")) for block in blocks if found(block, "type") == "text"
+        )
+        text, finish = cut(text, REASONS[reason], config)
+        name = response.get("model")
+        usage = _usage(response.get("usage"))
+        return Answer(text, finish, usage, name[:200] if isinstance(name, str) else None)
+
+
+def _usage(usage: Any) -> Usage | None:
+    """What was read from a cache or written to one is part of the prompt, too."""
+    cached = (count_of(found(usage, f"cache_{what}_input_tokens")) for what in ("creation", "read"))
+    prompt = count_of(found(usage, "input_tokens"))
+    total = None if prompt is None else prompt + sum(count or 0 for count in cached)
+    return usage_of(total, found(usage, "output_tokens"))
+
+
+class EventStream:
+    """Events of a streamed message."""
+
+    def __init__(self) -> None:
+        self._message: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+        self._pieces: list[str] = []
+
+    def add(self, event: Any) -> bool:
+        """message_start, content_block_delta, message_delta; others say nothing of the text."""
+        kind = found(event, "type")
+        if kind == "message_start" and isinstance(message := found(event, "message"), Mapping):
+            self._message = dict(message)
+            self._usage |= message.get("usage") or {}
+        elif kind == "message_delta":
+            self._message |= found(event, "delta") or {}
+            self._usage |= found(event, "usage") or {}
+        elif found(event, "delta", "type") == "text_delta":
+            self._pieces.append(text_of(found(event, "delta", "text")))
+            return True
+        return False
+
+    def response(self) -> dict[str, Any]:
+        """As without streaming; an end that never came has no reason."""
+        content = [{"type": "text", "text": "".join(self._pieces)}]
+        return self._message | {"content": content, "usage": self._usage}

@@ -1,0 +1,254 @@
+"""The backend that asks a server: many requests at a time, repeated where that may help."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from pytest_llmprobe.case import Prompt, RawPrompt
+from pytest_llmprobe.engine.backend import Generated, OnTokens
+from pytest_llmprobe.engine.endpoints.address import redacted
+from pytest_llmprobe.engine.endpoints.budget import Budget, CostError
+from pytest_llmprobe.engine.endpoints.connection import Connection, NoJsonError
+from pytest_llmprobe.engine.endpoints.echo import EchoedText, echo_call, read_echo
+from pytest_llmprobe.engine.endpoints.failures import Failure, failure_of
+from pytest_llmprobe.engine.endpoints.loop import LoopThread
+from pytest_llmprobe.engine.endpoints.openai_wire import OpenAIWire
+from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S
+from pytest_llmprobe.engine.endpoints.wire import Answer
+from pytest_llmprobe.engine.planning import Row, RowSteering
+from pytest_llmprobe.errors import (
+    AccessError,
+    NotInProcessError,
+    RequestError,
+    ServerError,
+    SteeringError,
+)
+from pytest_llmprobe.generation import GenerateConfig, Steer, Usage
+
+T = TypeVar("T")
+
+RETRIES = 4
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+"""Back-off doubles from the first to the longest."""
+
+SETTLING_S = 0.02
+"""Between two looks at whether requests under way have given money back."""
+
+CAPABILITIES = {
+    "generation": True,
+    "chat_template": False,
+    "offsets": False,
+    "left_padding": False,
+    "cached_continuation": False,
+    "packed_rows": False,
+    "hidden_states": 0,
+}
+"""As of a model in this process: what it is not known to do, no evaluation may count on."""
+
+
+class EndpointBackend:
+    """Asks a server. A row's ``prompt_ids`` are the bytes that say its prompt in the protocol.
+
+    Args:
+        connection: Where to.
+        concurrency: Requests under way at a time.
+        timeout_s: Seconds that one attempt may take.
+        retries: Attempts after the first, for what may pass: 429, 5xx, lost connections.
+        stream: Ask for streamed answers, which tells when the first token came.
+        budget: What may be spent.
+    """
+
+    context_length = None
+    max_batch_size = None
+    shares_prefixes = False
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        concurrency: int = CONCURRENCY,
+        timeout_s: float = TIMEOUT_S,
+        retries: int = RETRIES,
+        stream: bool = False,
+        budget: Budget | None = None,
+    ) -> None:
+        self._connection, self._concurrency, self._timeout_s = connection, concurrency, timeout_s
+        self._retries, self._stream = retries, stream
+        self._budget = budget or Budget()
+        self._loop = LoopThread()
+        self._served: str | None = None
+        self._refused: AccessError | None = None
+        self._not_before = 0.0
+        self._under_way = 0
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Where the model is; nothing of the key, and nothing of the URL's query."""
+        info: dict[str, Any] = {
+            "source": self._connection.url,
+            "protocol": self._connection.package.__name__,
+            "served_model": self._served,
+            "capabilities": dict(CAPABILITIES),
+        }
+        if info["protocol"] == "anthropic":
+            info["sampling"] = "the service's own: its protocol cannot ask for greedy decoding"
+        return info
+
+    def encode(self, prompt: Prompt) -> bytes:
+        """What a request says of the prompt."""
+        return self._connection.wire.encode(prompt)
+
+    def steering(self, prompt: Prompt, steer: Steer) -> RowSteering:
+        """The model is elsewhere."""
+        raise SteeringError("a model behind a server cannot be steered: load it in this process")
+
+    def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
+        """Send rows whose prompts begin alike one after another: servers cache prefixes."""
+        if rows and (reason := self._connection.wire.unsupported(rows[0].config)):
+            return [RequestError(reason) for _ in rows]
+
+        async def ask(row: Row, reserved: float) -> Generated:
+            answer = await self._ask(row, reserved)
+            on_tokens(answer.usage.generated_tokens if answer.usage else 0)
+            return answer
+
+        return self._loop.run(self._all(rows, ask))
+
+    def log_probabilities(self, texts: Sequence[RawPrompt]) -> list[EchoedText | RequestError]:
+        """What the server says of texts that it is to repeat, as vLLM does.
+
+        Raises:
+            NotInProcessError: The protocol has no log-probabilities.
+        """
+        if not isinstance(self._connection.wire, OpenAIWire):
+            raise NotInProcessError("this protocol has no log-probabilities of texts")
+        config = GenerateConfig(max_new_tokens=1)
+        said: list[Any] = [self.encode(text) for text in texts]
+        rows = [Row(index, text, config) for index, text in enumerate(said)]
+        return self._loop.run(self._all(rows, self._echo))
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """A server's memory is its own."""
+        return False
+
+    def release_memory(self) -> None:
+        """Nothing is held."""
+
+    def close(self) -> None:
+        """End the connections."""
+        with suppress(Exception):  # there is nothing left to lose
+            self._loop.run(self._connection.client.close())
+        self._loop.close()
+
+    async def _all(
+        self, rows: Sequence[Row], ask: Callable[[Row, float], Awaitable[T]]
+    ) -> list[T | RequestError]:
+        """Outcomes in the order of the rows, which are asked in that of their prompts."""
+        outcomes: dict[int, T | RequestError] = {}
+        waiting = iter(sorted(range(len(rows)), key=lambda index: bytes(rows[index].prompt_ids)))
+
+        async def work() -> None:
+            for index in waiting:
+                outcomes[index] = await self._one(rows[index], ask)
+
+        workers = min(self._concurrency, len(rows))
+        await asyncio.gather(*(work() for _ in range(workers)))
+        return [outcomes[index] for index in range(len(rows))]
+
+    async def _one(self, row: Row, ask: Callable[[Row, float], Awaitable[T]]) -> T | RequestError:
+        """One row's answer after as many attempts as it takes and may have."""
+        pause = FIRST_PAUSE_S
+        for left in range(self._retries, -1, -1):
+            try:
+                return await self._attempt(row, ask)
+            except RequestError as error:
+                failure = Failure(error, again=isinstance(error, NoJsonError))
+            except Exception as error:
+                connection = self._connection
+                failure = failure_of(error, connection.package, connection.url, self._timeout_s)
+            if not failure.again or left == 0:
+                break
+            await self._wait(failure, pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+        return self._given_up(failure)
+
+    async def _attempt(self, row: Row, ask: Callable[[Row, float], Awaitable[T]]) -> T:
+        if (delay := self._not_before - time.monotonic()) > 0:
+            await asyncio.sleep(delay)
+        if self._refused is not None:
+            raise AccessError(str(self._refused))
+        reserved = await self._reserve(row)
+        self._under_way += 1
+        try:
+            return await ask(row, reserved)
+        finally:
+            self._under_way -= 1
+
+    async def _ask(self, row: Row, reserved: float) -> Generated:
+        call = self._connection.wire.call(row)
+        start, first = time.perf_counter(), None
+        if self._stream:
+            streamed = self._connection.stream(call)
+            response, first = await asyncio.wait_for(streamed, self._timeout_s)
+        else:
+            response = await asyncio.wait_for(self._connection.send(call), self._timeout_s)
+        latency = time.perf_counter() - start
+        answer = self._connection.wire.answer(response, row.config)
+        self._served = answer.model or self._served or ""
+        if answer.usage is not None:
+            self._budget.settle(reserved, answer.usage)
+        return _generated(answer, latency, first)
+
+    async def _echo(self, row: Row, reserved: float) -> EchoedText:
+        call = echo_call(self._connection.wire.call(row))
+        response = await asyncio.wait_for(self._connection.send(call), self._timeout_s)
+        text = read_echo(response)
+        self._budget.settle(reserved, text.usage)
+        return text
+
+    async def _reserve(self, row: Row) -> float:
+        """Money that requests under way may yet give back is waited for."""
+        while True:
+            try:
+                return self._budget.reserve(len(row.prompt_ids), row.config.max_new_tokens)
+            except CostError:
+                if self._under_way == 0:
+                    raise
+            await asyncio.sleep(SETTLING_S)
+
+    def _given_up(self, failure: Failure) -> RequestError:
+        """The error without the key and without a traceback, whose frames know the key.
+
+        A refusal holds for all requests to come, unless it may be this one's alone.
+        """
+        text = redacted(str(failure.error), self._connection.secrets)
+        error = type(failure.error)(text)
+        if isinstance(error, AccessError):
+            if failure.unless_answered and self._served is not None:
+                return ServerError(text)
+            self._refused = error
+        return error
+
+    async def _wait(self, failure: Failure, pause: float) -> None:
+        """The server's own wish holds for all requests; a back-off is this one's alone."""
+        if failure.wait_s is not None:
+            self._not_before = max(self._not_before, time.monotonic() + failure.wait_s)
+        else:
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+
+
+def _generated(answer: Answer, latency_s: float, first_token_s: float | None) -> Generated:
+    return Generated(
+        answer.text,
+        (),
+        answer.finish_reason,
+        usage=answer.usage or Usage(0, 0),
+        latency_s=latency_s,
+        first_token_s=first_token_s,
+    )

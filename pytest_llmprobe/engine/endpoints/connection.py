@@ -1,0 +1,109 @@
+"""One attempt at one request, by the official client of a protocol, without retries of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from pytest_llmprobe.engine.endpoints.address import NO_KEY, address_of, check_endpoint, key_of
+from pytest_llmprobe.engine.endpoints.anthropic_wire import AnthropicWire
+from pytest_llmprobe.engine.endpoints.openai_wire import OpenAIWire
+from pytest_llmprobe.engine.endpoints.wire import Call, Stream, Wire
+from pytest_llmprobe.errors import ServerError
+from pytest_llmprobe.models.registry import ModelSpec
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A client, its protocol and what may be told of both.
+
+    Args:
+        wire: The protocol.
+        client: The official asynchronous client; knows the key.
+        package: Where the client's exceptions come from.
+        url: The base URL without a query.
+        secrets: What no message may hold.
+    """
+
+    wire: Wire
+    client: Any
+    package: ModuleType
+    url: str
+    secrets: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Connection({self.url})"
+
+    async def send(self, call: Call) -> Mapping[str, Any]:
+        """The response to a request.
+
+        Raises:
+            ServerError: The response is no JSON object.
+        """
+        import httpx2
+
+        response = await self.client.post(call.path, body=call.body, cast_to=httpx2.Response)
+        try:
+            content = json.loads(response.content)
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise NoJsonError(f"{self.url} answers something that is no JSON object")
+        return content
+
+    async def stream(self, call: Call) -> tuple[Mapping[str, Any], float | None]:
+        """The response put together from its events, and the seconds until its first text."""
+        collected: Stream = self.wire.stream(call)
+        start, first = time.perf_counter(), None
+        events = await self.client.post(
+            call.path,
+            body=call.body | {"stream": True},
+            cast_to=object,
+            stream=True,
+            stream_cls=self.package.AsyncStream[object],
+        )
+        async with events:
+            async for event in events:
+                if collected.add(event) and first is None:
+                    first = time.perf_counter() - start
+        return collected.response(), first
+
+
+class NoJsonError(ServerError):
+    """A response that cannot be read; another attempt may be better."""
+
+
+def connect(spec: ModelSpec, timeout_s: float) -> Connection:
+    """A connection for what a spec describes; nothing is sent yet.
+
+    Raises:
+        ModelError: The client is not installed, the key or the base URL cannot be used.
+    """
+    check_endpoint(spec)
+    from pytest_llmprobe.engine.endpoints.one_answer import one_answer
+
+    address, key, name = address_of(spec), key_of(spec), str(spec.served_name)
+    package = import_module(str(spec.protocol))
+    build = package.AsyncOpenAI if spec.protocol == "openai" else package.AsyncAnthropic
+    client = build(
+        api_key=key,
+        base_url=address.url,
+        timeout=timeout_s,
+        max_retries=0,  # ours count against the budget and are the only ones
+        default_query=dict(address.query) or None,
+        http_client=package.DefaultAsyncHttpxClient(
+            timeout=timeout_s, event_hooks={"response": [one_answer]}
+        ),
+    )
+    wire: Wire = AnthropicWire(name)
+    if spec.protocol == "openai":
+        wire = OpenAIWire(
+            name, public=address.public, raw=spec.completions, own_ids=spec.tokenizer is not None
+        )
+    secrets = (*(value for _, value in address.query if len(value) > 7), key)
+    return Connection(wire, client, package, address.url, tuple(s for s in secrets if s != NO_KEY))

@@ -1,0 +1,77 @@
+"""Log-probabilities of a text that a server is asked to repeat: echo of /completions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmprobe.engine.endpoints.wire import Call, found, usage_of
+from pytest_llmprobe.errors import InvalidLogitsError, NotInProcessError, ServerError
+from pytest_llmprobe.generation import Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+IGNORED = (
+    "the server repeats no prompt with log-probabilities (echo and logprobs of /completions, as "
+    "vLLM has them): load the model in this process"
+)
+
+
+@dataclass(frozen=True)
+class EchoedText:
+    """How likely a served model found each token of a text of T tokens, but for the first.
+
+    Args:
+        values: Natural logarithm of each token's probability, given those before it: T - 1.
+        usage: What the server counts.
+    """
+
+    values: tuple[float, ...]
+    usage: Usage
+
+    @property
+    def log_probability(self) -> npt.NDArray[np.float64]:
+        """The values as an array [T - 1]."""
+        import numpy as np
+
+        return np.array(self.values, dtype=np.float64)
+
+    @property
+    def mean(self) -> npt.NDArray[np.float64]:
+        """Needs the whole distribution of each token, which no server sends.
+
+        Raises:
+            NotInProcessError: Always.
+        """
+        raise NotInProcessError(
+            "min-k %++ needs the model's whole distribution: load the model in this process"
+        )
+
+    variance = mean
+
+
+def echo_call(call: Call) -> Call:
+    """The call, which generates one token because some servers refuse to generate none."""
+    return Call(call.path, call.body | {"echo": True, "logprobs": 1})
+
+
+def read_echo(response: Mapping[str, Any]) -> EchoedText:
+    """The log-probabilities of the prompt's tokens; that of the generated one is left out.
+
+    Raises:
+        ServerError: The server ignores what it was asked.
+        InvalidLogitsError: A number is none.
+    """
+    choice = found(response, "choices", 0)
+    values = found(choice, "logprobs", "token_logprobs")
+    usage = usage_of(*(found(response, "usage", f"{of}_tokens") for of in ("prompt", "completion")))
+    if not isinstance(values, list) or usage is None or len(values) < usage.prompt_tokens:
+        raise ServerError(IGNORED)
+    known = values[1 : usage.prompt_tokens]
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in known):
+        raise InvalidLogitsError("the server sent a log-probability that is no number")
+    return EchoedText(tuple(map(float, known)), usage)

@@ -1,0 +1,32 @@
+"""How a server is asked: what the user may choose."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+CONCURRENCY = 16
+TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True)
+class EndpointOptions:
+    """How a server is asked.
+
+    Args:
+        concurrency: Requests under way at a time, of all workers together.
+        timeout_s: Seconds that one attempt may take.
+        stream: Ask for streamed answers.
+        max_requests: Requests of the run at most, repeated ones included; None for any number.
+        max_cost: Money of the run at most, in the currency of the model's prices.
+    """
+
+    concurrency: int = CONCURRENCY
+    timeout_s: float = TIMEOUT_S
+    stream: bool = False
+    max_requests: int | None = None
+    max_cost: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the report's ``config``."""
+        return asdict(self)

@@ -1,0 +1,138 @@
+"""Models that are not in this process: which engine asks them, and when a run must stop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmprobe.case import Prompt
+from pytest_llmprobe.distribution import is_worker, scratch_folder
+from pytest_llmprobe.errors import (
+    AccessError,
+    BudgetError,
+    ModelError,
+    NotInProcessError,
+    RequestError,
+)
+from pytest_llmprobe.generation import Completion
+from pytest_llmprobe.options import Options, options_of
+from pytest_llmprobe.run_folder import replayed
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.engine import Engine
+
+NOT_ASKED = pytest.StashKey[bool]()
+"""On a test whose case is not asked because the budget is spent: it has no record."""
+
+LARGEST = 2**62
+"""Tokens of a batch at most, where a server plans its own batches."""
+
+
+def new_engine(request: pytest.FixtureRequest, options: Options) -> Engine:
+    """What answers: a recorded run, a server, or a model in this process."""
+    from pytest_llmprobe.engine import Engine
+
+    if options.replay is not None:
+        from pytest_llmprobe.engine.replay import ReplayBackend
+
+        return Engine(ReplayBackend(replayed(options).info))
+    if options.spec.protocol is not None:
+        return endpoint_engine(request.session, options)
+    model = request.getfixturevalue("model")
+    return Engine(model, batch_size=options.batch_size, drafts=options.drafts)
+
+
+def need_model(config: pytest.Config) -> None:
+    """Skip what looks into a model where none is in this process."""
+    if options_of(config).replay is not None:
+        pytest.skip("--llmprobe-replay loads no model, and this looks into one")
+    if options_of(config).spec.protocol is not None:
+        pytest.skip("this looks into the model, and the model is behind a server")
+
+
+def endpoint_engine(session: pytest.Session, options: Options) -> Engine:
+    """An engine that asks the server that the options name, with this worker's share of requests.
+
+    Raises:
+        ModelError: It cannot be asked; the session stops, since every case would fail alike.
+        SettingsError: There is a limit of the cost, and there are no prices.
+    """
+    from pytest_llmprobe.engine import Engine
+    from pytest_llmprobe.engine.endpoints import Budget, EndpointBackend, Prices, connect
+
+    spec, asked = options.spec, options.endpoint
+    prices = None
+    if spec.input_price is not None and spec.output_price is not None:
+        prices = Prices(spec.input_price, spec.output_price)
+    budget = Budget(asked.max_requests, asked.max_cost, prices, _ledger(session.config))
+    try:
+        connection = connect(spec, asked.timeout_s)
+    except ModelError as error:
+        session.shouldfail = f"llmprobe: {error}"
+        raise
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    backend = EndpointBackend(
+        connection,
+        concurrency=max(1, asked.concurrency // workers),
+        timeout_s=asked.timeout_s,
+        stream=asked.stream,
+        budget=budget,
+    )
+    session.config.add_cleanup(backend.close)
+    return Engine(backend, batch_size=options.batch_size, token_budget=LARGEST)
+
+
+def echoed(ask: Callable[[Sequence[Any]], list[Any]], texts: Sequence[Prompt]) -> list[Any]:
+    """Log-probabilities of texts from a server; the test is skipped if its protocol has none.
+
+    Raises:
+        RequestError: The server does not send them for a text.
+    """
+    try:
+        outcomes = ask(texts)
+    except NotInProcessError as error:
+        pytest.skip(str(error))
+    for outcome in outcomes:
+        if isinstance(outcome, RequestError):
+            raise outcome
+    return outcomes
+
+
+def _ledger(config: pytest.Config) -> Path | None:
+    """The account that all workers of a run share."""
+    if not is_worker(config):
+        return None
+    scratch_folder(config).mkdir(mode=0o700, exist_ok=True)
+    return scratch_folder(config) / "budget.json"
+
+
+@contextmanager
+def stopping(
+    item: pytest.Item, answers: Mapping[str, Completion | Exception] | None = None
+) -> Iterator[None]:
+    """Stop the session at what every later case would meet alike.
+
+    A refusal is the error of the case at hand, and fails the session. A spent budget interrupts it:
+    the case has no record. Cases of its unit that were answered before are still scored.
+
+    Args:
+        item: The test.
+        answers: What became of the cases of its unit, in order.
+    """
+    try:
+        yield
+    except AccessError as error:
+        item.session.shouldfail = f"llmprobe: {error}"
+        raise
+    except BudgetError as error:
+        item.stash[NOT_ASKED] = True
+        ids = list(answers or ())
+        later = ids[ids.index(item.nodeid) + 1 :] if item.nodeid in ids else []
+        if not any(isinstance((answers or {})[name], Completion) for name in later):
+            item.session.shouldstop = f"llmprobe: {error}"
+        pytest.skip(str(error))

@@ -1,0 +1,199 @@
+"""Real pytest runs on a model behind a server: reports, refusals, budgets, secrets."""
+
+import json
+from textwrap import dedent
+
+import numpy  # noqa: F401 - once for all runs in this process
+import openai  # noqa: F401
+import pytest
+from loopback import SENTINEL, Reply, chat
+
+EVAL = """
+    import pytest
+    from pytest_llmprobe import Case
+
+    def cases():
+        for group in range(4):
+            for name in range(5):
+                yield Case(f"g{group}/c{name}", f"say {group}{name}", f"{group}{name}")
+
+    @pytest.mark.probe(cases=cases, max_new_tokens=20)
+    @pytest.mark.gate(pass_rate=0.5)
+    def test_echo(case, completion):
+        assert completion.text == case.target
+"""
+
+
+def echo(asked):
+    return chat(asked.prompt.split()[-1])
+
+
+@pytest.fixture
+def run(pytester, monkeypatch):
+    """Run an eval on a server; gives the result, its text and the report."""
+    monkeypatch.setenv("OPENAI_API_KEY", SENTINEL)
+
+    def run(server, *arguments, evaluation=EVAL, workers=0):
+        pytester.makepyfile(test_eval=dedent(evaluation))
+        options = (f"--llmprobe-base-url={server.url}/v1", "--llmprobe-json=r.json")
+        model = () if any(a.startswith("--model") for a in arguments) else ("--model=openai:m",)
+        # A process of its own takes seconds; workers are such processes anyway.
+        start = pytester.runpytest_subprocess if workers else pytester.runpytest_inprocess
+        result = start("-n", str(workers), *model, *options, *arguments)
+        path = pytester.path / "r.json"
+        report = json.loads(path.read_text()) if path.exists() else None
+        text = result.stdout.str() + result.stderr.str()
+        files = [f for f in pytester.path.rglob("*") if f.is_file() and f.suffix != ".pyc"]
+        assert SENTINEL not in text + "".join(f.read_text(errors="replace") for f in files)
+        return result, text, report
+
+    return run
+
+
+def test_a_served_model_is_evaluated_like_any_other(server, run):
+    asked = server(echo)
+    result, text, report = run(asked)
+    assert result.ret == 0, text
+    assert report["experiments"][0]["passed"] == 20
+    info = report["model_info"]
+    assert (info["source"], info["served_model"]) == (f"{asked.url}/v1", "served")
+    assert not any(value for name, value in info["capabilities"].items() if name != "generation")
+    assert info["capabilities"]["generation"] is True
+    for test in report["tests"]:
+        assert (test["prompt_tokens"], test["generated_tokens"]) == (3, 2)
+        assert test["latency_s"] > 0
+    assert sorted(one.prompt for one in asked.asked) == sorted(
+        f"say {group}{name}" for group in range(4) for name in range(5)
+    )
+    assert all(one.headers["authorization"] == f"Bearer {SENTINEL}" for one in asked.asked)
+
+
+LOUD = ("-vv", "--showlocals", "--tb=long", "--log-level=DEBUG", "-rA", "--full-trace")
+
+
+def test_a_refused_key_stops_the_session_with_one_clear_error(server, run):
+    words = f"Incorrect API key provided: {SENTINEL}. Find yours elsewhere."
+    asked = server(lambda asked: Reply({"error": {"message": words}}, 401))
+    result, text, report = run(asked, "--llmprobe-concurrency=1", *LOUD)
+    assert result.ret == 1
+    assert "answers 401: Incorrect API key provided: [key]" in text
+    assert "check the environment's" in text
+    assert len(asked.asked) == len(report["tests"]) == 1
+    assert report["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_spent_budget_interrupts_the_run_and_keeps_what_was_answered(server, run, workers):
+    asked = server(echo)
+    result, text, report = run(asked, "--llmprobe-max-requests=7", workers=workers)
+    assert result.ret == 2, text
+    assert len(asked.asked) == 7
+    assert "GATE NOT JUDGED" in text
+    assert "--llmprobe-max-requests 7: all are spent" in text
+    assert report["status"] == "interrupted"
+    assert report["gate"]["verdict"] == "NOT JUDGED"
+    outcomes = [test["outcome"] for test in report["tests"]]
+    assert set(outcomes) == {"passed"}
+    # Another worker may stop before it has scored all of its unit.
+    assert 1 <= len(outcomes) <= 7 if workers else len(outcomes) == 7
+
+
+def test_a_limit_of_the_cost_takes_the_prices_of_the_models_entry(server, run, pytester):
+    entry = 'source = "openai:m"\ninput_price = 1e6\noutput_price = 0\n'
+    (pytester.path / "llmprobe.toml").write_text(f"[models.mine]\n{entry}")
+    asked = server(echo)
+    options = ("--model=mine", "--llmprobe-concurrency=1")
+    result, text, report = run(asked, *options, "--llmprobe-max-cost=350")
+    assert result.ret == 2, text
+    assert "--llmprobe-max-cost 350" in text
+    costs = 3 * len(report["tests"])  # 3 prompt tokens each
+    assert 0 < costs <= 350
+    assert len(asked.asked) == len(report["tests"])
+
+
+FAULTS = {
+    "no JSON": Reply(SENTINEL.encode()),
+    "repeats the key": Reply({"error": {"message": f"your key {SENTINEL} is bad"}}, 400),
+    "refused": Reply({"error": {"message": f"{SENTINEL}"}}, 403),
+    "lost": Reply({"detail": SENTINEL}, 404),
+    "withheld": Reply(chat(None, "content_filter")),
+    "strange": Reply({"choices": SENTINEL}),
+}
+
+USES = """
+    import logging
+    import pytest
+    from pytest_llmprobe import Case
+
+    FAULTS = ["all well", "no JSON", "repeats the key", "refused", "lost", "withheld", "strange"]
+
+    @pytest.mark.probe(cases=[Case(fault, fault) for fault in FAULTS])
+    def test_asked(case, completion):
+        logging.getLogger().info("asked")
+        assert completion.text == "another"
+
+    @pytest.mark.probe(cases=[Case(fault, fault) for fault in FAULTS])
+    def test_generated(case, generate):
+        assert generate(case.prompt).text == "another"
+
+    @pytest.mark.parametrize("fault", FAULTS[1:3])
+    def test_no_probe(engine, fault):
+        assert engine.generate([fault])[0].text == "another"
+"""
+
+
+def test_the_key_is_in_no_error_traceback_local_variable_or_log(server, run, monkeypatch):
+    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.backend.FIRST_PAUSE_S", 0.001)
+    asked = server(lambda asked: FAULTS.get(asked.prompt) or echo(asked))
+    options = (*LOUD, "--llmprobe-concurrency=1", "--llmprobe-misses=fail")
+    result, text, report = run(asked, *options, evaluation=USES)
+    outcomes = [test["outcome"] for test in report["tests"]]
+    assert (outcomes.count("error"), outcomes.count("missed")) == (12, 2)
+    result.assert_outcomes(failed=10, errors=6)
+    assert "asked" in text
+    assert all(one.headers["authorization"] == f"Bearer {SENTINEL}" for one in asked.asked)
+
+
+def test_what_looks_into_a_model_is_skipped_with_the_reason(server, run):
+    evaluation = """
+        import pytest
+        from pytest_llmprobe import Case
+
+        @pytest.mark.probe(cases=[Case("a", "say a", spans="a")])
+        def test_model(case, model):
+            raise AssertionError
+
+        @pytest.mark.probe(cases=[Case("a", "say a", spans="a")])
+        def test_prefixes(case, prefix_map):
+            raise AssertionError
+
+        @pytest.mark.probe(cases=[Case("a", "say a", spans="a")])
+        def test_predictors(case, predictors):
+            raise AssertionError
+
+        @pytest.mark.probe(cases=[Case("a", "say a", spans="a")], delta=1)
+        def test_steered(case, completion):
+            raise AssertionError
+    """
+    asked = server(echo)
+    result, text, report = run(asked, evaluation=evaluation)
+    assert result.ret == 0, text
+    assert [test["outcome"] for test in report["tests"]] == ["skipped"] * 4
+    assert all(
+        "server" in t["explanation"] or "process" in t["explanation"] for t in report["tests"]
+    )
+    assert asked.asked == []
+
+
+def test_an_option_that_loads_a_model_is_refused_at_once(server, run):
+    asked = server(echo)
+    result, text, _ = run(asked, "--llmprobe-dtype=float32")
+    assert result.ret == 4
+    assert "dtype has no meaning for 'openai:m', which is loaded where its server runs" in text
+
+
+def test_a_missing_key_is_told_before_any_test(pytester, monkeypatch):
+    pytester.makepyfile(test_eval=dedent(EVAL))
+    result = pytester.runpytest_inprocess("-n", "0", "--model=claude-API")
+    assert result.ret == 4
+    assert "set the environment variable ANTHROPIC_API_KEY" in result.stderr.str()
