@@ -6,22 +6,21 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_llmprobe.collection import GENERATION
-from pytest_llmprobe.engine.completion_store import Outcome
-from pytest_llmprobe.engine.engine import Engine, OnProgress
+from pytest_llmprobe.engine.completion_store import COMPLETIONS
+from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.generation import GenerateConfig, Request
 from pytest_llmprobe.options import options_of
+from pytest_llmprobe.search.ahead import AheadEngine
 from pytest_llmprobe.search.passes import Judged, best_of, conclude, judged_cases, search_table
-from pytest_llmprobe.search.space import SEED, Configuration, configuration
+from pytest_llmprobe.search.space import SEED, Configuration
 from pytest_llmprobe.search.tuner import SearchResult
-from pytest_llmprobe.suite import seed_of
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel
@@ -30,54 +29,6 @@ ALWAYS = ("-n", "0", "-W", "ignore:Module already imported:pytest.PytestAssertRe
 """One process, and no word on this package, which a run within a process finds imported."""
 
 SETTINGS, REPORT, LOG = "search.json", "report.json", "pytest.log"
-
-
-class AheadEngine(Engine):
-    """Answers requests under one configuration at a time; asked for one, it answers all of them.
-
-    Args:
-        model: The loaded model.
-        configurations: What will be asked for later.
-        how: As for ``Engine``.
-    """
-
-    def __init__(
-        self, model: LoadedModel, configurations: Sequence[Configuration], **how: Any
-    ) -> None:
-        super().__init__(model, **how)
-        self.configurations = configurations
-        self.active = configuration({}, GenerateConfig())
-        self._answers: dict[str, Outcome] = {}
-
-    def attempt(
-        self, requests: Sequence[Request], on_progress: OnProgress | None = None
-    ) -> list[Outcome]:
-        """As ``Engine.attempt``; what was generated ahead is only looked up.
-
-        While the default is active, a request holds the evaluation's own config, and the others
-        are made of it: all are one call, in which each prompt is computed once.
-        """
-        asked = [self._seeded(request, self.active) for request in requests]
-        wanted = {self._key(request): request for request in asked}
-        if not self.active.parameters:
-            for one in self.configurations:
-                own = {name: value for name, value in one.parameters if name != SEED}
-                for request in requests:
-                    ahead = replace(request, config=replace(request.config, **own))
-                    ahead = self._seeded(ahead, one)
-                    wanted[self._key(ahead)] = ahead
-        missing = {key: one for key, one in wanted.items() if key not in self._answers}
-        outcomes = super().attempt(list(missing.values()), on_progress)
-        self._answers.update(zip(missing, outcomes, strict=True))
-        return [self._answers[self._key(request)] for request in asked]
-
-    @staticmethod
-    def _seeded(request: Request, one: Configuration) -> Request:
-        return replace(request, seed=seed_of(one.seed, request.seed)) if one.seed else request
-
-    @staticmethod
-    def _key(request: Request) -> str:
-        return repr(request)
 
 
 class EvalSearch:
@@ -125,18 +76,23 @@ class EvalSearch:
             CasesError: Nothing could be judged, or nothing is held out.
             SettingsError: pytest could not run the evaluations.
         """
-        runs = [
-            self._run(one, "search", seed, self._configurations) for one in self._configurations
-        ]
-        table = search_table(self._configurations, runs)
-        best, default = best_of(table), self._configurations[0]
-        theirs = self._run(default, "held-out", held_out_seed, [best])
-        ours = theirs if best is default else self._run(best, "held-out", held_out_seed, [best])
-        return conclude(table, runs[0], ours, theirs)
+        runs: dict[str, tuple[Configuration, Judged]] = {}
+        for one in self._configurations:
+            how, judged = self._run(one, "search", seed, self._configurations)
+            runs.setdefault(how, (one, judged))  # the default may be in the space, too
+        asked, found = zip(*runs.values(), strict=True)
+        table = search_table(asked, found)
+        best, default = best_of(table), asked[0]
+        _, theirs = self._run(default, "held-out", held_out_seed, [best])
+        ours = theirs
+        if best is not default:
+            _, ours = self._run(best, "held-out", held_out_seed, [best])
+        return conclude(table, found[0], ours, theirs)
 
     def _run(
         self, one: Configuration, part: str, seed: int, ahead: Sequence[Configuration]
-    ) -> Judged:
+    ) -> tuple[str, Judged]:
+        """How was generated, and what came of it."""
         number = self._configurations.index(one)
         folder = self._folder / f"{part}-{seed}-{number:03}"
         report = _complete_report(folder / REPORT)
@@ -145,7 +101,9 @@ class EvalSearch:
         judged = judged_cases(report)
         rate = sum(case.score for case in judged.values()) / len(judged) if judged else 0.0
         self._tell(f"{part} {one.label}: {rate:.3f} of {len(judged)} cases")
-        return judged
+        how = {e["name"]: e["generation"] for e in report["experiments"]}
+        is_greedy = all(options["temperature"] == 0 for options in how.values())
+        return json.dumps([how, 0 if is_greedy else one.seed], sort_keys=True), judged
 
     def _pytest(
         self, one: Configuration, seed: int, folder: Path, ahead: Sequence[Configuration]
@@ -180,7 +138,8 @@ class EvalSearch:
         if self._engine is None:
             options = options_of(config)
             how = {"batch_size": options.batch_size, "drafts": options.drafts}
-            self._engine = AheadEngine(self._loaded, ahead, **how)
+            path = self._folder / COMPLETIONS
+            self._engine = AheadEngine(self._loaded, ahead, path, **how)
         self._engine.configurations, self._engine.active = ahead, one
         return self._engine
 

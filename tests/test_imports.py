@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "experiments": {"vocabulary", "models", "statistics", "whitebox", "experiments"},
     "figures": {"vocabulary", "statistics", "figures"},
     "report": {"vocabulary", "models", "statistics", "whitebox", "report"},
-    "search": {"vocabulary", "statistics", "engine", "experiments", "search"},
+    "search": {"vocabulary", "models", "statistics", "engine", "experiments", "search"},
     # A program of its own: makes the reference model from the experiments' own prompts.
     "training": {"vocabulary", "models", "statistics", "engine", "experiments", "training"},
 }

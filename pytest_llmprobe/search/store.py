@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -48,6 +48,70 @@ def key_of(configuration: Configuration, row_id: str, prompt: Prompt) -> Key:
     return configuration.key, row_id, digest
 
 
+class RecordFile:
+    """A file of JSON lines that grows while a search runs, and may have been cut off at any place.
+
+    Args:
+        path: The file; its first line names the model.
+        model: What the engine's backend says about its model.
+        read: Takes a line that is there; an error of its own says that it is none of ours.
+
+    Raises:
+        SettingsError: The file holds answers of another model, or something else.
+    """
+
+    def __init__(
+        self, path: Path, model: Mapping[str, Any], read: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        self._path, self._read_entry = path, read
+        self._model = {name: model.get(name) for name in IDENTITY}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                path.write_text(json.dumps({"model": self._model}) + "\n", encoding="utf-8")
+            self._read_whole_lines()
+        except OSError as error:
+            raise SettingsError(f"{path}: {error.strerror}; give another folder") from None
+
+    def append(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines; they are in the file when this returns."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(entry) + "\n" for entry in entries)
+
+    def _read_whole_lines(self) -> None:
+        whole = 0
+        with self._path.open("rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), 1):
+                if not line.endswith(b"\n"):
+                    break  # the line that an interrupted run was writing
+                self._read(line, number)
+                whole += len(line)
+        with self._path.open("r+b") as file:
+            file.truncate(whole)
+
+    def _read(self, line: bytes, number: int) -> None:
+        try:
+            entry = json.loads(line)
+            if number == 1:
+                self._check_model(entry["model"])
+            else:
+                self._read_entry(entry)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise SettingsError(
+                f"{self._path} line {number} is no recorded answer; give another folder"
+            ) from None
+
+    def _check_model(self, model: object) -> None:
+        if not isinstance(model, dict):
+            raise TypeError
+        for name, value in self._model.items():
+            if model.get(name) != value:
+                raise SettingsError(
+                    f"{self._path} holds answers of another model: {name} is {model.get(name)!r} "
+                    f"there and {value!r} here; give another folder"
+                )
+
+
 class AnswerStore:
     """All answers so far; with a folder each is also a JSON line in it, written at once.
 
@@ -61,10 +125,7 @@ class AnswerStore:
 
     def __init__(self, folder: Path | None, model: Mapping[str, Any]) -> None:
         self._answers: dict[Key, Answer] = {}
-        self._path = None if folder is None else folder / FILE
-        self._model = {name: model.get(name) for name in IDENTITY}
-        if self._path is not None:
-            self._open(self._path)
+        self._file = None if folder is None else RecordFile(folder / FILE, model, self._read)
 
     def __contains__(self, key: Key) -> bool:
         return key in self._answers
@@ -76,55 +137,18 @@ class AnswerStore:
         """Keep answers; they are in the file when this returns."""
         new = list(answers)
         self._answers.update(new)
-        if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                for (configuration, row, prompt), answer in new:
-                    line = {"configuration": json.loads(configuration), "row": row}
-                    file.write(json.dumps(line | {"prompt": prompt} | vars(answer)) + "\n")
+        if self._file is not None:
+            self._file.append(
+                {"configuration": json.loads(how), "row": row, "prompt": prompt} | vars(answer)
+                for (how, row, prompt), answer in new
+            )
 
-    def _open(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                path.write_text(json.dumps({"model": self._model}) + "\n", encoding="utf-8")
-            whole = 0
-            with path.open("rb") as file:
-                for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), 1):
-                    if not line.endswith(b"\n"):
-                        break  # the line that an interrupted run was writing
-                    self._read(line, number)
-                    whole += len(line)
-            with path.open("r+b") as file:
-                file.truncate(whole)
-        except OSError as error:
-            raise SettingsError(f"{path}: {error.strerror}; give another folder") from None
-
-    def _read(self, line: bytes, number: int) -> None:
-        assert self._path is not None
-        try:
-            entry = json.loads(line)
-            if number == 1:
-                self._check_model(entry["model"])
-                return
-            configuration = json.dumps(entry["configuration"], sort_keys=True)
-            answer = Answer(entry["text"], entry["generated_tokens"], entry["finish_reason"])
-            texts = (entry["row"], entry["prompt"], answer.text, answer.finish_reason)
-            if not all(isinstance(text, str) for text in texts):
-                raise TypeError
-            if not isinstance(answer.generated_tokens, int):
-                raise TypeError
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise SettingsError(
-                f"{self._path} line {number} is no recorded answer; give another folder"
-            ) from None
-        self._answers[configuration, entry["row"], entry["prompt"]] = answer
-
-    def _check_model(self, model: object) -> None:
-        if not isinstance(model, dict):
+    def _read(self, entry: Mapping[str, Any]) -> None:
+        configuration = json.dumps(entry["configuration"], sort_keys=True)
+        answer = Answer(entry["text"], entry["generated_tokens"], entry["finish_reason"])
+        texts = (entry["row"], entry["prompt"], answer.text, answer.finish_reason)
+        if not all(isinstance(text, str) for text in texts):
             raise TypeError
-        for name, value in self._model.items():
-            if model.get(name) != value:
-                raise SettingsError(
-                    f"{self._path} holds answers of another model: {name} is {model.get(name)!r} "
-                    f"there and {value!r} here; give another folder"
-                )
+        if not isinstance(answer.generated_tokens, int):
+            raise TypeError
+        self._answers[configuration, entry["row"], entry["prompt"]] = answer

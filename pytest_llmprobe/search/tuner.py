@@ -88,7 +88,7 @@ class SearchResult:
         """One sentence; begins with "no configuration is better" unless one is."""
         rows = f"on {self.n_held_out} held-out rows"
         if self.best.key == self.default.key:
-            return f"{NOTHING_BETTER}: of {len(self.table)} tried the default is the best"
+            return f"{NOTHING_BETTER}: of {len(self.table)} tried none scores above the default"
         if self.ci95 is None:
             return f"{NOTHING_BETTER}, as far as can be told: too few independent rows"
         change = f"{self.difference:+.3f} [{self.ci95[0]:+.3f}, {self.ci95[1]:+.3f}] {rows}"

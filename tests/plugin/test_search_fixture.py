@@ -79,7 +79,7 @@ def test_where_nothing_is_better_terminal_and_report_say_so(searching, probe):
     run = probe()
     assert run.exit_code == 0, run.text
     assert run.experiment["summary"]["verdict"].startswith("no configuration is better")
-    assert "verdict no configuration is better: of 2 tried the default is the best" in run.text
+    assert "verdict no configuration is better: of 2 tried none scores above" in run.text
 
 
 @pytest.mark.parametrize("mode", ["plain"], indirect=True)
