@@ -66,6 +66,7 @@ class Engine:
         self.batch_size = batch_size
         self.token_budget = token_budget
         self.store: CompletionStore | None = None
+        self._limits: dict[int, int] = {}
 
     def generate(
         self, requests: Sequence[Request | Prompt], config: GenerateConfig | None = None
@@ -139,15 +140,16 @@ class Engine:
     def _plan(self, rows: Sequence[Row]) -> list[list[Row]]:
         limits = (self.batch_size, self.backend.max_batch_size)
         size = min((limit for limit in limits if limit is not None), default=None)
-        return plan(rows, size, self.token_budget, self.backend.shares_prefixes)
+        return plan(rows, size, self.token_budget, self.backend.shares_prefixes, self._limits)
 
     def _shrink(self, batch: Sequence[Row]) -> None:
-        """Plan at most half of what did not fit from here on; it would not fit again."""
-        half = (len(batch) + 1) // 2
-        budget = half * max(row.length for row in batch)
-        if self.batch_size is not None or budget >= self.token_budget:
-            self.batch_size = half  # a shared prefix is outside the budget, so rows must be fewer
-        self.token_budget = min(self.token_budget, budget)
+        """Plan at most half of what did not fit from here on; it would not fit again.
+
+        The rows of such a length are limited, since a shared prefix is outside the budget.
+        """
+        half, longest = (len(batch) + 1) // 2, max(row.length for row in batch)
+        self._limits[longest] = min(half, self._limits.get(longest, half))
+        self.token_budget = min(self.token_budget, half * longest)
 
     def _row(self, index: int, request: Request) -> Row:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -18,6 +18,8 @@ SHARED_TOKENS = 64
 PACKED_ROWS = 64
 """Rows of a batch with a shared prefix: each step scores every row against all rows' tokens."""
 
+
+NO_LIMITS: Mapping[int, int] = {}
 
 Path: TypeAlias = tuple[Any, ...]
 """For each token of a prompt what its keys and values depend on, besides the tokens before it."""
@@ -86,6 +88,7 @@ def plan(
     batch_size: int | None = None,
     token_budget: int = TOKEN_BUDGET,
     share_prefixes: bool = False,
+    limits: Mapping[int, int] = NO_LIMITS,
 ) -> list[list[Row]]:
     """Cut rows into batches with one choice of steered layers and phase each.
 
@@ -101,6 +104,7 @@ def plan(
             the other rows add to the first one's; one row may exceed it.
         share_prefixes: Whether the backend stores a shared prefix once and takes rows of
             different configs.
+        limits: For a length of prompt and answer the most rows of a batch that has a row so long.
 
     Returns:
         Batches; every row is in exactly one.
@@ -114,11 +118,16 @@ def plan(
         alone: list[Row] = []
         for family in _families(members) if share_prefixes else [members]:
             if share_prefixes and len(family) > 1:
-                batches += _packed(family, batch_size or PACKED_ROWS, token_budget)
+                batches += _packed(family, batch_size or PACKED_ROWS, token_budget, limits)
             else:
                 alone += family
-        batches += _padded(alone, batch_size, token_budget)
+        batches += _padded(alone, batch_size, token_budget, limits)
     return batches
+
+
+def _most(length: int, rows: int, limits: Mapping[int, int]) -> int:
+    """Rows of a batch whose longest has so many tokens; ``rows`` if nothing else is known."""
+    return min(rows, *(limit for at, limit in limits.items() if length >= at), rows)
 
 
 def common_prefix(a: Sequence[object], b: Sequence[object]) -> int:
@@ -146,10 +155,12 @@ def _families(rows: Sequence[Row]) -> list[list[Row]]:
     return list(families.values())
 
 
-def _packed(family: list[Row], most: int, token_budget: int) -> list[list[Row]]:
+def _packed(
+    family: list[Row], rows: int, token_budget: int, limits: Mapping[int, int]
+) -> list[list[Row]]:
     """Batches of neighbours in lexical order, by the tokens that rows add to the first one's."""
     batches: list[list[Row]] = []
-    stored = 0
+    most, stored = _most(max(row.length for row in family), rows, limits), 0
     previous: Path = ()
     for row in sorted(family, key=lambda row: (row.path, repr(row.config))):
         path, room = row.path, row.config.max_new_tokens
@@ -163,7 +174,9 @@ def _packed(family: list[Row], most: int, token_budget: int) -> list[list[Row]]:
     return batches
 
 
-def _padded(rows: list[Row], batch_size: int | None, token_budget: int) -> list[list[Row]]:
+def _padded(
+    rows: list[Row], batch_size: int | None, token_budget: int, limits: Mapping[int, int]
+) -> list[list[Row]]:
     batches: list[list[Row]] = []
     first: dict[Path, int] = {}
     for row in rows:
@@ -172,7 +185,8 @@ def _padded(rows: list[Row], batch_size: int | None, token_budget: int) -> list[
     for row in sorted(rows, key=lambda row: (-len(row.prompt_ids), first[row.path], row.index)):
         size = len(batches[-1]) if batches else 0
         longest = max(longest, row.length)
-        full = size == batch_size if batch_size else (size + 1) * longest > token_budget
+        most = batch_size or max(1, token_budget // longest)
+        full = size >= _most(longest, most, limits)
         if not batches or full:
             batches.append([])
             longest = row.length

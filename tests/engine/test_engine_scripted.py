@@ -268,6 +268,29 @@ def test_what_did_not_fit_is_not_tried_again_in_this_session():
     assert model.tried[5:] == [[0, 1], [2, 3]]
 
 
+@pytest.mark.parametrize("batch_size", [None, 8])
+@pytest.mark.parametrize("shares", [False, True])
+def test_how_many_rows_fit_is_remembered_for_each_length(shares, batch_size):
+    model = ScriptedModel(str.upper, context_length=10_000)
+    model.shares_prefixes = shares
+    generate, sizes = model.generate, []
+
+    def tight(rows, on_tokens):
+        sizes.append((len(rows), len(rows[0].prompt_ids)))
+        if sum(len(row.prompt_ids) for row in rows) > 1000:
+            raise MemoryError("too much")
+        return generate(rows, on_tokens)
+
+    model.generate = tight
+    engine = Engine(model, batch_size=batch_size)
+    long, short = ["x" * 400] * 8, ["y" * 90] * 8
+    for asked, size in ((long, 2), (short, 8), (long, 2), (short, 8)):
+        sizes.clear()
+        assert len(engine.generate(asked, GenerateConfig(10))) == 8
+        assert sizes[-1][0] == size
+    assert sizes == [(8, 90)]
+
+
 def test_rows_that_finished_before_the_memory_ran_out_are_kept():
     asked = []
 
