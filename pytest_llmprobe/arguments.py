@@ -186,6 +186,13 @@ def add_options(parser: pytest.Parser) -> None:
         choices=("all", "thresholds", "baseline", "none"),
         default="all",
     )
+    add(
+        "engine",
+        "process: a model in each worker; shared: one process with the model answers for all "
+        "workers (default: process)",
+        choices=("process", "shared"),
+        default="process",
+    )
     add("config", "TOML file with models and gates (default: pyproject.toml)", metavar="FILE")
     add(
         "storage",

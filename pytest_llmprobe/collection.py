@@ -18,6 +18,7 @@ from pytest_llmprobe.options import Options, options_of
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan
 from pytest_llmprobe.report.summary_function import SummaryFunction
+from pytest_llmprobe.served import unit_size
 from pytest_llmprobe.suite import seed_of
 from pytest_llmprobe.work_units import function_of, work_units
 
@@ -213,7 +214,7 @@ def plan_session(session: pytest.Session) -> None:
             remarks.get(function, []),
             asdict(probe.config) | {"stop": list(probe.config.stop)},
         )
-    config.stash[UNITS] = _units(plan, items)
+    config.stash[UNITS] = _units(plan, items, unit_size(config))
     share_plan(config, plan)
 
 
@@ -234,13 +235,13 @@ def _refuse_unknown_data(session: pytest.Session) -> None:
 
 
 def _units(
-    plan: Plan, items: Mapping[str, list[pytest.Function]]
+    plan: Plan, items: Mapping[str, list[pytest.Function]], size: int
 ) -> dict[str, list[pytest.Function]]:
     """For each node id the items of its unit."""
     by_id = {item.nodeid: item for members in items.values() for item in members}
     units = {}
     for experiment in plan.values():
-        for ids in work_units(experiment.ids):
+        for ids in work_units(experiment.ids, size):
             unit = [by_id[node_id] for node_id in ids]
             units.update(dict.fromkeys(ids, unit))
     return units

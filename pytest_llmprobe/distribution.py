@@ -157,7 +157,8 @@ def unit_scheduler(config: pytest.Config, log: Any) -> object | None:
         def _unit_of(self, index: int) -> int:
             if self._units is None:
                 plan = plan_of(self.config).values()
-                units = [unit for experiment in plan for unit in work_units(experiment.ids)]
+                size = _unit_size(self.config) if plan else 0
+                units = [unit for experiment in plan for unit in work_units(experiment.ids, size)]
                 self._units = unit_numbers(self.collection, units)
             return self._units[index]
 
@@ -169,3 +170,9 @@ def unit_scheduler(config: pytest.Config, log: Any) -> object | None:
             super()._send_tests(node, num)
 
     return UnitScheduling(config, log)
+
+
+def _unit_size(config: pytest.Config) -> int:
+    from pytest_llmprobe.served import unit_size
+
+    return unit_size(config)

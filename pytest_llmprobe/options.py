@@ -44,6 +44,7 @@ class Options:
         deltas: Values of Delta for every case with spans; empty: what the evaluation says.
         layers: Layers to steer.
         phase: When to steer.
+        shared: One process with the model answers for all workers.
         endpoint: How a server is asked, if the model is behind one.
         bars: This model's bars by experiment; False for an experiment that is not gated.
         storage: Folder of runs and baselines.
@@ -74,6 +75,7 @@ class Options:
     markdown: Path | None = None
     save: Path | None = None
     compare: tuple[str, Path] | None = None
+    shared: bool = False
     endpoint: EndpointOptions = field(default_factory=EndpointOptions)
     resume: Path | None = None
     replay: Path | None = None
@@ -108,6 +110,7 @@ class Options:
             "misses": self.misses,
             "gate": self.gate,
             "compare": self.compare[0] if self.compare else None,
+            "engine": "shared" if self.shared else "process",
             "endpoint": self.endpoint.as_dict() if self.spec.protocol else None,
             "replay": self.replay.name if self.replay else None,
         }
@@ -218,6 +221,7 @@ def _read(config: pytest.Config) -> Options:
         deltas=option.llmprobe_delta,
         layers=option.llmprobe_layers,
         phase=option.llmprobe_phase,
+        shared=_shared(option, spec),
         endpoint=_endpoint(option),
         bars=bars_of(settings.get("gates", {}), model),
     )
@@ -243,6 +247,14 @@ def _resumed(config: pytest.Config, storage: Path, model: str, report: Path | No
     if given != LATEST:
         return find_answers(given, config.invocation_params.dir, storage)
     return latest_answers(model, [report.parent] if report else (storage / "runs").glob("*"))
+
+
+def _shared(option: Any, spec: ModelSpec) -> bool:
+    if option.llmprobe_engine == "shared" and spec.protocol is not None:
+        raise SettingsError(
+            f"--llmprobe-engine shared: {spec.name!r} is behind a server, which all workers share"
+        )
+    return bool(option.llmprobe_engine == "shared")
 
 
 def _endpoint(option: Any) -> EndpointOptions:

@@ -21,7 +21,9 @@ from pytest_llmprobe.errors import (
 )
 from pytest_llmprobe.generation import Completion
 from pytest_llmprobe.options import Options, options_of
+from pytest_llmprobe.report.environment import usable_cores
 from pytest_llmprobe.run_folder import replayed
+from pytest_llmprobe.work_units import UNIT_SIZE
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
@@ -29,8 +31,19 @@ if TYPE_CHECKING:
 NOT_ASKED = pytest.StashKey[bool]()
 """On a test whose case is not asked because the budget is spent: it has no record."""
 
+UNIT_WAVES = 8
+"""Requests of a unit for each that is under way: a unit waits for its slowest answer once."""
+
 LARGEST = 2**62
 """Tokens of a batch at most, where a server plans its own batches."""
+
+
+def unit_size(config: pytest.Config) -> int:
+    """Cases of a work unit; behind a server more, so that its requests stay under way."""
+    options = options_of(config)
+    if options.spec.protocol is None:
+        return UNIT_SIZE
+    return max(UNIT_SIZE, UNIT_WAVES * options.endpoint.concurrency)
 
 
 def new_engine(request: pytest.FixtureRequest, options: Options) -> Engine:
@@ -43,6 +56,8 @@ def new_engine(request: pytest.FixtureRequest, options: Options) -> Engine:
         return Engine(ReplayBackend(replayed(options).info))
     if options.spec.protocol is not None:
         return endpoint_engine(request.session, options)
+    if options.shared:
+        return shared_engine(request.session, options)
     model = request.getfixturevalue("model")
     return Engine(model, batch_size=options.batch_size, drafts=options.drafts)
 
@@ -53,6 +68,27 @@ def need_model(config: pytest.Config) -> None:
         pytest.skip("--llmprobe-replay loads no model, and this looks into one")
     if options_of(config).spec.protocol is not None:
         pytest.skip("this looks into the model, and the model is behind a server")
+    if options_of(config).shared:
+        pytest.skip("this looks into the model, and --llmprobe-engine shared keeps it elsewhere")
+
+
+def shared_engine(session: pytest.Session, options: Options) -> Engine:
+    """An engine on the process that has the model; the first worker starts it.
+
+    Raises:
+        ModelError: The model cannot be loaded; the session stops.
+    """
+    from pytest_llmprobe.engine import Engine
+    from pytest_llmprobe.engine.shared import SharedSettings, join
+
+    settings = SharedSettings(options.spec, options.batch_size, options.drafts, usable_cores())
+    try:
+        backend = join(scratch_folder(session.config) / "engine", settings)
+    except ModelError as error:
+        session.shouldfail = f"llmprobe: {error}"
+        raise
+    session.config.add_cleanup(backend.close)
+    return Engine(backend, batch_size=options.batch_size)
 
 
 def endpoint_engine(session: pytest.Session, options: Options) -> Engine:
@@ -126,7 +162,7 @@ def stopping(
     """
     try:
         yield
-    except AccessError as error:
+    except (AccessError, ModelError) as error:  # a ModelError: the shared engine is gone
         item.session.shouldfail = f"llmprobe: {error}"
         raise
     except BudgetError as error:

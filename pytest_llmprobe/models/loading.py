@@ -66,6 +66,11 @@ def load_spec(
     spec: ModelSpec, *, device: str | None = None, threads: int | None = None
 ) -> LoadedModel:
     """Load what a spec describes, on ``device`` in place of its own; as ``load_model``."""
+    if spec.protocol is not None:
+        raise ModelError(
+            f"{spec.name!r} is behind a server and cannot be loaded: name a registry name, a local "
+            "folder or a hub id, or evaluate it with `pytest --model`"
+        )
     spec = with_options(spec, device=device)
     if spec.folder is not None:
         check_folder(spec.folder)

@@ -1,5 +1,7 @@
 """What a failed attempt means, and when to try again."""
 
+import gzip
+import json
 import time
 from email.utils import formatdate
 
@@ -110,6 +112,22 @@ def test_no_server_at_all_is_said_once_for_all(ask, server, monkeypatch):
     outcomes = engine.attempt([Request("a"), Request("b")])
     assert all("no server answers at" in str(outcome) for outcome in outcomes)
     assert {type(outcome) for outcome in outcomes} == {AccessError}
+
+
+def test_a_response_that_is_far_too_long_is_not_read(server, ask, monkeypatch):
+    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.one_answer.LARGEST_RESPONSE", 5000)
+    endless = server(lambda asked: chat("a" * 50_000))
+    (error,) = ask(endless).attempt([Request("a")])
+    assert str(error) == "the server sent more than 5000 bytes"
+    assert len(endless.asked) == 1
+
+
+def test_a_small_response_that_unpacks_to_a_huge_one_is_not_read(server, ask):
+    packed = gzip.compress(json.dumps(chat("a" * 100_000_000)).encode())
+    bomb = server(lambda asked: Reply(packed, headers={"content-encoding": "gzip"}))
+    (error,) = ask(bomb).attempt([Request("a")])
+    assert "the server sent more than" in str(error)
+    assert bomb.asked[0].headers["accept-encoding"] == "identity"
 
 
 def test_a_refusal_to_answer_is_not_asked_again(server, ask):

@@ -1,6 +1,7 @@
 """Real pytest runs on a model behind a server: reports, refusals, budgets, secrets."""
 
 import json
+import time
 from textwrap import dedent
 
 import numpy  # noqa: F401 - once for all runs in this process
@@ -84,10 +85,16 @@ def test_a_refused_key_stops_the_session_with_one_clear_error(server, run):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_spent_budget_interrupts_the_run_and_keeps_what_was_answered(server, run, workers):
-    asked = server(echo)
-    result, text, report = run(asked, "--llmprobe-max-requests=7", workers=workers)
+    def slow(asked):
+        time.sleep(0.02)
+        return echo(asked)
+
+    asked = server(slow)
+    options = ("--llmprobe-max-requests=7", "--llmprobe-concurrency=2")
+    result, text, report = run(asked, *options, workers=workers)
     assert result.ret == 2, text
     assert len(asked.asked) == 7
+    assert asked.most_at_once <= 2  # of all workers together
     assert "GATE NOT JUDGED" in text
     assert "--llmprobe-max-requests 7: all are spent" in text
     assert report["status"] == "interrupted"
@@ -96,6 +103,17 @@ def test_a_spent_budget_interrupts_the_run_and_keeps_what_was_answered(server, r
     assert set(outcomes) == {"passed"}
     # Another worker may stop before it has scored all of its unit.
     assert 1 <= len(outcomes) <= 7 if workers else len(outcomes) == 7
+
+
+def test_an_interrupted_run_goes_on_and_asks_only_for_what_is_missing(server, run):
+    asked = server(echo)
+    result, _, _ = run(asked, "--llmprobe-max-requests=7")
+    assert result.ret == 2
+    result, text, report = run(asked, "--llmprobe-resume")
+    assert result.ret == 0, text
+    assert len(asked.asked) == len({one.prompt for one in asked.asked}) == 20
+    assert report["experiments"][0]["passed"] == 20
+    assert all(test["latency_s"] > 0 for test in report["tests"])
 
 
 def test_a_limit_of_the_cost_takes_the_prices_of_the_models_entry(server, run, pytester):

@@ -126,3 +126,8 @@ def test_what_the_hub_says_becomes_what_to_do(kind, words):
     cause = getattr(errors, kind).__new__(getattr(errors, kind))
     error.__cause__ = cause
     assert words in explain(ModelSpec("m", "org/name", "main"), error)
+
+
+def test_a_model_behind_a_server_is_not_loaded():
+    with pytest.raises(ModelError, match="'openai:gpt' is behind a server and cannot be loaded"):
+        load_model("openai:gpt")

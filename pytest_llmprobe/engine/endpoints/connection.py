@@ -96,6 +96,7 @@ def connect(spec: ModelSpec, timeout_s: float) -> Connection:
         timeout=timeout_s,
         max_retries=0,  # ours count against the budget and are the only ones
         default_query=dict(address.query) or None,
+        default_headers={"Accept-Encoding": "identity"},
         http_client=package.DefaultAsyncHttpxClient(
             timeout=timeout_s, event_hooks={"response": [one_answer]}
         ),

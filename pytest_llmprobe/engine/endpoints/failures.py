@@ -58,6 +58,8 @@ def failure_of(error: Exception, client: ModuleType, url: str, timeout_s: float)
     """
     if isinstance(error, RequestError):
         return Failure(error)
+    if isinstance(cause := error.__cause__, RequestError):  # raised while the client read
+        return Failure(type(cause)(str(cause)))
     if isinstance(error, asyncio.TimeoutError | client.APITimeoutError):
         late = f"{url} has not answered in {timeout_s:g} s; see --llmprobe-timeout"
         return Failure(ServerError(late), again=True)

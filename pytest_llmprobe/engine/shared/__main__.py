@@ -1,0 +1,32 @@
+"""``python -m pytest_llmprobe.engine.shared FOLDER``: load the model and serve it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pytest_llmprobe.engine.engine import Engine
+from pytest_llmprobe.engine.shared.server import EngineServer, end
+from pytest_llmprobe.engine.shared.start import SETTINGS, SOCKET, SharedSettings
+from pytest_llmprobe.errors import ModelError
+
+
+def main(folder: Path) -> None:
+    """Serve until the last client has gone; a model that cannot be loaded is told on stderr."""
+    from pytest_llmprobe.models.loading import load_spec, load_tokenizer
+    from pytest_llmprobe.models.prompts import PromptEncoder
+
+    settings = SharedSettings.from_json((folder / SETTINGS).read_text(encoding="utf-8"))
+    try:
+        loaded = load_spec(settings.spec, threads=settings.threads)
+        tokenizer = load_tokenizer(settings.spec)
+    except ModelError as error:
+        sys.exit(str(error))
+    backend = Engine(loaded, batch_size=settings.batch_size, drafts=settings.drafts).backend
+    encode = PromptEncoder(tokenizer, loaded.capabilities.chat_template).ids
+    EngineServer(backend, encode).serve(folder / SOCKET)
+    end(folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

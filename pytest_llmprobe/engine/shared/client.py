@@ -1,0 +1,106 @@
+"""A worker's side: a Backend whose model is in the engine's process."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from pytest_llmprobe.case import Prompt
+from pytest_llmprobe.engine.backend import Generated, OnTokens
+from pytest_llmprobe.engine.planning import Row, RowSteering
+from pytest_llmprobe.engine.shared.messages import (
+    outcome_in,
+    prompt_out,
+    receive,
+    rows_out,
+    send,
+    steering_in,
+)
+from pytest_llmprobe.errors import LlmprobeError, ModelError, RequestError
+from pytest_llmprobe.generation import Steer
+
+
+class SharedBackend:
+    """Asks the engine's process, one call at a time.
+
+    Args:
+        connection: A socket to it, connected.
+
+    Raises:
+        ModelError: The process ends before it has said what its model is.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket, self._file = connection, connection.makefile("rwb")
+        hello = self._receive()
+        self.context_length: int | None = hello["context_length"]
+        self.max_batch_size: int | None = hello["max_batch_size"]
+        self.shares_prefixes: bool = hello["shares_prefixes"]
+        self.info: dict[str, Any] = hello["info"]
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids by the model's own tokenizer."""
+        ids: list[int] = self._call("encode", lambda tokens: None, prompt=prompt_out(prompt))
+        return ids
+
+    def steering(self, prompt: Prompt, steer: Steer) -> RowSteering:
+        """What steers a prompt's row."""
+        asked = {"prompt": prompt_out(prompt), "steer": asdict(steer)}
+        steering = steering_in(self._call("steering", lambda tokens: None, **asked))
+        assert steering is not None
+        return steering
+
+    def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
+        """One batch."""
+        answers = map(outcome_in, self._call("generate", on_tokens, rows=rows_out(rows)))
+        return [
+            a if isinstance(a, Generated | RequestError) else RequestError(str(a)) for a in answers
+        ]
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """As the process found."""
+        return isinstance(error, RemoteOutOfMemory)
+
+    def release_memory(self) -> None:
+        """The process has done so."""
+
+    def close(self) -> None:
+        """Hang up; the process ends when all have."""
+        with suppress(OSError):
+            self._file.close()
+            self._socket.close()
+
+    def _call(self, method: str, on_tokens: OnTokens, **arguments: Any) -> Any:
+        try:
+            send(self._file, {"call": method} | arguments)
+            while "tokens" in (reply := self._receive()):
+                on_tokens(reply["tokens"])
+        except OSError as error:
+            self.close()
+            raise ModelError(f"the shared engine is gone: {error}") from None
+        if "out_of_memory" in reply:
+            raise RemoteOutOfMemory(reply["out_of_memory"])
+        if "failure" in reply:
+            raise EngineFailure(reply["failure"])
+        if "error" in reply:
+            raised = outcome_in(reply)
+            assert isinstance(raised, LlmprobeError)
+            raise raised
+        return reply["result"]
+
+    def _receive(self) -> dict[str, Any]:
+        if (reply := receive(self._file)) is None:
+            self.close()
+            raise ModelError("the shared engine is gone: its process has ended")
+        return reply
+
+
+class RemoteOutOfMemory(RuntimeError):
+    """The engine's process has not enough memory for a batch."""
+
+
+class EngineFailure(RuntimeError):
+    """An exception of the engine's process that is none of ours, as its type and words."""

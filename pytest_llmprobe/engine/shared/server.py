@@ -1,0 +1,130 @@
+"""The process with the model. It ends when its last client has gone."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import threading
+import time
+from dataclasses import asdict
+from io import BufferedRWPair
+from pathlib import Path
+from typing import Any
+
+from pytest_llmprobe.engine.backend import Backend
+from pytest_llmprobe.engine.shared.messages import (
+    outcome_out,
+    prompt_in,
+    receive,
+    rows_in,
+    send,
+    steer_in,
+)
+from pytest_llmprobe.errors import LlmprobeError
+
+LINGER_S = 5.0
+"""A worker may be replaced, or come later than another leaves."""
+
+FIRST_S = 60.0
+"""Somebody has started this process, so somebody comes."""
+
+LOOK_S = 0.2
+
+
+class EngineServer:
+    """Serves one backend to many clients; one batch is computed at a time.
+
+    Args:
+        backend: The model.
+        encode: Token ids of a prompt, by a tokenizer of its own: while a batch is computed, the
+            next is encoded.
+    """
+
+    def __init__(self, backend: Backend, encode: Any) -> None:
+        self._backend, self._encode = backend, encode
+        self._model, self._tokenizer = threading.Lock(), threading.Lock()
+        self._clients: set[socket.socket] = set()
+
+    def serve(self, path: Path) -> None:
+        """Until nobody is there any more."""
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            path.chmod(0o600)
+            listener.listen(128)
+            last = time.monotonic() + FIRST_S - LINGER_S
+            while time.monotonic() - last < LINGER_S and path.exists():
+                if select.select([listener], [], [], LOOK_S)[0]:
+                    client, _ = listener.accept()
+                    self._clients.add(client)
+                    threading.Thread(target=self._answer, args=(client,), daemon=True).start()
+                for client in list(self._clients):
+                    if _has_hung_up(client):  # even while its batch is computed
+                        self._clients.discard(client)
+                if self._clients:
+                    last = time.monotonic()
+
+    def _answer(self, client: socket.socket) -> None:
+        backend = self._backend
+        try:
+            with client.makefile("rwb") as file:
+                send(
+                    file,
+                    {
+                        "context_length": backend.context_length,
+                        "max_batch_size": backend.max_batch_size,
+                        "shares_prefixes": backend.shares_prefixes,
+                        "info": backend.info,
+                    },
+                )
+                while (message := receive(file)) is not None:
+                    send(file, self._reply(message, file))
+        except OSError:  # it has gone
+            pass
+        finally:
+            self._clients.discard(client)
+            client.close()
+
+    def _reply(self, message: dict[str, Any], file: BufferedRWPair) -> dict[str, Any]:
+        try:
+            return {"result": self._result(message, file)}
+        except LlmprobeError as error:
+            return outcome_out(error)
+        except OSError:
+            raise
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"
+            if not self._backend.is_out_of_memory(error):
+                return {"failure": words}
+        self._backend.release_memory()  # outside the except block: the traceback holds tensors
+        return {"out_of_memory": words}
+
+    def _result(self, message: dict[str, Any], file: BufferedRWPair) -> Any:
+        if message["call"] == "encode":
+            with self._tokenizer:
+                return self._encode(prompt_in(message["prompt"]))
+        if message["call"] == "steering":
+            with self._model:
+                prompt = prompt_in(message["prompt"])
+                return asdict(self._backend.steering(prompt, steer_in(message["steer"])))
+        with self._model:
+            answers = self._backend.generate(
+                rows_in(message["rows"]), lambda tokens: send(file, {"tokens": tokens})
+            )
+        return [outcome_out(answer) for answer in answers]
+
+
+def _has_hung_up(client: socket.socket) -> bool:
+    try:
+        return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def end(folder: Path) -> None:
+    """Leave nothing behind, and wait for no batch of a client that has gone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
