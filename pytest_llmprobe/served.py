@@ -19,7 +19,7 @@ from pytest_llmprobe.errors import (
     NotInProcessError,
     RequestError,
 )
-from pytest_llmprobe.generation import Completion
+from pytest_llmprobe.generation import Completion, GenerateConfig
 from pytest_llmprobe.options import Options, options_of
 from pytest_llmprobe.report.environment import usable_cores
 from pytest_llmprobe.run_folder import replayed
@@ -44,6 +44,19 @@ def unit_size(config: pytest.Config) -> int:
     if options.spec.protocol is None:
         return UNIT_SIZE
     return max(UNIT_SIZE, UNIT_WAVES * options.endpoint.concurrency)
+
+
+def protocol_remarks(config: pytest.Config, generation: GenerateConfig) -> list[str]:
+    """What the report is to say of settings that a server's protocol cannot promise."""
+    from pytest_llmprobe.engine.endpoints.openai_wire import BEYOND
+    from pytest_llmprobe.engine.endpoints.wire import changed
+
+    protocol = options_of(config).spec.protocol
+    if protocol == "anthropic":
+        return ["sampled as the service does it: Anthropic's protocol has no temperature"]
+    if protocol == "openai" and (names := changed(generation, BEYOND)):
+        return [f"{', '.join(names)}: not in OpenAI's protocol, so the server may ignore it"]
+    return []
 
 
 def new_engine(request: pytest.FixtureRequest, options: Options) -> Engine:

@@ -7,7 +7,7 @@ from textwrap import dedent
 import numpy  # noqa: F401 - once for all runs in this process
 import openai  # noqa: F401
 import pytest
-from loopback import SENTINEL, Reply, chat
+from loopback import SENTINEL, FaultProxy, Reply, chat
 
 EVAL = """
     import pytest
@@ -170,6 +170,34 @@ def test_the_key_is_in_no_error_traceback_local_variable_or_log(server, run, mon
     result.assert_outcomes(failed=10, errors=6)
     assert "asked" in text
     assert all(one.headers["authorization"] == f"Bearer {SENTINEL}" for one in asked.asked)
+
+
+def test_a_run_through_faults_loses_doubles_and_mixes_up_no_case(server, run, monkeypatch):
+    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.backend.FIRST_PAUSE_S", 0.001)
+    faults = ("reset", "429", "500", "truncated", "wrong JSON", "twice", "stall")
+
+    def mixture(asked, attempt):
+        number = int(asked.prompt.split()[-1])
+        return faults[(number + attempt) % len(faults)] if attempt < number % 6 else None
+
+    proxy = server(server(echo), kind=FaultProxy, fault=mixture)
+    result, _, report = run(proxy, "--llmprobe-timeout=0.3")
+    assert result.ret in (0, 1)
+    assert len(report["tests"]) == len({test["id"] for test in report["tests"]}) == 20
+    outcomes = [test["outcome"] for test in report["tests"]]
+    assert set(outcomes) <= {"passed", "error"}  # a miss would be another case's answer
+    assert outcomes.count("passed") >= 15
+    assert max(proxy.attempts.values()) <= 5
+
+
+def test_settings_that_a_server_may_ignore_are_remarked(server, run):
+    evaluation = EVAL.replace("max_new_tokens=20", "top_k=1, min_p=0.1")
+    asked = server(echo)
+    _, text, report = run(asked, evaluation=evaluation)
+    assert asked.asked[0].body["top_k"] == 1
+    remark = "top_k, min_p: not in OpenAI's protocol, so the server may ignore it"
+    assert report["experiments"][0]["remarks"] == [remark]
+    assert remark in text
 
 
 def test_what_looks_into_a_model_is_skipped_with_the_reason(server, run):
