@@ -23,7 +23,7 @@ LARGEST_DELTA = 100
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """How to generate; requests with equal configs may share a batch.
+    """How to generate; requests of different configs may share a batch.
 
     Args:
         max_new_tokens: At most this many tokens.
