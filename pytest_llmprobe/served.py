@@ -95,8 +95,10 @@ def shared_engine(session: pytest.Session, options: Options) -> Engine:
     from pytest_llmprobe.engine.shared import SharedSettings, join
 
     settings = SharedSettings(options.spec, options.batch_size, options.drafts, usable_cores())
+    scratch = scratch_folder(session.config)
+    scratch.mkdir(mode=0o700, exist_ok=True)
     try:
-        backend = join(scratch_folder(session.config) / "engine", settings)
+        backend = join(scratch / "engine", settings)
     except ModelError as error:
         session.shouldfail = f"llmprobe: {error}"
         raise

@@ -105,6 +105,17 @@ def test_a_spent_budget_interrupts_the_run_and_keeps_what_was_answered(server, r
     assert 1 <= len(outcomes) <= 7 if workers else len(outcomes) == 7
 
 
+def test_a_test_that_generates_by_itself_stops_the_run_when_nothing_is_left(server, run):
+    evaluation = EVAL.replace("case, completion", "case, generate").replace(
+        "completion.text", "generate(case.prompt).text"
+    )
+    asked = server(echo)
+    result, _, report = run(asked, "--llmprobe-max-requests=3", evaluation=evaluation)
+    assert result.ret == 2
+    assert [test["outcome"] for test in report["tests"]] == ["passed"] * len(asked.asked)
+    assert len(asked.asked) == 3
+
+
 def test_an_interrupted_run_goes_on_and_asks_only_for_what_is_missing(server, run):
     asked = server(echo)
     result, _, _ = run(asked, "--llmprobe-max-requests=7")

@@ -36,10 +36,18 @@ class LoopThread:
         return self._loop
 
     def close(self) -> None:
-        """Stop the loop and the thread."""
+        """Stop the loop and the thread, and what an interrupt has left running."""
         if self._loop is None or self._thread is None:
             return
+        asyncio.run_coroutine_threadsafe(_end_all(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
         self._loop = self._thread = None
+
+
+async def _end_all() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

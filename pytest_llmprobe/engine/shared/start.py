@@ -67,7 +67,7 @@ def join(folder: Path, settings: SharedSettings) -> SharedBackend:
         raise SettingsError("--llmprobe-engine shared needs local sockets, which this system lacks")
     if len(str(path).encode()) > LONGEST_PATH:
         raise SettingsError(f"{path} is too long for a socket: set TMPDIR to a shorter folder")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     with _alone(folder / LOCK):
         connection = _connect(path)
         if connection is None:
