@@ -34,9 +34,6 @@ NOT_ASKED = pytest.StashKey[bool]()
 UNIT_WAVES = 8
 """Requests of a unit for each that is under way: a unit waits for its slowest answer once."""
 
-LARGEST = 2**62
-"""Tokens of a batch at most, where a server plans its own batches."""
-
 
 def unit_size(config: pytest.Config) -> int:
     """Cases of a work unit; behind a server more, so that its requests stay under way."""
@@ -113,8 +110,13 @@ def endpoint_engine(session: pytest.Session, options: Options) -> Engine:
         ModelError: It cannot be asked; the session stops, since every case would fail alike.
         SettingsError: There is a limit of the cost, and there are no prices.
     """
-    from pytest_llmprobe.engine import Engine
-    from pytest_llmprobe.engine.endpoints import Budget, EndpointBackend, Prices, connect
+    from pytest_llmprobe.engine.endpoints import (
+        Budget,
+        EndpointBackend,
+        EndpointEngine,
+        Prices,
+        connect,
+    )
 
     spec, asked = options.spec, options.endpoint
     prices = None
@@ -135,7 +137,7 @@ def endpoint_engine(session: pytest.Session, options: Options) -> Engine:
         budget=budget,
     )
     session.config.add_cleanup(backend.close)
-    return Engine(backend, batch_size=options.batch_size, token_budget=LARGEST)
+    return EndpointEngine(backend, batch_size=options.batch_size)
 
 
 def echoed(ask: Callable[[Sequence[Any]], list[Any]], texts: Sequence[Prompt]) -> list[Any]:

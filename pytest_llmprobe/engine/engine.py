@@ -194,7 +194,7 @@ class Engine:
         return {
             row.index: answer
             if isinstance(answer, RequestError)
-            else _completion(row, answer, share)
+            else completion_of(row, answer, share)
             for row, answer in zip(batch, answers, strict=True)
         }
 
@@ -225,7 +225,8 @@ class _Meter:
             self._on_progress(Progress(self._done, self._total, self.generated, seconds))
 
 
-def _completion(row: Row, answer: Generated, share: Timings) -> Completion:
+def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
+    """A row's answer with its part of its batch's time."""
     usage = answer.usage or Usage(len(row.prompt_ids), len(answer.token_ids))
     timings = replace(share, latency_s=answer.latency_s, first_token_s=answer.first_token_s)
     ids: Any = row.prompt_ids

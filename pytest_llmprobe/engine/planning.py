@@ -127,7 +127,7 @@ def plan(
 
 def _most(length: int, rows: int, limits: Mapping[int, int]) -> int:
     """Rows of a batch whose longest has so many tokens; ``rows`` if nothing else is known."""
-    return min(rows, *(limit for at, limit in limits.items() if length >= at), rows)
+    return min([rows, *(limit for at, limit in limits.items() if length >= at)])
 
 
 def common_prefix(a: Sequence[object], b: Sequence[object]) -> int:

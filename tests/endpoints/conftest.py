@@ -3,8 +3,7 @@
 import pytest
 from loopback import Loopback
 
-from pytest_llmprobe import Engine
-from pytest_llmprobe.engine.endpoints import EndpointBackend, connect
+from pytest_llmprobe.engine.endpoints import EndpointBackend, EndpointEngine, connect
 from pytest_llmprobe.models.registry import ModelSpec
 
 
@@ -38,7 +37,7 @@ def ask():
         spec = ModelSpec("m", f"{protocol}:m", base_url=base, **(spec or {}))
         backend = EndpointBackend(connect(spec, timeout_s), timeout_s=timeout_s, **options)
         backends.append(backend)
-        return Engine(backend, token_budget=2**62)
+        return EndpointEngine(backend)
 
     yield engine
     for backend in backends:

@@ -1,12 +1,14 @@
 """Many requests at a time: their order, their number, their times, and what the record gets."""
 
 import json
+import threading
 import time
 
 import pytest
-from loopback import Reply, chat
+from loopback import Reply, chat, eventually
 
 from pytest_llmprobe import GenerateConfig, RawPrompt, Request, Steer
+from pytest_llmprobe.engine.completion_store import CompletionStore
 from pytest_llmprobe.errors import ModelError, RequestError, ServerError, SteeringError
 from pytest_llmprobe.generation import Usage
 from pytest_llmprobe.models.registry import resolve, with_options
@@ -166,3 +168,28 @@ def test_options_that_load_a_model_have_no_meaning_for_one_behind_a_server():
         with_options(resolve("openai:gpt"), dtype="float32")
     with pytest.raises(ModelError, match="base_url has no meaning for 'reference'"):
         with_options(resolve("reference"), base_url="http://localhost/v1")
+
+
+def test_an_answer_is_kept_as_soon_as_it_arrives(server, ask, tmp_path):
+    release = threading.Event()
+
+    def answer(asked):
+        if asked.prompt == "late":
+            release.wait(20)
+        return echo(asked)
+
+    engine = ask(server(answer), concurrency=2)
+    path = tmp_path / "completions.jsonl"
+    engine.store = CompletionStore(path, engine.backend.info)
+    requests = [Request(p) for p in ("a", "b", "late")]
+    asking = threading.Thread(target=engine.attempt, args=(requests,))
+    asking.start()
+    try:
+        assert eventually(lambda: path.read_text().count('"completion"') == 2)
+        found = CompletionStore(path, engine.backend.info, look_up=True)
+        texts = [found.find(request) for request in requests]
+    finally:
+        release.set()
+        asking.join()
+    assert [text and text.text for text in texts] == ["A", "B", None]
+    assert texts[0].timings.latency_s > 0

@@ -62,6 +62,9 @@ class EndpointBackend:
         retries: Attempts after the first, for what may pass: 429, 5xx, lost connections.
         stream: Ask for streamed answers, which tells when the first token came.
         budget: What may be spent.
+
+    Attributes:
+        arrived: Told each answer as it arrives, in another thread; None to tell nobody.
     """
 
     context_length = None
@@ -86,6 +89,7 @@ class EndpointBackend:
         self._refused: AccessError | None = None
         self._not_before = 0.0
         self._under_way = 0
+        self.arrived: Callable[[Row, Generated], None] | None = None
 
     @property
     def info(self) -> dict[str, Any]:
@@ -115,6 +119,8 @@ class EndpointBackend:
 
         async def ask(row: Row, reserved: float) -> Generated:
             answer = await self._ask(row, reserved)
+            if self.arrived is not None:
+                self.arrived(row, answer)
             on_tokens(answer.usage.generated_tokens if answer.usage else 0)
             return answer
 
