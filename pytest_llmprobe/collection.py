@@ -18,7 +18,7 @@ from pytest_llmprobe.options import Options, options_of
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan
 from pytest_llmprobe.report.summary_function import SummaryFunction
-from pytest_llmprobe.served import protocol_remarks, unit_size
+from pytest_llmprobe.served import protocol_remarks
 from pytest_llmprobe.suite import seed_of
 from pytest_llmprobe.work_units import function_of, work_units
 
@@ -214,7 +214,7 @@ def plan_session(session: pytest.Session) -> None:
             remarks.get(function, []) + protocol_remarks(config, probe.config),
             asdict(probe.config) | {"stop": list(probe.config.stop)},
         )
-    config.stash[UNITS] = _units(plan, items, unit_size(config))
+    config.stash[UNITS] = _units(plan, items, options_of(config).unit_size)
     share_plan(config, plan)
 
 

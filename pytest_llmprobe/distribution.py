@@ -173,6 +173,6 @@ def unit_scheduler(config: pytest.Config, log: Any) -> object | None:
 
 
 def _unit_size(config: pytest.Config) -> int:
-    from pytest_llmprobe.served import unit_size
+    from pytest_llmprobe.options import options_of
 
-    return unit_size(config)
+    return options_of(config).unit_size

@@ -24,8 +24,12 @@ from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar
 from pytest_llmprobe.settings import bars_of, read_settings, settings_file
 from pytest_llmprobe.suite import Suite
+from pytest_llmprobe.work_units import UNIT_SIZE
 
 DEFAULT_MODEL = "reference"
+
+UNIT_WAVES = 8
+"""Requests of a unit for each that is under way: a unit waits for its slowest answer once."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,12 @@ class Options:
     replay: Path | None = None
     calibrate: int = 0
     bars: Mapping[str, Bar | bool] = field(default_factory=dict)
+
+    @property
+    def unit_size(self) -> int:
+        """Cases of a work unit; behind a server more, so that its requests stay under way."""
+        behind_server = self.spec.protocol is not None
+        return max(UNIT_SIZE, UNIT_WAVES * self.endpoint.concurrency if behind_server else 0)
 
     @property
     def shown_layers(self) -> str:

@@ -23,24 +23,12 @@ from pytest_llmprobe.generation import Completion, GenerateConfig
 from pytest_llmprobe.options import Options, options_of
 from pytest_llmprobe.report.environment import usable_cores
 from pytest_llmprobe.run_folder import replayed
-from pytest_llmprobe.work_units import UNIT_SIZE
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
 
 NOT_ASKED = pytest.StashKey[bool]()
 """On a test whose case is not asked because the budget is spent: it has no record."""
-
-UNIT_WAVES = 8
-"""Requests of a unit for each that is under way: a unit waits for its slowest answer once."""
-
-
-def unit_size(config: pytest.Config) -> int:
-    """Cases of a work unit; behind a server more, so that its requests stay under way."""
-    options = options_of(config)
-    if options.spec.protocol is None:
-        return UNIT_SIZE
-    return max(UNIT_SIZE, UNIT_WAVES * options.endpoint.concurrency)
 
 
 def protocol_remarks(config: pytest.Config, generation: GenerateConfig) -> list[str]:
