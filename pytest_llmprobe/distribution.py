@@ -6,9 +6,9 @@ Imported in every pytest run of the environment, so heavier imports wait until t
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 import time
-import uuid
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -76,7 +76,7 @@ def scratch_folder(config: pytest.Config) -> Path:
     makes the folder, so that other runs leave nothing behind.
     """
     if SCRATCH not in config.stash:
-        name = f"llmprobe-{uuid.uuid4().hex}"
+        name = f"llmprobe-{secrets.token_hex(8)}"  # short: a socket's path has 100 characters
         sent = worker_input(config).get(SCRATCH_INPUT)
         config.stash[SCRATCH] = Path(sent or Path(tempfile.gettempdir()) / name)
     return config.stash[SCRATCH]

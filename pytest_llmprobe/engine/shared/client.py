@@ -69,9 +69,9 @@ class SharedBackend:
 
     def close(self) -> None:
         """Hang up; the process ends when all have."""
-        with suppress(OSError):
-            self._file.close()
-            self._socket.close()
+        for each in (self._file, self._socket):
+            with suppress(OSError):  # the file may still want to write
+                each.close()
 
     def _call(self, method: str, on_tokens: OnTokens, **arguments: Any) -> Any:
         try:
