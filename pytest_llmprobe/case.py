@@ -158,6 +158,13 @@ def checked_spans(given: object) -> tuple[Span, ...]:
     return tuple(Span(item) if isinstance(item, str) else item for item in items)
 
 
+def prompt_json(prompt: Prompt) -> Any:
+    """A prompt in JSON's types: a string, a list of messages, or an object for a raw text."""
+    if isinstance(prompt, RawPrompt):
+        return {"text": prompt.text, "ids": list(prompt.ids)}
+    return prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
+
+
 def prompt_text(prompt: Prompt) -> str:
     """All text of a prompt, messages joined by blank lines."""
     if isinstance(prompt, str):

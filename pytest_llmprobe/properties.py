@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.distribution import PROPERTY
+from pytest_llmprobe.report.terminal import printable
 
 if TYPE_CHECKING:
     import pytest
@@ -69,14 +70,6 @@ def row_cells(given: Iterable[tuple[str, object]]) -> list[str]:
     """Of our columns for a report with these user properties; a model's words are escaped."""
     known = dict(given)
     return [
-        f"<td>{html.escape(_visible(str(known.get(f'{PROPERTY}.{column}', ''))))}</td>"
+        f"<td>{html.escape(printable(str(known.get(f'{PROPERTY}.{column}', ''))))}</td>"
         for column in COLUMNS
     ]
-
-
-def _visible(text: str) -> str:
-    """Without control characters and lone surrogates, which no page may hold."""
-    kept = (
-        character if character.isprintable() or character == "\n" else " " for character in text
-    )
-    return "".join(kept)

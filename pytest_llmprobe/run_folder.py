@@ -21,6 +21,7 @@ from pytest_llmprobe.report.schema import SCHEMA_VERSION
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
 
+HEADER = pytest.StashKey[dict[str, Any]]()
 FILES = pytest.StashKey[RunFiles]()
 STORE = pytest.StashKey[CompletionStore]()
 CLAIM_SECONDS = 60
@@ -28,15 +29,21 @@ CLAIM_SECONDS = 60
 
 def header(config: pytest.Config) -> dict[str, Any]:
     """What is known of the run before its first result."""
-    options = options_of(config)
-    start = datetime.fromtimestamp(started_at(config), timezone.utc)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "model": options.model,
-        "timestamp": start.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "config": options.as_dict(),
-        "commit": commit(config.rootpath),
-    }
+    if HEADER not in config.stash:
+        options = options_of(config)
+        start = _start(config).isoformat(timespec="seconds").replace("+00:00", "Z")
+        config.stash[HEADER] = {
+            "schema_version": SCHEMA_VERSION,
+            "model": options.model,
+            "timestamp": start,
+            "config": options.as_dict(),
+            "commit": commit(config.rootpath),
+        }
+    return config.stash[HEADER]
+
+
+def _start(config: pytest.Config) -> datetime:
+    return datetime.fromtimestamp(started_at(config), timezone.utc)
 
 
 def run_files(config: pytest.Config) -> RunFiles:
@@ -66,13 +73,12 @@ def _claimed(config: pytest.Config) -> RunFiles:
 
 def _opened(config: pytest.Config, options: Options) -> RunFiles:
     """The run that goes on, or a new one."""
-    start = datetime.fromtimestamp(started_at(config), timezone.utc)
     if options.resume is not None:
         files = RunFiles(options.report or options.resume / "report.json")
         files.report.parent.mkdir(parents=True, exist_ok=True)
         _set_aside(files.records)
         return files
-    files = open_run(options.storage, options.model, options.report, start)
+    files = open_run(options.storage, options.model, options.report, _start(config))
     if options.replay is None:
         begin(files.report.with_name(COMPLETIONS), header(config))
     return files

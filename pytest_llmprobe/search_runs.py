@@ -18,9 +18,9 @@ from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.options import options_of
 from pytest_llmprobe.search.ahead import AheadEngine
-from pytest_llmprobe.search.passes import Judged, best_of, conclude, judged_cases, search_table
+from pytest_llmprobe.search.passes import Judged, conclude, judged_cases, search_table
 from pytest_llmprobe.search.space import SEED, Configuration
-from pytest_llmprobe.search.tuner import SearchResult
+from pytest_llmprobe.search.tuner import SearchResult, best_of
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 from pytest_llmprobe import errors
-from pytest_llmprobe.case import Prompt, RawPrompt
+from pytest_llmprobe.case import prompt_json
 from pytest_llmprobe.errors import ReportError, RequestError
 from pytest_llmprobe.generation import Completion, FinishReason, Request, Timings, Usage
 
@@ -70,18 +70,12 @@ def request_key(asked: str, request: Request) -> str:
     config = request.config
     parts = [
         asked,
-        _prompt(request.prompt),
+        prompt_json(request.prompt),
         asdict(config),
         request.seed if config.temperature > 0 else None,
         None if steer is None else asdict(steer),
     ]
     return _hash(parts)
-
-
-def _prompt(prompt: Prompt) -> object:
-    if isinstance(prompt, RawPrompt):
-        return {"text": prompt.text, "ids": prompt.ids}
-    return prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
 
 
 def _hash(data: object) -> str:

@@ -13,13 +13,11 @@ from pytest_llmprobe.engine.completion_store import CompletionStore, Outcome, be
 from pytest_llmprobe.engine.engine import Engine, OnProgress
 from pytest_llmprobe.generation import GenerateConfig, Request
 from pytest_llmprobe.search.space import SEED, Configuration, configuration
+from pytest_llmprobe.search.task import CALL
 from pytest_llmprobe.suite import seed_of
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel
-
-CALL = 512
-"""Requests of one call."""
 
 
 class AheadEngine(Engine):

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.search.space import Configuration
-from pytest_llmprobe.search.tuner import SearchResult, Tried, paired_difference
+from pytest_llmprobe.search.tuner import SearchResult, Tried, best_of, paired_difference
 from pytest_llmprobe.statistics.intervals import mean_interval
 
 
@@ -111,8 +111,3 @@ def conclude(
         n_search=len(table[0].scores),
         n_held_out=len(ids),
     )
-
-
-def best_of(table: Sequence[Tried]) -> Configuration:
-    """The configuration with the best score; of equals the first."""
-    return max(table, key=lambda tried: tried.mean).configuration

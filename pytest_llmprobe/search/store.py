@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pytest_llmprobe.case import Prompt, RawPrompt
+from pytest_llmprobe.case import Prompt, prompt_json
 from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.experiments.source_rows import MAX_LINE
 from pytest_llmprobe.search.space import Configuration
@@ -40,11 +40,9 @@ Key: TypeAlias = tuple[str, str, str]
 
 def key_of(configuration: Configuration, row_id: str, prompt: Prompt) -> Key:
     """Configuration, row and prompt, as text."""
-    if isinstance(prompt, RawPrompt):
-        said: Any = {"text": prompt.text, "ids": list(prompt.ids)}
-    else:
-        said = prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(prompt_json(prompt), sort_keys=True).encode()).hexdigest()[
+        :16
+    ]
     return configuration.key, row_id, digest
 
 

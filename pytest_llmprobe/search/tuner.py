@@ -170,7 +170,7 @@ def search(
     space_ = [one for one in task.configurations(space) if one.key != standard.key]
     rows, others = split_rows(task.rows, held_out, seed)
     table = _tried(task, [standard, *space_], rows)
-    best = max(table, key=lambda tried: tried.mean).configuration
+    best = best_of(table)
     compared = [best] if best is standard else [best, standard]
     judged = _tried(task, compared, others)
     difference, interval = _difference(task, judged[0], judged[-1], others)
@@ -185,6 +185,11 @@ def search(
         n_search=len(rows),
         n_held_out=len(others),
     )
+
+
+def best_of(table: Sequence[Tried]) -> Configuration:
+    """The configuration with the best score; of equals the first."""
+    return max(table, key=lambda tried: tried.mean).configuration
 
 
 def split_rows(

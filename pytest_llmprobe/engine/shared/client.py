@@ -8,12 +8,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from pytest_llmprobe.case import Prompt
+from pytest_llmprobe.case import Prompt, prompt_json
 from pytest_llmprobe.engine.backend import Generated, OnTokens
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.shared.messages import (
     outcome_in,
-    prompt_out,
     receive,
     rows_out,
     send,
@@ -43,12 +42,12 @@ class SharedBackend:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids by the model's own tokenizer."""
-        ids: list[int] = self._call("encode", lambda tokens: None, prompt=prompt_out(prompt))
+        ids: list[int] = self._call("encode", lambda tokens: None, prompt=prompt_json(prompt))
         return ids
 
     def steering(self, prompt: Prompt, steer: Steer) -> RowSteering:
         """What steers a prompt's row."""
-        asked = {"prompt": prompt_out(prompt), "steer": asdict(steer)}
+        asked = {"prompt": prompt_json(prompt), "steer": asdict(steer)}
         steering = steering_in(self._call("steering", lambda tokens: None, **asked))
         assert steering is not None
         return steering

@@ -37,15 +37,8 @@ def receive(file: BufferedRWPair) -> dict[str, Any] | None:
     return message
 
 
-def prompt_out(prompt: Prompt) -> Any:
-    """A prompt as JSON: a string, a list of messages, or an object for a raw text."""
-    if isinstance(prompt, RawPrompt):
-        return {"text": prompt.text, "ids": prompt.ids}
-    return prompt if isinstance(prompt, str) else [dict(message) for message in prompt]
-
-
 def prompt_in(data: Any) -> Prompt:
-    """The inverse of ``prompt_out``."""
+    """The inverse of ``case.prompt_json``."""
     if isinstance(data, Mapping):
         return RawPrompt(data["text"], tuple(data["ids"]))
     prompt: Prompt = data
@@ -70,7 +63,7 @@ def steering_in(data: Mapping[str, Any] | None) -> RowSteering | None:
 
 
 def rows_out(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows of one batch; they have one config."""
+    """Rows of one batch."""
     return [asdict(row) for row in rows]
 
 
