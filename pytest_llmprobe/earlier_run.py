@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_llmprobe.engine.completion_store import COMPLETIONS, run_of
+from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.errors import ReportError, SettingsError
 
 CASE_OPTIONS = ("profile", "seed", "delta", "layers", "phase", "datasets")
@@ -41,6 +41,31 @@ def latest_answers(model: str, folders: Iterable[Path]) -> Path:
         f"--llmprobe-resume: no run of {model!r} has left answers; leave the option out to begin "
         "one, or name a run's folder"
     )
+
+
+def guessed_from(model: str, compared: Path | None, storage: Path, own: Path) -> Path | None:
+    """The file of an earlier run whose answers are guesses of this run's.
+
+    Args:
+        model: Name of the model.
+        compared: The run that the user compares with, if there is one.
+        storage: Folder of runs.
+        own: Folder of this run.
+
+    Returns:
+        The compared run's if it has one, else that of the model's last other run, or None.
+    """
+    if compared is not None:
+        folder = compared if compared.is_dir() else compared.parent
+        if (folder / COMPLETIONS).is_file() and folder.resolve() != own.resolve():
+            return folder / COMPLETIONS
+    others = [
+        folder for folder in (storage / "runs").glob("*") if folder.resolve() != own.resolve()
+    ]
+    try:
+        return latest_answers(model, others) / COMPLETIONS
+    except ReportError:  # none, or files of something else: then nothing is guessed
+        return None
 
 
 def check_same_cases(folder: Path, config: Mapping[str, Any]) -> None:

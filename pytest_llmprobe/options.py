@@ -12,7 +12,7 @@ import pytest
 
 from pytest_llmprobe.arguments import LATEST
 from pytest_llmprobe.earlier_run import check_same_cases, find_answers, latest_answers
-from pytest_llmprobe.engine.completion_store import COMPLETIONS, run_of
+from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S, EndpointOptions
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.experiments.sources import read_datasets

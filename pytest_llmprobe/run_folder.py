@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmprobe.distribution import plan_of, scratch_folder, started_at
-from pytest_llmprobe.engine.completion_store import COMPLETIONS, CompletionStore, begin
+from pytest_llmprobe.earlier_run import guessed_from
+from pytest_llmprobe.engine.completion_file import COMPLETIONS, begin
+from pytest_llmprobe.engine.completion_store import CompletionStore
 from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.options import Options, options_of
 from pytest_llmprobe.report.environment import commit
@@ -108,7 +110,12 @@ def recorded(config: pytest.Config, engine: Engine) -> Engine:
         else:
             folder = options.resume or run_files(config).report.parent
             info, resumed = engine.backend.info, options.resume is not None
-            store = CompletionStore(folder / COMPLETIONS, info, options.batch_size, resumed)
+            earlier = None
+            if options.drafts and not resumed:
+                compared = options.compare[1] if options.compare else None
+                earlier = guessed_from(options.model, compared, options.storage, folder)
+            file = folder / COMPLETIONS
+            store = CompletionStore(file, info, options.batch_size, resumed, earlier)
         config.stash[STORE] = store
     engine.store = config.stash[STORE]
     return engine

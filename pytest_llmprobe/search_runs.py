@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmprobe.collection import GENERATION
-from pytest_llmprobe.engine.completion_store import COMPLETIONS
+from pytest_llmprobe.engine.completion_file import COMPLETIONS
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.options import options_of

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_llmprobe.engine import Engine
-    from pytest_llmprobe.engine.completion_store import Outcome
+    from pytest_llmprobe.engine.completion_file import Outcome
     from pytest_llmprobe.engine.engine import OnProgress
 
 LENGTH = ("max_new_tokens", "stop")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_llmprobe.case import Prompt, check_prompt
 from pytest_llmprobe.engine.backend import Backend, Generated
-from pytest_llmprobe.engine.completion_store import CompletionStore, Outcome
+from pytest_llmprobe.engine.completion_file import Outcome
+from pytest_llmprobe.engine.completion_store import CompletionStore
 from pytest_llmprobe.engine.planning import TOKEN_BUDGET, Row, RowSteering, plan
 from pytest_llmprobe.errors import (
     BudgetError,
@@ -109,7 +110,7 @@ class Engine:
                 outcomes[index] = found
                 continue
             try:
-                rows.append(self._row(index, request))
+                rows.append(self._row(index, self._guessed(request)))
             except RequestError as error:
                 outcomes[index] = error
                 self._keep(requests, {index: error})
@@ -128,6 +129,11 @@ class Engine:
             self._keep(requests, answers)
             meter.finished(len(batch))
         return [outcomes[index] for index in range(len(requests))]
+
+    def _guessed(self, request: Request) -> Request:
+        """The request with the answer of an earlier run as its draft, if there is one."""
+        draft = None if self.store is None else self.store.draft(request)
+        return request if draft is None else replace(request, draft=draft)
 
     def _keep(self, requests: Sequence[Request], outcomes: Mapping[int, Outcome]) -> None:
         if self.store is not None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.engine.backend import Backend
-from pytest_llmprobe.engine.completion_store import CompletionStore, Outcome, begin
+from pytest_llmprobe.engine.completion_file import Outcome, begin
+from pytest_llmprobe.engine.completion_store import CompletionStore
 from pytest_llmprobe.engine.engine import Engine, OnProgress
 from pytest_llmprobe.generation import GenerateConfig, Request
 from pytest_llmprobe.search.space import SEED, Configuration, configuration

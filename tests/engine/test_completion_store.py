@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_llmprobe import Engine, GenerateConfig, RawPrompt, Request, ScriptedModel, Steer
+from pytest_llmprobe.engine.completion_file import begin, run_of
 from pytest_llmprobe.engine.completion_store import (
     CompletionStore,
-    begin,
     identity,
     request_key,
-    run_of,
+    request_like,
 )
 from pytest_llmprobe.errors import PromptTooLongError, ReportError, RequestError, SteeringError
 
@@ -71,9 +71,10 @@ def refusing(prompt):
 
 
 def test_every_part_of_a_request_is_in_its_key():
-    keys = {name: request_key("m", request) for name, request in OTHERS.items()}
-    keys["it"] = request_key("m", REQUEST)
-    keys["model"] = request_key("n", REQUEST)
+    keys = {name: request_like(request) for name, request in OTHERS.items()}
+    keys["it"] = request_like(REQUEST)
+    keys |= {f"{name} of m": request_key("m", key) for name, key in keys.items()}
+    keys["it of n"] = request_key("n", keys["it"])
     assert len(set(keys.values())) == len(keys)
 
 
@@ -85,17 +86,17 @@ def test_every_part_of_a_request_is_in_its_key():
     ],
 )
 def test_what_changes_no_answer_is_not(same):
-    assert request_key("m", same) == request_key("m", REQUEST)
+    assert request_like(same) == request_like(REQUEST)
 
 
 def test_the_seed_matters_only_where_it_is_used():
     greedy = replace(REQUEST, config=GenerateConfig())
-    assert request_key("m", greedy) == request_key("m", replace(greedy, seed=9))
+    assert request_like(greedy) == request_like(replace(greedy, seed=9))
 
 
 def test_delta_0_steers_nothing():
     plain = replace(REQUEST, steer=None)
-    assert request_key("m", replace(plain, steer=Steer("x", 0))) == request_key("m", plain)
+    assert request_like(replace(plain, steer=Steer("x", 0))) == request_like(plain)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +209,7 @@ def _is_answer(line):
         {"finish_reason": "magic"},
         {"usage": {}},
         {"timings": {"generation_s": float("inf"), "batch_size": 1}},
+        {"timings": {"generation_s": 1, "batch_size": 1, "latency_s": float("nan")}},
         {"steered_layers": -1},
         {"steered": None},
     ],
@@ -278,3 +280,55 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ReportError, match="is no file of answers"):
         run_of(path)
+
+
+class Spy(ScriptedModel):
+    """Keeps the drafts that it is given."""
+
+    def __init__(self, answer):
+        super().__init__(answer)
+        self.drafts = []
+
+    def generate(self, rows, on_tokens):
+        self.drafts += [row.draft for row in rows]
+        return super().generate(rows, on_tokens)
+
+
+def spy(path, info=INFO, **more):
+    engine = Engine(Spy(str.lower))
+    engine.store = CompletionStore(path, info, **more)
+    return engine
+
+
+def test_what_another_model_answered_is_a_guess(path, tmp_path):
+    (before, _) = with_store(path).generate(["a", "b"])
+    begin(tmp_path / "new.jsonl", {"model": "m"})
+    changed = INFO | {"fingerprint": "0" * 16}
+    engine = spy(tmp_path / "new.jsonl", changed, earlier=path)
+    answers = engine.generate([Request("a", draft="the target"), Request("c", draft="d"), "e"])
+    assert engine.backend.drafts == [before.token_ids, "d", None]
+    assert [answer.text for answer in answers] == ["a", "c", "e"]
+    assert not any(answer.recorded for answer in answers)
+
+
+def test_with_another_tokenizer_it_is_a_text(path, tmp_path):
+    with_store(path).generate(["a"])
+    begin(tmp_path / "new.jsonl", {"model": "m"})
+    engine = spy(tmp_path / "new.jsonl", INFO | {"tokenizer_hash": "u"}, earlier=path)
+    engine.generate(["a"])
+    assert engine.backend.drafts == ["A"]
+
+
+def test_a_run_that_goes_on_with_a_changed_model_guesses_from_itself(path):
+    (before,) = with_store(path).generate(["a"])
+    engine = spy(path, INFO | {"fingerprint": "0" * 16}, look_up=True)
+    engine.generate(["a"])
+    assert engine.backend.drafts == [before.token_ids]
+
+
+def test_errors_are_no_guesses(path, tmp_path):
+    with_store(path, engine=scripted(context_length=10)).attempt([Request("a" * 20)])
+    begin(tmp_path / "new.jsonl", {"model": "m"})
+    engine = spy(tmp_path / "new.jsonl", earlier=path)
+    engine.generate(["a" * 20])
+    assert engine.backend.drafts == [None]

@@ -288,3 +288,35 @@ def test_impossible_wishes_end_at_once(evaluation, probe, pytester, options, wor
     run = pytester.runpytest_subprocess(*(option.replace("RUN", name) for option in options))
     assert run.ret == 4
     run.stderr.fnmatch_lines([f"ERROR: llmprobe: *{words}*"])
+
+
+SPYING = """
+class Spy(ScriptedModel):
+    def generate(self, rows, on_tokens):
+        with open("drafts", "a") as file:
+            file.writelines(f"{isinstance(row.draft, tuple)} " for row in rows)
+        return super().generate(rows, on_tokens)
+
+@pytest.fixture(scope="session")
+def engine():
+    return Engine(Spy(answer))
+"""
+
+
+def test_the_answers_of_the_models_last_run_are_guesses_of_the_next(evaluation, probe, pytester):
+    evaluation(conftest="")
+    conftest = pytester.path / "conftest.py"
+    conftest.write_text(conftest.read_text() + SPYING)
+    drafts = pytester.path / "drafts"
+    first = probe("-k", "g0")
+    assert drafts.read_text().split() == ["False"] * 5
+    drafts.unlink()
+    second = probe()
+    assert sorted(drafts.read_text().split()) == ["False"] * 5 + ["True"] * 5
+    drafts.unlink()
+    probe("--llmprobe-no-drafts")
+    assert drafts.read_text().split() == ["False"] * 10
+    drafts.unlink()
+    probe(f"--llmprobe-compare={first.report_path.parent}")
+    assert sorted(drafts.read_text().split()) == ["False"] * 5 + ["True"] * 5
+    assert second.outcomes == {"missed": 2, "passed": 8}

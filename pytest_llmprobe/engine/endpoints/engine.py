@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_llmprobe.engine.backend import Generated
-from pytest_llmprobe.engine.completion_store import Outcome
+from pytest_llmprobe.engine.completion_file import Outcome
 from pytest_llmprobe.engine.endpoints.backend import EndpointBackend
 from pytest_llmprobe.engine.engine import Engine, OnProgress, completion_of
 from pytest_llmprobe.engine.planning import Row

@@ -1,0 +1,171 @@
+"""The file of a run's answers: its lines, and how they are found again.
+
+One file of JSON lines a run, which several processes append to: what the run is, which model each
+process asked, then an answer a line under two keys. The prompts are in the keys only, as hashes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, TypeAlias, get_args
+
+from pytest_llmprobe import errors
+from pytest_llmprobe.errors import ReportError, RequestError
+from pytest_llmprobe.generation import Completion, FinishReason, Timings, Usage
+
+COMPLETIONS = "completions.jsonl"
+KEY_CHARACTERS = 32
+KEY, LIKE = b'{"key": "', b'", "like": "'
+
+Outcome: TypeAlias = Completion | RequestError
+ERRORS: dict[str, type[RequestError]] = {
+    kind.__name__: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, RequestError)
+}
+
+
+def begin(path: Path, run: Mapping[str, Any]) -> None:
+    """Start a file of answers anew, with what is known of the run."""
+    path.write_bytes(line_of({"run": dict(run)}))
+
+
+def line_of(data: Mapping[str, Any]) -> bytes:
+    """A line, and the end of one that a killed process had not finished."""
+    return b"\n" + json.dumps(data, allow_nan=False).encode() + b"\n"
+
+
+def answer_line(key: str, like: str, outcome: Outcome) -> dict[str, Any]:
+    """An answer's line.
+
+    Args:
+        key: Of the request and the model.
+        like: Of the request alone.
+        outcome: The answer, or the error in its place.
+    """
+    keys: dict[str, Any] = {"key": key, "like": like}
+    if isinstance(outcome, Completion):
+        return keys | {"completion": asdict(outcome)}
+    return keys | {"error": type(outcome).__name__, "message": str(outcome)}
+
+
+class CompletionFile:
+    """What is in a file of answers, by key; a line is read when it is asked for.
+
+    Args:
+        path: The file, as ``begin`` made it.
+
+    Attributes:
+        models: What each process said of the model that it asked, in order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.models: list[dict[str, Any]] = []
+        self._by_key: dict[bytes, int] = {}
+        self._by_like: dict[bytes, int] = {}
+        like = len(KEY) + KEY_CHARACTERS + len(LIKE)
+        with path.open("rb") as file:
+            at = 0
+            for line in file:
+                if line.startswith(KEY) and line.endswith(b"\n"):  # else a kill cut it off
+                    self._by_key[line[len(KEY) : len(KEY) + KEY_CHARACTERS]] = at
+                    self._by_like[line[like : like + KEY_CHARACTERS]] = at
+                elif line.startswith(b'{"identity": ') and line.endswith(b"\n"):
+                    self.models.append(_parsed(line))
+                at += len(line)
+
+    def find(self, key: str) -> Outcome | None:
+        """The last outcome under a key of request and model."""
+        return self._outcome_at(self._by_key.get(key.encode()))
+
+    def find_like(self, like: str) -> Outcome | None:
+        """The last outcome of a request, whichever model it is of."""
+        return self._outcome_at(self._by_like.get(like.encode()))
+
+    def _outcome_at(self, at: int | None) -> Outcome | None:
+        if at is None:
+            return None
+        with self.path.open("rb") as file:
+            file.seek(at)
+            data = _parsed(file.readline())
+        try:
+            if "error" in data:
+                return ERRORS[data["error"]](str(data["message"]))
+            return _completion(data["completion"])
+        except (KeyError, TypeError, ValueError):  # no line of ours: as if it were not there
+            return None
+
+
+def run_of(path: Path) -> dict[str, Any]:
+    """What ``begin`` said about the run of a file.
+
+    Raises:
+        ReportError: It cannot be read, or is no file of answers.
+    """
+    try:
+        with path.open("rb") as file:
+            first = next((line for line in file if line.strip()), b"")
+    except OSError as error:
+        raise ReportError(f"{path} cannot be read: {error.strerror}") from None
+    run = _parsed(first).get("run")
+    if not isinstance(run, dict):
+        raise ReportError(f"{path} is no file of answers: it does not say what run it is of")
+    return run
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _completion(data: Mapping[str, Any]) -> Completion:
+    """The inverse of ``asdict``, each field checked: the file may be anybody's.
+
+    Raises:
+        KeyError: A field is missing.
+        TypeError: A field is of another type.
+        ValueError: A field is out of range.
+    """
+    usage = Usage(*(_count(data["usage"][field.name]) for field in fields(Usage)))
+    seconds = _seconds(data["timings"]["generation_s"])
+    known = {
+        "text": _text(data["text"]),
+        "token_ids": tuple(map(_count, data["token_ids"])),
+        "finish_reason": data["finish_reason"],
+        "prompt_hash": _text(data["prompt_hash"]),
+        "redone": data["redone"] is True,
+        "steered": tuple(map(_text, data["steered"])),
+        "steered_layers": _count(data["steered_layers"]),
+    }
+    if known["finish_reason"] not in get_args(FinishReason):
+        raise ValueError("no reason of ours")
+    waits = (data["timings"].get(name) for name in ("latency_s", "first_token_s"))
+    latencies = (None if wait is None else _seconds(wait) for wait in waits)
+    timings = Timings(seconds, _count(data["timings"]["batch_size"]), *latencies)
+    return replace(Completion(usage=usage, timings=timings, **known), recorded=True)
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError("no time")
+    return float(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError("no count")
+    return value
