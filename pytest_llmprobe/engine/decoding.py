@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from pytest_llmprobe.engine.drafts import Guesser
-from pytest_llmprobe.engine.memory import PackedMemory, PaddedMemory, Segment
+from pytest_llmprobe.engine.memory import Segment, TreeMemory
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.sampling import has_penalties, sampled_each
 
@@ -56,7 +56,7 @@ class Ending:
 
 @torch.inference_mode()
 def decode(
-    memory: PackedMemory | PaddedMemory,
+    memory: TreeMemory,
     rows: Sequence[Row],
     drafts: Sequence[Sequence[int]],
     ending: Ending,
@@ -86,7 +86,7 @@ def decode(
         for number, (row, draft) in enumerate(zip(rows, drafts, strict=True))
     ]
     while True:
-        said = _step(logits, segments, states, memory, ending)
+        said = _step(logits, segments, states, ending)
         on_tokens(said)
         active = [segment.row for segment in segments if states[segment.row].ended is None]
         if not active:
@@ -120,7 +120,6 @@ def _step(
     logits: torch.Tensor,
     segments: Sequence[Segment],
     states: Sequence[RowState],
-    memory: PackedMemory | PaddedMemory,
     ending: Ending,
 ) -> int:
     """Choose tokens for all segments at once and take over those that follow right guesses."""
@@ -147,7 +146,6 @@ def _step(
             if state.ended is not None or not right:
                 break
         if state.ended is None:
-            memory.reject(segment.row, len(guesses) - (len(taken) - 1))
             state.guesser.said(taken, len(guesses))
         said += len(taken)
         at += segment.scored

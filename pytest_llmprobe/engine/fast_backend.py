@@ -13,13 +13,12 @@ import torch
 
 from pytest_llmprobe.engine.backend import Generated, OnTokens
 from pytest_llmprobe.engine.decoding import Ending, RowState, decode
-from pytest_llmprobe.engine.memory import PackedMemory, PaddedMemory
-from pytest_llmprobe.engine.planning import SHARED_TOKENS, Row
-from pytest_llmprobe.engine.prefixes import Node, prefix_tree
+from pytest_llmprobe.engine.memory import TreeMemory, takes_tree
+from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
 from pytest_llmprobe.engine.transformers_backend import BROKEN, StopCheck, TransformersBackend
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
 from pytest_llmprobe.models.loading import LoadedModel
-from pytest_llmprobe.whitebox.steering import Steering
 
 CLOSE_CALL = 1e-3
 """A lead of the best score under this could turn with the batch; such a row is redone alone."""
@@ -41,17 +40,15 @@ class FastBackend(TransformersBackend):
 
     def __init__(self, loaded: LoadedModel, drafts: bool = True) -> None:
         super().__init__(loaded)
-        self.shares_prefixes = loaded.capabilities.packed_rows
+        self.shares_prefixes = loaded.capabilities.packed_rows and takes_tree(loaded.model)
         self._drafts = drafts
 
     @property
     def path(self) -> str:
         """How this model is run and why, in one sentence."""
         if self.shares_prefixes:
-            return (
-                "own decode loop, shared prefixes stored once: rows under a mask give their logits"
-            )
-        why = "its layers keep a window or a state, or refuse the mask of packed rows"
+            return "own decode loop, shared prefixes stored once: rows give the logits of each"
+        why = "its layers keep a window or a state, or have an attention of their own"
         if self.max_batch_size == 1:
             return f"generate, one prompt at a time: {why}, and pads change its answers"
         return f"generate, left-padded batches: {why}"
@@ -94,21 +91,15 @@ class FastBackend(TransformersBackend):
         on_tokens: OnTokens,
         guess: bool,
     ) -> list[RowState]:
-        with self.steered(rows) as steering:
-            memory = self._memory(rows, drafts, steering)
-            return decode(memory, rows, drafts, ending, on_tokens, guess)
-
-    def _memory(
-        self, rows: Sequence[Row], drafts: Sequence[Sequence[int]], steering: Steering | None
-    ) -> PackedMemory | PaddedMemory:
         tree = prefix_tree(rows)
-        drafted = max(map(len, drafts))
-        if len(rows) > 1 and _shares(tree):
-            new = sum(row.config.max_new_tokens + drafted for row in rows)
-            return PackedMemory(self.model, tree, rows, _stored(tree) + new, steering)
-        new = max(row.config.max_new_tokens for row in rows) + drafted
-        longest = max(len(row.prompt_ids) for row in rows)
-        return PaddedMemory(self.model, rows, self.loaded.pad_id, longest + new, steering)
+        number = {id(row): number for number, row in enumerate(rows)}
+        order = [number[id(row)] for row in depth_first(tree)]
+        ordered = [rows[at] for at in order]
+        memory = TreeMemory(self.model, tree, ordered)
+        with memory.attached():
+            states = decode(memory, ordered, [drafts[at] for at in order], ending, on_tokens, guess)
+        found = dict(zip(order, states, strict=True))
+        return [found[at] for at in range(len(rows))]
 
     def _draft(self, row: Row) -> list[int]:
         """The token ids of the guessed answer, short enough to leave one to say.
@@ -133,13 +124,3 @@ class FastBackend(TransformersBackend):
 
 def _ignore(tokens: int) -> None:
     """Nobody watches a row that is redone."""
-
-
-def _shares(node: Node) -> bool:
-    return len(node.tokens) >= SHARED_TOKENS or any(map(_shares, node.children))
-
-
-def _stored(node: Node) -> int:
-    """Distinct prompt tokens of a tree."""
-    own = sum(len(row.prompt_ids) - node.end for row in node.leaves)
-    return len(node.tokens) + own + sum(map(_stored, node.children))

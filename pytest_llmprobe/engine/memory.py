@@ -1,27 +1,24 @@
-"""Keys and values of a batch under decoding: stored once where prompts share them.
-
-Two layouts with one interface. ``PackedMemory`` is a single sequence that holds every token once,
-with a mask that says which row sees which column; ``PaddedMemory`` is the usual left-padded batch.
-Both write into preallocated buffers, because ``torch.cat`` per step costs as much as all else.
-"""
+"""Keys and values of a batch under decoding: stored once where prompts share them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
-from transformers.cache_utils import Cache
 
-from pytest_llmprobe.engine.buffers import BufferLayer, buffer_layers
-from pytest_llmprobe.engine.key_bias import KeyBias
+from pytest_llmprobe.engine.cascade import Cascade, OwnKeys, Pass, Shared, SharedKeys
 from pytest_llmprobe.engine.planning import Row
-from pytest_llmprobe.engine.prefixes import Node, depth_first, each_leaf
-from pytest_llmprobe.models.capabilities import packed_mask
-from pytest_llmprobe.whitebox.steering import Steering
+from pytest_llmprobe.engine.prefixes import Node, each_leaf
+from pytest_llmprobe.generation import GenerateConfig
+from pytest_llmprobe.models.capabilities import close
+from pytest_llmprobe.whitebox.attention import BASES, attention_kind, tapped
 
-FORWARD_TOKENS = 512
-"""Tokens of several rows in one forward pass: the mask grows with their square."""
+FORWARD_TOKENS = {"cpu": 512}
+"""Tokens of prompts in one forward pass: a core is busy with few, other devices want more."""
+MANY_TOKENS = 8192
 
 
 class Segment(NamedTuple):
@@ -40,251 +37,225 @@ class Segment(NamedTuple):
     scored: int
 
 
-class PackedMemory:
-    """All rows in one sequence; columns of keys are shared wherever the prompts are.
+class TreeMemory:
+    """The keys of a batch: of what prompts share once for all, of the rest for each row.
+
+    What a row is fed at a position takes the place of what it was fed there before, so guesses
+    that were wrong need no care.
 
     Args:
         model: The transformers model.
         tree: The rows' prompts.
-        rows: How many there are.
-        capacity: Columns: all prompts' distinct tokens, all drafts and all new tokens.
-        steering: Active while the batch runs, if it is steered.
+        rows: The rows in the tree's ``depth_first`` order, all steered alike or not at all.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        tree: Node,
-        rows: Sequence[Row],
-        capacity: int,
-        steering: Steering | None = None,
-    ) -> None:
-        self._model, self._tree = model, tree
-        self._number = {id(row): number for number, row in enumerate(rows)}
-        self._layers = buffer_layers(model, capacity)
-        self._cache = Cache(layers=[*self._layers])
-        self._visible = torch.zeros(len(rows), capacity, dtype=torch.bool, device=model.device)
-        self._bias = KeyBias(steering, rows, 1, capacity)
-        self._length = 0
-        self._last: dict[int, int] = {}
-
-    def prefill(self, drafts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-        """For each row the logits (1 + len(draft), V) from its last prompt token on."""
-        logits: dict[int, torch.Tensor] = {}
-        self._enter(self._tree)
-        chunk: list[Segment] = []
-        for node, row in each_leaf(self._tree):
-            number = self._number[id(row)]
-            tokens = (*row.prompt_ids[node.end :], *drafts[number])
-            if chunk and sum(len(s.tokens) for s in chunk) + len(tokens) > FORWARD_TOKENS:
-                self._feed_into(chunk, logits)
-                chunk = []
-            chunk.append(Segment(number, tokens, node.end, 1 + len(drafts[number])))
-        self._feed_into(chunk, logits)
-        return [logits[number] for number in range(len(drafts))]
-
-    def _enter(self, node: Node) -> None:
-        """Store what rows share; a row's own tokens come later, as many rows as fit in a pass."""
-        if node.tokens:
-            below = [self._number[id(row)] for row in depth_first(node)]
-            self._share(node, below)
-        for child in node.children:
-            self._enter(child)
-
-    def _share(self, node: Node, below: Sequence[int]) -> None:
-        """Store a node's tokens, which every row below it sees."""
-        count, start = len(node.tokens), self._length
-        mask = None
-        if start:
-            sees = self._visible[below[0], :start].expand(count, start)
-            mask = torch.cat([sees, _causal(count, sees.device)], dim=1)
-        self._bias.enter(below[0], node.start, count, start)
-        self._bias.set_pass(start, start + count)
-        self._forward(node.tokens, range(node.start, node.end), mask, keep=1)
-        self._visible[torch.tensor(below), start : self._length] = True
-
-    def _feed_into(self, segments: Sequence[Segment], logits: dict[int, torch.Tensor]) -> None:
-        scores = self.feed(segments)
-        parts = torch.split(scores, [segment.scored for segment in segments])
-        logits.update(zip((segment.row for segment in segments), parts, strict=True))
-
-    def feed(self, segments: Sequence[Segment]) -> torch.Tensor:
-        """Logits (sum of scored, V), segment after segment."""
-        device, start = self._visible.device, self._length
-        self._visible = _widened(self._visible, start + sum(len(s.tokens) for s in segments))
-        lengths = torch.tensor([len(segment.tokens) for segment in segments], device=device)
-        rows = torch.tensor([segment.row for segment in segments], device=device)
-        owner = torch.arange(len(segments), device=device).repeat_interleave(lengths)
-        same = owner[:, None] == owner[None, :]
-        own = same if len(owner) == len(segments) else same.tril()
-        mask = torch.cat([self._visible[rows[owner], :start], own], dim=1)
-        keep: list[int] = []
-        column = start
-        for segment in segments:
-            end = column + len(segment.tokens)
-            self._bias.enter(segment.row, segment.start, len(segment.tokens), column)
-            keep += range(end - segment.scored - start, end - start)
-            self._visible[segment.row, column:end] = True
-            self._last[segment.row] = end
-            column = end
-        tokens = [token for segment in segments for token in segment.tokens]
-        positions = [s.start + i for s in segments for i in range(len(s.tokens))]
-        self._bias.set_pass(start, column)
-        return self._forward(tokens, positions, mask, torch.tensor(keep, device=device))
-
-    def _forward(
-        self,
-        tokens: Sequence[int],
-        positions: Sequence[int],
-        mask: torch.Tensor | None,
-        keep: int | torch.Tensor,
-    ) -> torch.Tensor:
-        device = self._visible.device
-        output = self._model(
-            input_ids=torch.tensor([list(tokens)], device=device),
-            attention_mask=None if mask is None else packed_mask(self._model, mask),
-            position_ids=torch.tensor([list(positions)], device=device),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=keep,
+    def __init__(self, model: Any, tree: Node, rows: Sequence[Row]) -> None:
+        self._model, self._tree, self._rows = model, tree, rows
+        self._base = [node.end for node, _ in each_leaf(tree)]
+        lengths = (row.length - base for row, base in zip(rows, self._base, strict=True))
+        how = rows[0].steering
+        self._decoded_too = how is not None and how.phase == "all"
+        self._bias = None if how is None else self._own_bias()
+        self._shared: list[SharedKeys] = []
+        self._cascade = Cascade(
+            OwnKeys(len(rows), max(lengths)), frozenset(() if how is None else how.layers)
         )
-        self._length += len(tokens)
-        logits: torch.Tensor = output.logits[0]
-        return logits
-
-    def reject(self, row: int, count: int) -> None:
-        """Hide the last tokens that a row was fed: guesses that the model did not make."""
-        if count:
-            self._visible[row, self._last[row] - count : self._last[row]] = False
-
-    def drop(self, active: Sequence[int]) -> None:
-        """Rows that are not fed cost nothing, so there is nothing to drop."""
-
-
-class PaddedMemory:
-    """A left-padded batch; rejected guesses leave masked holes.
-
-    Args:
-        model: The transformers model.
-        rows: The rows.
-        pad_id: Fills what is masked.
-        capacity: Columns: the longest prompt with its draft, and all steps' widths.
-        steering: Active while the batch runs, if it is steered.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        rows: Sequence[Row],
-        pad_id: int,
-        capacity: int,
-        steering: Steering | None = None,
-    ) -> None:
-        self._model, self._rows, self._pad = model, rows, pad_id
-        self._layers = buffer_layers(model, capacity)
-        self._cache = Cache(layers=[*self._layers])
-        device = model.device
-        self._mask = torch.zeros(len(rows), capacity, dtype=torch.long, device=device)
-        self._bias = KeyBias(steering, rows, len(rows), capacity)
         self._place = {number: number for number in range(len(rows))}
-        self._length = 0
+        self._unused = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=model.device)
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """The model attends to what is stored here, in this block."""
+        with tapped(self._model, self._cascade):
+            yield
 
     def prefill(self, drafts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """For each row the logits (1 + len(draft), V) from its last prompt token on."""
-        segments = [
-            Segment(number, (*row.prompt_ids, *draft), 0, 1 + len(draft))
-            for number, (row, draft) in enumerate(zip(self._rows, drafts, strict=True))
-        ]
-        if self._model.device.type == "cpu":
-            # A core is busy with one prompt already; a batch would only compute its padding.
-            self._length = max(len(segment.tokens) for segment in segments)
-            return self._prefill_one_by_one(segments)
+        self._store(self._tree, 0, [])
+        logits: list[torch.Tensor] = []
+        chunk: list[Segment] = []
+        most = FORWARD_TOKENS.get(self._model.device.type, MANY_TOKENS)
+        for number, (row, draft) in enumerate(zip(self._rows, drafts, strict=True)):
+            base = self._base[number]
+            segment = Segment(number, (*row.prompt_ids[base:], *draft), base, 1 + len(draft))
+            widest = max(len(s.tokens) for s in (*chunk, segment))
+            if chunk and widest * (len(chunk) + 1) > most:
+                logits += self._fed(chunk)
+                chunk = []
+            chunk.append(segment)
+        return logits + self._fed(chunk)
+
+    def _fed(self, segments: Sequence[Segment]) -> list[torch.Tensor]:
         return list(torch.split(self.feed(segments), [segment.scored for segment in segments]))
 
-    def _prefill_one_by_one(self, segments: Sequence[Segment]) -> list[torch.Tensor]:
-        """Equal neighbours, which the planner puts side by side, are computed once."""
-        found: list[torch.Tensor] = []
-        layers: list[BufferLayer] = []
-        before: object = None
-        for segment in segments:
-            start = self._length - len(segment.tokens)
-            self._bias.enter(segment.row, 0, len(segment.tokens), start, place=segment.row)
-            asked = (self._rows[segment.row].path, segment.tokens)
-            if asked == before:
-                found.append(found[-1])
-            else:
-                layers = buffer_layers(self._model, len(segment.tokens))
-                found.append(self._prefill_alone(segment, start, layers))
-                before = asked
-            for layer, alone in zip(self._layers, layers, strict=True):
-                layer.put(segment.row, len(self._rows), start, alone)
-            self._mask[segment.row, start : self._length] = 1
-        return found
-
-    def _prefill_alone(
-        self, segment: Segment, start: int, layers: Sequence[BufferLayer]
-    ) -> torch.Tensor:
-        count = len(segment.tokens)
-        self._bias.set_pass(start, self._length, first=start, place=segment.row)
-        logits: torch.Tensor = self._model(
-            input_ids=torch.tensor([segment.tokens]),
-            position_ids=torch.arange(count)[None],
-            past_key_values=Cache(layers=[*layers]),
-            use_cache=True,
-            logits_to_keep=segment.scored,
-        ).logits[0]
-        return logits
+    def _store(self, node: Node, first: int, above: list[SharedKeys]) -> int:
+        """Compute what rows share from row ``first`` on; returns the row after the last."""
+        keys = None
+        if node.tokens:
+            keys = SharedKeys(range(first, first), self._node_bias(node, first))
+            count = len(node.tokens)
+            self._cascade.current = Pass(
+                [Shared(one, 0, count, _on_all(one.bias)) for one in above],
+                keys,
+                _on_all(keys.bias, 0),
+                alone=not above,
+            )
+            self._forward(node.tokens, range(node.start, node.end), 1)
+            above = [*above, keys]
+        end = first + len(node.leaves)
+        for child in node.children:
+            end = self._store(child, end, above)
+        if keys is not None:
+            keys.rows = range(first, end)
+            self._shared.append(keys)
+        return end
 
     def feed(self, segments: Sequence[Segment]) -> torch.Tensor:
-        """Logits (sum of scored, V), segment after segment; every row in memory has a segment."""
-        width, start = max(len(segment.tokens) for segment in segments), self._length
-        ids = torch.full((len(self._place), width), self._pad)
-        positions = torch.zeros_like(ids)
-        filled = torch.zeros_like(ids)
-        for segment in segments:
-            place, count = self._place[segment.row], len(segment.tokens)
-            ids[place, width - count :] = torch.tensor(segment.tokens)
-            positions[place, width - count :] = torch.arange(segment.start, segment.start + count)
-            filled[place, width - count :] = 1
-            self._bias.enter(segment.row, segment.start, count, start + width - count, place)
-        device = self._mask.device
-        end = start + width
-        self._mask = _widened(self._mask, end)
-        self._mask[:, start:end] = filled.to(device)
-        scored = max(segment.scored for segment in segments)
-        self._bias.set_pass(start, end)
-        logits = self._model(
-            input_ids=ids.to(device),
-            attention_mask=self._mask[:, :end],
-            position_ids=positions.to(device),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=scored,
-        ).logits
-        self._length = end
-        return torch.cat([logits[self._place[s.row], scored - s.scored :] for s in segments])
+        """Logits (sum of scored, V), segment after segment; rows in ascending order."""
+        self._cascade.current = self._pass_of(segments)
+        ends = list(accumulate(len(segment.tokens) for segment in segments))
+        keep = [
+            place
+            for segment, end in zip(segments, ends, strict=True)
+            for place in range(end - segment.scored, end)
+        ]
+        tokens = [token for segment in segments for token in segment.tokens]
+        positions = [s.start + i for s in segments for i in range(len(s.tokens))]
+        return self._forward(tokens, positions, self._tensor(keep))
 
-    def reject(self, row: int, count: int) -> None:
-        """Hide the last tokens that a row was fed: guesses that the model did not make."""
-        if count:
-            self._mask[self._place[row], self._length - count : self._length] = 0
+    def _pass_of(self, segments: Sequence[Segment]) -> Pass:
+        places = [self._place[segment.row] for segment in segments]
+        own = [segment.start - self._base[segment.row] for segment in segments]
+        counts = [len(segment.tokens) for segment in segments]
+        first, width = places[0], max(counts)
+        rows = range(first, places[-1] + 1)
+        each = [(n, i) for n, count in enumerate(counts) for i in range(count)]
+        whole = len(segments) == 1 and not segments[0].start
+        before = torch.zeros(len(rows), dtype=torch.long)
+        before[[place - first for place in places]] = torch.tensor(own)
+        columns = max(start + count for start, count in zip(own, counts, strict=True))
+        slots = before[:, None, None] + torch.arange(width)[None, :, None]
+        hidden = torch.arange(columns) > slots
+        plain = torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf).to(self._unused.device)
+        bias, visible = None, plain
+        if self._bias is not None:
+            numbers = sorted(self._place)[first : rows.stop]
+            own_bias = self._on_queries(self._bias[numbers, None, :columns], slots, numbers)
+            visible = plain + own_bias.to(plain.device)
+            bias = own_bias[0].to(plain.device) if whole else None
+        return Pass(
+            self._above(segments, counts),
+            bias=bias,
+            alone=whole,
+            rows=rows,
+            width=width,
+            slots=self._tensor([(places[n] - first) * width + i for n, i in each]),
+            places=self._tensor([places[n] for n, _ in each]),
+            columns=self._tensor([own[n] + i for n, i in each]),
+            visible=visible,
+            plain=plain,
+        )
+
+    def _above(self, segments: Sequence[Segment], counts: Sequence[int]) -> list[Shared]:
+        """For each node the tokens of the pass that belong to rows below it."""
+        found = []
+        ends = [0, *accumulate(counts)]
+        for keys in self._shared:
+            below = [n for n, segment in enumerate(segments) if segment.row in keys.rows]
+            if not below:
+                continue
+            first, end = ends[below[0]], ends[below[-1] + 1]
+            bias = _on_all(keys.bias)
+            if bias is not None and not self._decoded_too:
+                prompt = [
+                    s.start + i < len(self._rows[s.row].prompt_ids)
+                    for s in segments[below[0] : below[-1] + 1]
+                    for i in range(len(s.tokens))
+                ]
+                bias = bias * self._tensor(prompt)[None, :, None]
+            found.append(Shared(keys, first, end, bias))
+        return found
 
     def drop(self, active: Sequence[int]) -> None:
         """Forget finished rows once they are half of the batch; copying costs too."""
         if 0 < 2 * len(active) <= len(self._place):
-            kept = torch.tensor([self._place[row] for row in active], device=self._mask.device)
-            for layer in self._layers:
-                layer.select(kept)
-            self._bias.keep(kept)
-            self._mask = self._mask[kept]
+            self._cascade.own.select(self._tensor([self._place[row] for row in active]))
             self._place = {row: place for place, row in enumerate(active)}
+            self._shared = [
+                keys for keys in self._shared if any(row in keys.rows for row in active)
+            ]
+
+    def _forward(
+        self, tokens: Sequence[int], positions: Sequence[int], keep: int | torch.Tensor
+    ) -> torch.Tensor:
+        logits: torch.Tensor = self._model(
+            input_ids=self._tensor([list(tokens)]),
+            attention_mask=self._unused,  # of four dimensions, so that none is made
+            position_ids=self._tensor([list(positions)]),
+            use_cache=False,
+            logits_to_keep=keep,
+        ).logits[0]
+        return logits
+
+    def _tensor(self, data: Sequence[Any]) -> torch.Tensor:
+        return torch.tensor(data).to(self._unused.device, non_blocking=True)
+
+    def _own_bias(self) -> torch.Tensor:
+        """(rows, C), what is added to the scores of the rows' own keys; an answer has none."""
+        longest = max(row.length - base for row, base in zip(self._rows, self._base, strict=True))
+        bias = torch.zeros(len(self._rows), longest)
+        for number, (row, base) in enumerate(zip(self._rows, self._base, strict=True)):
+            assert row.steering is not None
+            own = row.steering.bias[base:]
+            bias[number, : len(own)] = torch.tensor(own)
+        return bias
+
+    def _node_bias(self, node: Node, row: int) -> torch.Tensor | None:
+        how = self._rows[row].steering
+        return None if how is None else self._tensor(how.bias[node.start : node.end])
+
+    def _on_queries(
+        self, bias: torch.Tensor, slots: torch.Tensor, numbers: Sequence[int]
+    ) -> torch.Tensor:
+        """The bias (rows, 1, C) for those queries only that are steered: (rows, width, C)."""
+        if self._decoded_too:
+            return bias
+        prompts = [len(self._rows[number].prompt_ids) - self._base[number] for number in numbers]
+        return bias * (slots < torch.tensor(prompts)[:, None, None])
 
 
-def _widened(mask: torch.Tensor, columns: int) -> torch.Tensor:
-    if columns <= mask.shape[1]:
-        return mask
-    return torch.cat([mask, mask.new_zeros(mask.shape[0], 2 * columns - mask.shape[1])], dim=1)
+def _on_all(bias: torch.Tensor | None, dim: int = 1) -> torch.Tensor | None:
+    """(1, 1, S) for attention to a block; (1, S) within a text."""
+    if bias is None:
+        return None
+    return bias[None, None] if dim else bias[None]
 
 
-def _causal(count: int, device: torch.device) -> torch.Tensor:
-    return torch.ones(count, count, dtype=torch.bool, device=device).tril()
+@torch.inference_mode()
+def takes_tree(model: Any) -> bool:
+    """Whether a model attends to a tree of prompts as to each alone, by a few short passes.
+
+    It does if every layer's attention goes through transformers' interface for attention
+    functions, and adds nothing to the scores that is unknown here.
+    """
+    if attention_kind(model) not in BASES:
+        return False
+    ids = [(7 * i + 5) % model.config.get_text_config().vocab_size for i in range(11)]
+    config = GenerateConfig(max_new_tokens=2)
+    texts = ((*ids[:4], *ids[5:8], ids[8]), (*ids[:4], ids[9], ids[10]))
+    rows = [Row(number, text[:-1], config) for number, text in enumerate(texts)]
+    memory = TreeMemory(model, Node(0, rows[0].prompt_ids[:4], tuple(rows), ()), rows)
+    try:
+        with memory.attached():
+            first = memory.prefill([(), ()])
+            second = memory.feed(
+                [Segment(n, text[-1:], len(text) - 1, 1) for n, text in enumerate(texts)]
+            )
+    except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError):
+        return False
+    alone = [
+        model(torch.tensor([text], device=model.device), use_cache=False).logits[0, -2:].float()
+        for text in texts
+    ]
+    fed = [torch.stack([a[-1], b]).float() for a, b in zip(first, second, strict=True)]
+    return all(close(mine, its) for mine, its in zip(fed, alone, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 from pytest_llmprobe.generation import GenerateConfig, Phase
@@ -16,7 +17,7 @@ SHARED_TOKENS = 64
 """Common tokens from which on a prefix is worth storing once."""
 
 PACKED_ROWS = 64
-"""Rows of a batch with a shared prefix: each step scores every row against all rows' tokens."""
+"""Rows of a batch with shared prefixes at most: more are not faster on a CPU core."""
 
 
 NO_LIMITS: Mapping[int, int] = {}
@@ -93,7 +94,8 @@ def plan(
     """Cut rows into batches with one choice of steered layers and phase each.
 
     Rows whose prompts begin with the same tokens under the same bias go together if the backend
-    stores shared prefixes once, whatever their configs; else a batch has one config. All others are
+    stores shared prefixes once, whatever their configs, and several such families where they fit;
+    else a batch has one config. All others are
     sorted by length, longest first, which keeps padding small, equal prompts side by side. Ties
     keep the order of the requests, so the plan of a work unit is the same in every process.
 
@@ -116,11 +118,14 @@ def plan(
     batches: list[list[Row]] = []
     for members in by_kind.values():
         alone: list[Row] = []
-        for family in _families(members) if share_prefixes else [members]:
+        packed: list[list[Row]] = []
+        most = batch_size or PACKED_ROWS
+        for family in sorted(_families(members), key=_first) if share_prefixes else [members]:
             if share_prefixes and len(family) > 1:
-                batches += _packed(family, batch_size or PACKED_ROWS, token_budget, limits)
+                packed += _packed(family, most, token_budget, limits)
             else:
                 alone += family
+        batches += _joined(packed, most, token_budget, limits)
         batches += _padded(alone, batch_size, token_budget, limits)
     return batches
 
@@ -155,6 +160,10 @@ def _families(rows: Sequence[Row]) -> list[list[Row]]:
     return list(families.values())
 
 
+def _first(family: Sequence[Row]) -> Path:
+    return min(row.path for row in family)
+
+
 def _packed(
     family: list[Row], rows: int, token_budget: int, limits: Mapping[int, int]
 ) -> list[list[Row]]:
@@ -172,6 +181,32 @@ def _packed(
         stored += added
         previous = path
     return batches
+
+
+def _joined(
+    packed: list[list[Row]], rows: int, token_budget: int, limits: Mapping[int, int]
+) -> list[list[Row]]:
+    """Neighbouring families' batches in one, while all their tokens keep the budget."""
+    batches: list[list[Row]] = []
+    stored = longest = 0
+    for batch in packed:
+        cost, length = _distinct(batch), max(row.length for row in batch)
+        joined = len(batches[-1]) + len(batch) if batches else 0
+        fits = joined <= _most(max(longest, length), rows, limits)
+        if batches and fits and stored + cost <= token_budget:
+            batches[-1].extend(batch)
+            stored, longest = stored + cost, max(longest, length)
+        else:
+            batches.append(batch)
+            stored, longest = cost, length
+    return batches
+
+
+def _distinct(batch: Sequence[Row]) -> int:
+    """Different tokens of prompts in lexical order, and room for all answers."""
+    paths: list[Path] = [(), *(row.path for row in batch)]
+    own = (len(b) - common_prefix(a, b) for a, b in pairwise(paths))
+    return sum(own) + sum(row.config.max_new_tokens for row in batch)
 
 
 def _padded(

@@ -34,9 +34,9 @@ def prefix_tree(rows: Sequence[Row], start: int = 0, least: int = SHARED_TOKENS)
     """The tree of the rows' prompts from position ``start`` on.
 
     Rows become a node of their own where at least ``least`` further tokens are common to two of
-    them, or where equal prompts have as many in all but one of them: fewer cost more in an extra
-    forward pass than they save. The last token of a prompt is never shared, since its logits are
-    the row's own. Of steered rows the bias must be common too.
+    them, or where the common tokens of short prompts are as many in all but one of them: fewer cost
+    more in an extra forward pass than they save. The last token of a prompt is never shared, since
+    its logits are the row's own. Of steered rows the bias must be common too.
 
     Args:
         rows: At least one, of one kind; all agree in their paths before ``start``.
@@ -47,6 +47,8 @@ def prefix_tree(rows: Sequence[Row], start: int = 0, least: int = SHARED_TOKENS)
     shared = rows[0].path[start : max(start, end)]
     for row in rows[1:]:
         shared = shared[: common_prefix(shared, row.path[start:])]
+    if not _worth(len(shared), rows, start, least):
+        shared = shared[:0]
     below = start + len(shared)
     families: dict[Path, list[Row]] = {}
     leaves: list[Row] = []
@@ -62,6 +64,13 @@ def prefix_tree(rows: Sequence[Row], start: int = 0, least: int = SHARED_TOKENS)
         else:
             leaves += family
     return Node(start, rows[0].prompt_ids[start:below], tuple(leaves), tuple(children))
+
+
+def _worth(shared: int, rows: Sequence[Row], start: int, least: int) -> bool:
+    """Whether so many common tokens pay for a forward pass: by themselves, or in short prompts."""
+    longest = max(len(row.prompt_ids) for row in rows) - start
+    saved = shared * (len(rows) - 1)
+    return saved >= least and (shared >= least or 4 * shared >= longest)
 
 
 def each_leaf(node: Node) -> Iterator[tuple[Node, Row]]:

@@ -64,7 +64,8 @@ def measure(model: Any, tokenizer: Any, pad_id: int) -> Capabilities:
     )
 
 
-def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether logits agree but for rounding."""
     return bool((a - b).abs().max() <= TOLERANCE * b.abs().max().clamp(min=1))
 
 
@@ -80,7 +81,7 @@ def _left_padding(model: Any, ids: torch.Tensor, pad_id: int) -> bool:
     if "position_ids" in inspect.signature(model.forward).parameters:
         inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
     alone = _last_logits(model, ids, attention_mask=torch.ones_like(ids))
-    return _close(_last_logits(model, torch.cat([pads, ids], dim=1), **inputs), alone)
+    return close(_last_logits(model, torch.cat([pads, ids], dim=1), **inputs), alone)
 
 
 def _cached_continuation(model: Any, ids: torch.Tensor) -> bool:
@@ -95,7 +96,7 @@ def _cached_continuation(model: Any, ids: torch.Tensor) -> bool:
         logits = model(ids[:, 5:], use_cache=True, **{name: cache}).logits[:, -1].float()
     except (RuntimeError, ValueError, IndexError, TypeError):
         return False  # several state-space models refuse more than one token here
-    return _close(logits, _last_logits(model, ids))
+    return close(logits, _last_logits(model, ids))
 
 
 def packed_mask(model: Any, mask: torch.Tensor) -> torch.Tensor:
@@ -138,7 +139,7 @@ def _packed_rows(model: Any, ids: torch.Tensor) -> bool:
     except (RuntimeError, ValueError, IndexError, TypeError, AttributeError):
         return False
     alone = [_last_logits(model, torch.cat([ids[:, :4], end], dim=1)) for end in (first, second)]
-    return _close(packed.float(), torch.cat(alone))
+    return close(packed.float(), torch.cat(alone))
 
 
 def _hidden_states(model: Any, ids: torch.Tensor) -> int:

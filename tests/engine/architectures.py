@@ -53,11 +53,9 @@ ARCHITECTURES = {
     | {"mamba_n_groups": 1, "mamba_d_state": 8, "mamba_chunk_size": 16},
     "lfm2": BASE | {"layer_types": ["conv", "full_attention", "conv"]},
 }
-# The others roll a window, keep a state, or take no packed mask: they go through generate.
-PACKED = {"falcon", "gemma", "gpt2", "gpt_neox", "gptj", "llama", "olmo2", "opt", "phi3"} | {
-    "qwen2",
-    "qwen3",
-    "stablelm",
+# The others roll a window, keep a state, or have an attention of their own: through generate.
+PACKED = {"gemma", "gpt2", "gpt_neox", "llama", "olmo2", "opt", "phi3", "qwen2", "qwen3"} | {
+    "stablelm"
 }
 
 

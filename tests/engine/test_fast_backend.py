@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pytest_llmprobe import Engine, GenerateConfig, Request
 from pytest_llmprobe.engine.fast_backend import FastBackend
-from pytest_llmprobe.engine.memory import PackedMemory, PaddedMemory
+from pytest_llmprobe.engine.memory import TreeMemory
 
 HAYSTACK = " ".join(
     f"the {colour} stone is {place},"
@@ -43,7 +43,7 @@ def answers(engine, prompts, config=CONFIG, drafts=None, seeds=None):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_path_gives_the_tokens_of_plain_generate(architecture):
     model = tiny(architecture)
-    assert model.capabilities.packed_rows == (architecture in PACKED)
+    assert FastBackend(model).shares_prefixes == (architecture in PACKED)
     prompts = [*SHARED, *TWO_LEVELS, *ALONE]
     expected = [plain_generate(model, prompt) for prompt in prompts]
     assert len(set(expected)) > 3
@@ -53,7 +53,7 @@ def test_every_path_gives_the_tokens_of_plain_generate(architecture):
     assert answers(Engine(model, batch_size=1), prompts) == expected
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2", "gptj"])
+@pytest.fixture(scope="module", params=["llama", "gpt2", "qwen3"])
 def packed_model(request):
     return tiny(request.param)
 
@@ -143,29 +143,31 @@ def count_forwards(model, monkeypatch):
 
 
 def test_a_long_or_impossible_text_is_hardly_tried(llama, monkeypatch):
+    engine = Engine(llama)
     counts = count_forwards(llama, monkeypatch)
-    Engine(llama).generate([Request(ALONE[0], GenerateConfig(500), draft="x y " * 400)])
-    prompt = len(FastBackend(llama).encode(ALONE[0]))
-    assert counts[0] <= prompt + 24
-    (completion,) = Engine(llama).generate([Request(ALONE[0], CONFIG, draft="\ud800")])
+    engine.generate([Request(ALONE[0], GenerateConfig(500), draft="x y " * 400)])
+    assert counts[0] <= len(engine.backend.encode(ALONE[0])) + 24
+    (completion,) = engine.generate([Request(ALONE[0], CONFIG, draft="\ud800")])
     assert completion.token_ids == plain_generate(llama, ALONE[0])
 
 
 def test_a_shared_prefix_is_computed_once(llama, monkeypatch):
+    engine = Engine(llama, drafts=False)
     counts = count_forwards(llama, monkeypatch)
-    Engine(llama, drafts=False).generate(SHARED, GenerateConfig(1))
-    lengths = [len(FastBackend(llama).encode(prompt)) for prompt in SHARED]
+    engine.generate(SHARED, GenerateConfig(1))
+    lengths = [len(engine.backend.encode(prompt)) for prompt in SHARED]
     assert sum(counts) < min(lengths) + 20 * len(SHARED)
     assert sum(lengths) > 4 * sum(counts)
 
 
 def test_right_drafts_save_forward_passes(llama, monkeypatch):
-    said = [c.token_ids for c in Engine(llama).generate(SHARED, CONFIG)]
+    drafting, plain = Engine(llama), Engine(llama, drafts=False)
+    said = [c.token_ids for c in drafting.generate(SHARED, CONFIG)]
     counts = count_forwards(llama, monkeypatch)
-    Engine(llama, drafts=False).generate(SHARED, CONFIG)
+    plain.generate(SHARED, CONFIG)
     without, counts[:] = len(counts), []
     requests = [Request(p, CONFIG, draft=ids) for p, ids in zip(SHARED, said, strict=True)]
-    Engine(llama).generate(requests)
+    drafting.generate(requests)
     assert len(counts) < without / 4
 
 
@@ -174,8 +176,9 @@ def test_finished_rows_leave_the_batch(llama, monkeypatch):
     requests = [Request(prompt, config, seed) for seed, prompt in enumerate(SHARED)]
     said = [c.token_ids for c in Engine(llama).generate(requests)]
     ending = replace(llama, end_ids=tuple({ids[2 * row % 12] for row, ids in enumerate(said)}))
+    engine = Engine(ending, drafts=False)
     counts = count_forwards(ending, monkeypatch)
-    completions = Engine(ending, drafts=False).generate(requests)
+    completions = engine.generate(requests)
     alive = [sum(len(c.token_ids) > step for c in completions) for step in range(1, 12)]
     decoding = [n for n in counts if n <= len(SHARED)]  # not the prompts, nor a row decided alone
     assert decoding == [n for n in alive if n]
@@ -212,19 +215,18 @@ def test_an_answer_that_is_no_close_call_is_not_redone(llama, monkeypatch):
 @pytest.mark.parametrize("prompts", [SHARED, ALONE])
 def test_nan_scores_are_an_error_of_their_row_only(llama, monkeypatch, prompts):
     expected = answers(Engine(llama, drafts=False), prompts)
-    for memory in (PackedMemory, PaddedMemory):
-        feed = memory.feed
+    feed = TreeMemory.feed
 
-        def poisoned(self, segments, feed=feed):
-            scores = feed(self, segments).clone()
-            at = 0
-            for segment in segments:
-                if segment.row == 2:
-                    scores[at : at + segment.scored] = float("nan")
-                at += segment.scored
-            return scores
+    def poisoned(self, segments):
+        scores = feed(self, segments).clone()
+        at = 0
+        for segment in segments:
+            if segment.row == 2:
+                scores[at : at + segment.scored] = float("nan")
+            at += segment.scored
+        return scores
 
-        monkeypatch.setattr(memory, "feed", poisoned)
+    monkeypatch.setattr(TreeMemory, "feed", poisoned)
     outcomes = Engine(llama, drafts=False).attempt([Request(p, CONFIG) for p in prompts])
     broken = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Exception)]
     assert len(broken) == 1
@@ -282,14 +284,14 @@ def test_configs_of_one_call_are_kept_apart_where_generate_does_it():
     assert said(Engine(model).generate(requests)) == alone
 
 
-@pytest.mark.parametrize(("prompt", "tokens"), [(SHARED[0], 1), (ALONE[0], 0)])
-def test_equal_prompts_are_computed_once_whatever_the_config(llama, monkeypatch, prompt, tokens):
+@pytest.mark.parametrize("prompt", [SHARED[0], ALONE[0]])
+def test_equal_prompts_are_computed_once_whatever_the_config(llama, monkeypatch, prompt):
+    engine = Engine(llama, drafts=False)
     counts = count_forwards(llama, monkeypatch)
-    requests = [Request(prompt, replace(config, max_new_tokens=1)) for config in MIXED]
+    requests = [Request(prompt, replace(config, max_new_tokens=1)) for config in 2 * MIXED]
     monkeypatch.setattr("pytest_llmprobe.engine.fast_backend.CLOSE_CALL", 0)
-    Engine(llama, drafts=False).generate(requests)
-    length = len(FastBackend(llama).encode(prompt))
-    assert sum(counts) == length - tokens + tokens * len(MIXED)
+    engine.generate(requests)
+    assert sum(counts) == len(engine.backend.encode(prompt)) - 1 + len(requests)
 
 
 def test_halving_keeps_the_finished_rows_of_a_mixed_batch(llama, monkeypatch):

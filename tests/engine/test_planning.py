@@ -149,9 +149,10 @@ def families(rows):
 
 
 def batches_of(rows, batches):
-    """The batches that hold any of the rows."""
+    """The rows' share of each batch that holds any of them."""
     wanted = {row.index for row in rows}
-    return [batch for batch in batches if any(row.index in wanted for row in batch)]
+    shares = ([row for row in batch if row.index in wanted] for batch in batches)
+    return [share for share in shares if share]
 
 
 def added(batch):
@@ -187,7 +188,7 @@ def test_equal_prompts_are_neighbours_in_a_mixed_plan(rows, batch_size, budget):
 
 @many
 @given(sharing, batch_sizes, sharing_budgets)
-def test_a_family_has_batches_of_its_own_no_larger_than_allowed(rows, batch_size, budget):
+def test_a_familys_batches_are_no_larger_than_allowed(rows, batch_size, budget):
     batches = plan(rows, batch_size, budget, share_prefixes=True)
     for family in families(rows)[0]:
         own = batches_of(family, batches)
@@ -265,8 +266,20 @@ def test_rows_with_a_prefix_far_beyond_the_budget_stay_together():
 
 def test_rows_with_one_head_are_neighbours_although_others_lie_between_them():
     rows = [Row(n, HEADS[n % 2] + (2,) * n, CONFIGS[0]) for n in range(1, 9)]
-    batches = plan(rows, share_prefixes=True)
-    assert [[row.index for row in batch] for batch in batches] == [[1, 3, 5, 7], [2, 4, 6, 8]]
+    assert [[row.index for row in batch] for batch in plan(rows, share_prefixes=True)] == [
+        [2, 4, 6, 8, 1, 3, 5, 7]
+    ]
+    batches = plan(rows, token_budget=SHARED_TOKENS + 40, share_prefixes=True)
+    assert [[row.index for row in batch] for batch in batches] == [[2, 4, 6, 8], [1, 3, 5, 7]]
+
+
+@many
+@given(sharing, batch_sizes, sharing_budgets)
+def test_families_share_a_batch_only_within_the_budget(rows, batch_size, budget):
+    for batch in plan(rows, batch_size, budget, share_prefixes=True):
+        assert len(batch) <= (batch_size or PACKED_ROWS) or len(families(batch)[0]) == 0
+        if len(families(batch)[0]) > 1:
+            assert len(batch[0].prompt_ids) + added(batch) <= budget
 
 
 @many
