@@ -1,0 +1,151 @@
+"""Attention in parts is attention to all keys at once; a tree of prompts is each text alone."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from architectures import tiny
+from torch.nn import functional
+
+from pytest_llmprobe import GenerateConfig
+from pytest_llmprobe.engine import cascade
+from pytest_llmprobe.engine.cascade import attend
+from pytest_llmprobe.engine.memory import Segment, TreeMemory, takes_tree
+from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
+
+
+def drawn(*shape, seed=0, scale=1.0):
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def exact(query, key, value, scale, bias=None):
+    """In float64, by the library's own function."""
+    groups = query.shape[1] // key.shape[1]
+    query, key, value = (
+        query.double(),
+        *(x.double().repeat_interleave(groups, 1) for x in (key, value)),
+    )
+    bias = None if bias is None else bias[:, None].double()
+    return functional.scaled_dot_product_attention(query, key, value, bias, scale=scale)
+
+
+def divided(part):
+    return (part.output / part.total).double()
+
+
+@pytest.mark.parametrize("heads", [4, 2, 1])
+@pytest.mark.parametrize("sharp", [1.0, 40.0])
+@pytest.mark.parametrize("cuts", [(), (1,), (20,), (3, 4, 50)])
+def test_parts_make_up_the_whole(heads, sharp, cuts):
+    query = drawn(2, 4, 5, 16, scale=sharp)
+    key, value = drawn(2, heads, 60, 16, seed=1), drawn(2, heads, 60, 16, seed=2)
+    bias = drawn(2, 5, 60, seed=3)
+    ends = (0, *cuts, 60)
+    parts = [
+        attend(query, key[:, :, a:b], value[:, :, a:b], 0.25, bias[..., a:b])
+        for a, b in pairwise(ends)
+    ]
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole.plus(part)
+    assert torch.allclose(divided(whole), exact(query, key, value, 0.25, bias), atol=2e-5)
+
+
+def test_hidden_keys_have_no_weight_whatever_they_hold():
+    query, key, value = drawn(1, 2, 3, 8), drawn(1, 2, 6, 8, seed=1), drawn(1, 2, 6, 8, seed=2)
+    hidden = torch.zeros(1, 3, 6)
+    hidden[..., 4:] = -torch.inf
+    value[:, :, 4:] = 1e20
+    seen = attend(query, key, value, 0.3, hidden)
+    alone = attend(query, key[:, :, :4], value[:, :, :4], 0.3)
+    assert torch.allclose(divided(seen), divided(alone), atol=1e-5)
+
+
+def test_queries_that_wait_for_their_turn_find_the_same(monkeypatch):
+    query, key, value = drawn(1, 4, 50, 8), drawn(1, 2, 30, 8, seed=1), drawn(1, 2, 30, 8, seed=2)
+    bias = drawn(1, 50, 30, seed=3)
+    at_once = attend(query, key, value, 0.3, bias)
+    monkeypatch.setattr(cascade, "LARGEST", 4 * 30 * 7)
+    assert all(map(torch.allclose, attend(query, key, value, 0.3, bias), at_once))
+
+
+def rows_of(prompts):
+    rows = [Row(n, tuple(prompt), GenerateConfig(6)) for n, prompt in enumerate(prompts)]
+    tree = prefix_tree(rows, least=4)
+    return tree, depth_first(tree)
+
+
+PROMPTS = [
+    [3, 4, 5, 6, 7, 8],
+    [3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15],
+    [3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16],
+    [20, 21, 22, 23, 24, 25, 26],
+    [20, 21, 22, 23, 24, 25, 27, 28, 29],
+    [40, 41],
+]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "phi3"])
+def test_every_token_of_a_tree_has_the_logits_of_its_text_alone(architecture):
+    """Wrong guesses are fed over again, rows have guesses of different lengths, rows leave."""
+    model = tiny(architecture).model
+    tree, rows = rows_of(PROMPTS)
+    assert len(tree.children) == 2
+    assert tree.children[0].children
+    memory = TreeMemory(model, tree, rows)
+    texts = [list(row.prompt_ids) for row in rows]
+
+    def agree(number, logits, more=()):
+        text = torch.tensor([[*texts[number], *more]])
+        alone = model(text, use_cache=False).logits[0, -len(logits) :]
+        assert torch.allclose(logits, alone, atol=1e-4)
+
+    with memory.attached():
+        drafts = [[7] * (number % 3) for number in range(len(rows))]
+        first = memory.prefill(drafts)
+        fed = []
+        for step, active in enumerate([[0, 1, 2, 3, 4, 5], [0, 1, 2, 4, 5], [1, 4], [1, 4], [4]]):
+            memory.drop(active)
+            guesses = {number: [30 + step] * ((number + step) % 3) for number in active}
+            segments = [
+                Segment(n, [50 + n, *guesses[n]], len(texts[n]), 1 + len(guesses[n]))
+                for n in active
+            ]
+            logits = memory.feed(segments).split([s.scored for s in segments])
+            for n, found in zip(active, logits, strict=True):
+                texts[n].append(50 + n)
+                fed.append((n, found, list(texts[n]), guesses[n]))
+    prompts = [list(row.prompt_ids) for row in rows]
+    for number, logits in enumerate(first):
+        texts[number] = prompts[number]
+        agree(number, logits, drafts[number])
+    for number, logits, text, guessed in fed:
+        texts[number] = text
+        agree(number, logits, guessed)
+
+
+@torch.inference_mode()
+def test_keys_that_rows_share_are_stored_once():
+    model = tiny("llama").model
+    tree, rows = rows_of(PROMPTS)
+    memory = TreeMemory(model, tree, rows)
+    with memory.attached():
+        memory.prefill([()] * len(rows))
+    lengths = sorted(keys.keys[0].shape[2] for keys in memory._shared)
+    assert lengths == [5, 5, 6]
+    assert [list(keys.rows) for keys in memory._shared] == [[2, 3], [1, 2, 3], [4, 5]]
+    assert memory._cascade.own.capacity == 9
+
+
+def test_attention_with_an_unknown_change_of_scores_is_not_taken(monkeypatch):
+    model = tiny("llama").model
+    assert takes_tree(model)
+    monkeypatch.setattr(cascade, "REFUSED", ("scaling",))
+    assert not takes_tree(model)
+
+
+def test_a_model_whose_logits_differ_is_not_taken(monkeypatch):
+    monkeypatch.setattr(cascade, "FAINT", -0.1)
+    assert not takes_tree(tiny("llama").model)
