@@ -13,13 +13,16 @@ NGRAM = 2
 LONGEST = 16
 """Tokens guessed at once at most."""
 
+ALLOWED = 8
+"""Wrong guesses that a row may make besides as many as its right ones."""
+
 
 class Guesser:
     """Guesses for one row: its draft as long as that is right, then the prompt's own words.
 
     Looking up in the prompt: what followed the last time that the latest tokens occurred
-    (prompt lookup decoding). The guess doubles when it was wholly right; after two guesses in a
-    row that were wholly wrong the row guesses no more, so a model that repeats nothing pays little.
+    (prompt lookup decoding). The guess doubles when it was wholly right; a row with ``ALLOWED``
+    more wrong tokens than right ones guesses no more, so a model that repeats nothing pays little.
 
     Args:
         prompt: Token ids of the prompt.
@@ -31,7 +34,7 @@ class Guesser:
         self._draft = list(draft)
         self._said = 0
         self._length = 2
-        self._misses = 0
+        self._credit = ALLOWED
         self._seen: dict[tuple[int, ...], int] | None = None
 
     def said(self, tokens: Sequence[int], guessed: int) -> None:
@@ -45,7 +48,7 @@ class Guesser:
         if self._draft and list(tokens) != self._draft[self._said : self._said + len(tokens)]:
             self._draft = []
         elif guessed and not self._draft:
-            self._misses = self._misses + 1 if right == 0 else 0
+            self._credit += 2 * right - guessed
             self._length = min(LONGEST, 2 * self._length) if right == guessed else 2
         self._said += len(tokens)
         for token in tokens:
@@ -56,7 +59,7 @@ class Guesser:
         """At most ``most`` tokens that may follow."""
         if self._draft:
             return self._draft[self._said : self._said + most]
-        if self._misses >= 2 or most < 1:
+        if self._credit < 0 or most < 1:
             return []
         if self._seen is None:
             self._seen = {}

@@ -1,9 +1,12 @@
 """How many times faster than plain ``generate``, one prompt at a time, with equal tokens.
 
-    pytest tests/benchmarks -n 0 -s
+    pytest tests/benchmarks/test_engine_speed.py -n 0 -s
 
-CPU seconds of one thread, interleaved repeats, medians; greedy, fp32, 40 new tokens. The random
-model's weights are made sharp so that its close calls are as rare as a trained model's.
+CPU seconds of one thread, interleaved repeats, medians; greedy, fp32, 40 new tokens at most. With
+lm-evaluation-harness installed (``pip install lm_eval``) its ``HFLM.generate_until`` runs beside,
+at the best of three batch sizes. The last line of each workload is the share of the machine's
+limit: the operations and the bytes that it takes at least, over what a matrix product and a sum
+reach.
 """
 
 import random
@@ -12,92 +15,110 @@ from statistics import median
 
 import pytest
 import torch
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from limits import bytes_per_second, least_bytes, least_operations, operations_per_second
+from workloads import independent, random_5m, random_82m, reference, rounded, shared_haystack
 
-from pytest_llmprobe import Engine, GenerateConfig, LoadedModel, Request, load_model
+from pytest_llmprobe import Engine, GenerateConfig, Request
 from pytest_llmprobe.engine.fast_backend import FastBackend
 from pytest_llmprobe.engine.transformers_backend import TransformersBackend
-from pytest_llmprobe.models.capabilities import measure
-from pytest_llmprobe.models.registry import ModelSpec
 
 CONFIG = GenerateConfig(max_new_tokens=40)
-REPEATS = 3
+REPEATS = 1
+HARNESS_BATCHES = (1, 8, 32)
+SIZES = {
+    "shared": {reference: 2, random_5m: 2, random_82m: 1},
+    "independent": {reference: 48, random_5m: 48, random_82m: 16},
+}
 
 
-def reference():
-    return load_model("reference")
-
-
-def random_5m():
-    config = LlamaConfig(
-        hidden_size=256,
-        intermediate_size=1024,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        vocab_size=4096,
-        max_position_embeddings=4096,
-    )
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(config).eval()
-    model.lm_head.weight.data.mul_(20)
-    model.generation_config = GenerationConfig(eos_token_id=[2], pad_token_id=0)
-    tokenizer = reference().tokenizer
-    spec = ModelSpec("random 5M", "made from a config")
-    return LoadedModel(spec, model, tokenizer, measure(model, tokenizer, 0), (), 0, {})
-
-
-def shared_haystack(rng):
-    """2 haystacks of 1,500 tokens with 20 questions of 53 to 66 tokens each."""
-    for _ in range(2):
-        haystack = tokens(rng, 1500)
-        for _ in range(20):
-            yield haystack + tokens(rng, rng.randint(53, 66))
-
-
-def independent(rng):
-    """48 prompts of 50 to 800 tokens."""
-    for _ in range(48):
-        yield tokens(rng, rng.randint(50, 800))
-
-
-def tokens(rng, count):
-    return [rng.randrange(3, 1900) for _ in range(count)]
-
-
-def seconds(backend, prompts, batch_size, drafts):
-    backend.encode = lambda prompt: prompts[int(prompt)]
-    requests = [Request(str(i), CONFIG, draft=draft) for i, draft in enumerate(drafts)]
-    engine = Engine(backend, batch_size=batch_size)
+def timed(function):
     start = time.process_time()
-    completions = engine.generate(requests)
-    return time.process_time() - start, [completion.token_ids for completion in completions]
+    found = function()
+    return time.process_time() - start, found
 
 
-@pytest.mark.parametrize("workload", [shared_haystack, independent])
-@pytest.mark.parametrize("make_model", [reference, random_5m])
+def ours(backend, prompts, batch_size=None, drafts=None):
+    drafts = drafts or [None] * len(prompts)
+    requests = [Request(p, CONFIG, draft=d) for p, d in zip(prompts, drafts, strict=True)]
+    engine = Engine(backend, batch_size=batch_size)
+    return timed(lambda: [c.token_ids for c in engine.generate(requests)])
+
+
+def harness(model, prompts, batch_size):
+    """lm-evaluation-harness on the same token ids: its seconds and its texts."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    tokenizer = model.tokenizer
+    texts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+        )
+        for prompt in prompts
+    ]
+    tokenizer.pad_token_id = model.pad_id
+    lm = HFLM(model.model, tokenizer=tokenizer, batch_size=batch_size, add_bos_token=False)
+    asked = {"until": [], "max_gen_toks": CONFIG.max_new_tokens, "do_sample": False}
+    instances = [
+        Instance("generate_until", {}, (text, dict(asked)), n) for n, text in enumerate(texts)
+    ]
+    return timed(lambda: lm.generate_until(instances, disable_tqdm=True))
+
+
+def best_harness(model, prompts, said):
+    """The batch size that is fastest, and the share of its texts that are plain generate's."""
+    taken = {}
+    for size in HARNESS_BATCHES:
+        taken[size], texts = harness(model, prompts, size)
+        plain = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in said]
+        equal = sum(a.strip() == b.strip() for a, b in zip(texts, plain, strict=True))
+        print(f"  lm_eval, batches of {size}: {taken[size]:.2f} s, {equal} of {len(said)} equal")
+    return min(taken, key=taken.get)
+
+
+@pytest.mark.parametrize("workload", list(SIZES))
+@pytest.mark.parametrize("make_model", [reference, random_5m, random_82m])
 def test_ratio_to_plain_generate(benchmark, capsys, make_model, workload):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    model, prompts = make_model(), list(workload(random.Random(1)))
-    none = [None] * len(prompts)
-    _, said = seconds(TransformersBackend(model), prompts, 1, none)
-    times = {"plain": [], "no drafts": [], "look-up": [], "last answers": []}
+    model, rng = make_model(), random.Random(1)
+    make = shared_haystack if workload == "shared" else independent
+    prompts = list(make(rng, SIZES[workload][make_model]))
+    _, said = ours(TransformersBackend(model), prompts, 1)
+    _, nearly = ours(FastBackend(rounded(model)), prompts)
+    runs = {
+        "plain": lambda: ours(TransformersBackend(model), prompts, 1),
+        "no drafts": lambda: ours(FastBackend(model, drafts=False), prompts),
+        "look-up": lambda: ours(FastBackend(model), prompts),
+        "last answers": lambda: ours(FastBackend(model), prompts, None, said),
+        "of rounded weights": lambda: ours(FastBackend(model), prompts, None, nearly),
+    }
+    with capsys.disabled():
+        print(f"\n{model.spec.name}, {workload}, {len(prompts)} prompts:")
+        try:
+            size = best_harness(model, prompts, said)
+            runs["lm_eval"] = lambda: harness(model, prompts, size)
+        except ImportError:
+            print("  lm_eval is not installed")
+    times = {name: [] for name in runs}
 
     def interleaved():
-        for name, backend, size, drafts in (
-            ("plain", TransformersBackend(model), 1, none),
-            ("no drafts", FastBackend(model, drafts=False), None, none),
-            ("look-up", FastBackend(model), None, none),
-            ("last answers", FastBackend(model), None, said),
-        ):
-            taken, answers = seconds(backend, prompts, size, drafts)
-            assert answers == said
+        for name, run in runs.items():
+            taken, answers = run()
+            assert name == "lm_eval" or answers == said
             times[name].append(taken)
 
     benchmark.pedantic(interleaved, rounds=REPEATS)
-    torch.set_num_threads(threads)
     plain = median(times["plain"])
     ratios = {name: round(plain / median(taken), 2) for name, taken in times.items()}
     benchmark.extra_info.update(ratios, plain_s=plain)
+    ids = [tuple(FastBackend(model).encode(prompt)) for prompt in prompts]
+    best = median(times["no drafts"])
+    operations = least_operations(model.model, ids, said) / operations_per_second()
+    traffic = least_bytes(model.model, ids, said, 64) / bytes_per_second()
+    torch.set_num_threads(threads)
     with capsys.disabled():
-        print(f"\n{model.spec.name}, {workload.__name__}: plain {plain:.2f} s, ratios {ratios}")
+        same = sum(a == b for a, b in zip(nearly, said, strict=True))
+        print(f"  plain {plain:.2f} s, ratios {ratios}; rounded weights: {same} answers the same")
+        print(f"  of the limit without drafts: operations {operations / best:.0%}, ", end="")
+        print(f"bytes {traffic / best:.0%}")
