@@ -61,7 +61,7 @@ def decode(
     drafts: Sequence[Sequence[int]],
     ending: Ending,
     on_tokens: Callable[[int], None],
-    guess: bool = True,
+    look_up: bool = True,
 ) -> list[RowState]:
     """Decode all rows of a batch to their ends.
 
@@ -74,31 +74,30 @@ def decode(
         drafts: For each row the token ids of a guessed answer, or none.
         ending: What ends an answer.
         on_tokens: Told how many tokens were said in each step.
-        guess: Whether to look guesses up in the prompt.
+        look_up: Whether to look guesses up in the prompt.
     """
     states = [
-        RowState(row, Guesser(row.prompt_ids, draft))
+        RowState(row, Guesser(row.prompt_ids, draft, look_up))
         for row, draft in zip(rows, drafts, strict=True)
     ]
-    logits = torch.cat(memory.prefill(drafts))
-    segments = [
+    tried = [draft[: memory.most_scored(1) - 1] for draft in drafts]
+    first = [
         Segment(number, (0, *draft), len(row.prompt_ids) - 1, 1 + len(draft))
-        for number, (row, draft) in enumerate(zip(rows, drafts, strict=True))
+        for number, (row, draft) in enumerate(zip(rows, tried, strict=True))
     ]
-    while True:
-        said = _step(logits, segments, states, ending)
-        on_tokens(said)
-        active = [segment.row for segment in segments if states[segment.row].ended is None]
-        if not active:
-            return states
+    for numbers, logits in memory.prefill(tried):
+        on_tokens(_step(logits, [first[number] for number in numbers], states, ending))
+    while active := [number for number, state in enumerate(states) if state.ended is None]:
         memory.drop(active)
-        segments = [_next_segment(number, states[number], guess) for number in active]
-        logits = memory.feed(segments)
+        most = memory.most_scored(len(active)) - 1
+        segments = [_next_segment(number, states[number], most) for number in active]
+        on_tokens(_step(memory.feed(segments), segments, states, ending))
+    return states
 
 
-def _next_segment(number: int, state: RowState, guess: bool) -> Segment:
+def _next_segment(number: int, state: RowState, most: int) -> Segment:
     room = state.row.config.max_new_tokens - len(state.tokens) - 1
-    guesses = state.guesser.next(room) if guess else []
+    guesses = state.guesser.next(min(room, most))
     start = len(state.row.prompt_ids) + len(state.tokens) - 1
     return Segment(number, (state.tokens[-1], *guesses), start, 1 + len(guesses))
 

@@ -27,14 +27,15 @@ class Guesser:
     Args:
         prompt: Token ids of the prompt.
         draft: Token ids of a guessed answer; empty for none.
+        look_up: Whether to look up in the prompt.
     """
 
-    def __init__(self, prompt: Sequence[int], draft: Sequence[int]) -> None:
+    def __init__(self, prompt: Sequence[int], draft: Sequence[int], look_up: bool = True) -> None:
         self._text = list(prompt)
         self._draft = list(draft)
         self._said = 0
         self._length = 2
-        self._credit = ALLOWED
+        self._credit = ALLOWED if look_up else -1
         self._seen: dict[tuple[int, ...], int] | None = None
 
     def said(self, tokens: Sequence[int], guessed: int) -> None:

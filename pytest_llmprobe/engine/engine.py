@@ -13,7 +13,8 @@ from pytest_llmprobe.case import Prompt, check_prompt
 from pytest_llmprobe.engine.backend import Backend, Generated
 from pytest_llmprobe.engine.completion_file import Outcome
 from pytest_llmprobe.engine.completion_store import CompletionStore
-from pytest_llmprobe.engine.planning import TOKEN_BUDGET, Row, RowSteering, plan
+from pytest_llmprobe.engine.planning import Row, RowSteering, plan
+from pytest_llmprobe.engine.room import Room, found_room
 from pytest_llmprobe.errors import (
     BudgetError,
     CasesError,
@@ -46,7 +47,7 @@ class Engine:
     Args:
         model: A loaded model, or anything that follows the Backend protocol.
         batch_size: Rows of a batch; None fills a token budget. 1 is the reference path.
-        token_budget: Rows times padded length of a batch at most.
+        token_budget: Rows times length of a batch at most; None: as much as suits the machine.
         drafts: Guess tokens and let the model check them; the answers are the same without.
 
     Attributes:
@@ -58,14 +59,16 @@ class Engine:
         model: LoadedModel | Backend,
         *,
         batch_size: int | None = None,
-        token_budget: int = TOKEN_BUDGET,
+        token_budget: int | None = None,
         drafts: bool = True,
     ) -> None:
-        if batch_size is not None and batch_size < 1:
-            raise SettingsError(f"batch_size={batch_size}: it must be 1 or more, or None for auto")
+        for name, given in (("batch_size", batch_size), ("token_budget", token_budget)):
+            if given is not None and given < 1:
+                raise SettingsError(f"{name}={given}: it must be 1 or more, or None for auto")
         self.backend = model if isinstance(model, Backend) else _backend(model, batch_size, drafts)
         self.batch_size = batch_size
-        self.token_budget = token_budget
+        room = Room() if isinstance(model, Backend) else found_room(model)
+        self.token_budget, self._packed_rows = token_budget or room.tokens, room.rows
         self.store: CompletionStore | None = None
         self._limits: dict[int, int] = {}
 
@@ -146,7 +149,8 @@ class Engine:
     def _plan(self, rows: Sequence[Row]) -> list[list[Row]]:
         limits = (self.batch_size, self.backend.max_batch_size)
         size = min((limit for limit in limits if limit is not None), default=None)
-        return plan(rows, size, self.token_budget, self.backend.shares_prefixes, self._limits)
+        share = self.backend.shares_prefixes
+        return plan(rows, size, self.token_budget, share, self._limits, self._packed_rows)
 
     def _shrink(self, batch: Sequence[Row]) -> None:
         """Plan at most half of what did not fit from here on; it would not fit again.

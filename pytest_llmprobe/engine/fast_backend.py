@@ -71,7 +71,7 @@ class FastBackend(TransformersBackend):
         """
         if self.model.dtype == torch.float32 and state.margin < CLOSE_CALL and not alone:
             row, draft = state.row, state.tokens[: state.row.config.max_new_tokens - 1]
-            (decided,) = self._decoded([row], [draft], ending, _ignore, guess=False)
+            (decided,) = self._decoded([row], [draft], ending, _ignore, look_up=False)
             answer = self._settled(decided, ending, alone=True)
             return answer if isinstance(answer, RequestError) else replace(answer, redone=True)
         if self.model.dtype == torch.float32 and state.margin < TIE:
@@ -89,7 +89,7 @@ class FastBackend(TransformersBackend):
         drafts: Sequence[Sequence[int]],
         ending: Ending,
         on_tokens: OnTokens,
-        guess: bool,
+        look_up: bool,
     ) -> list[RowState]:
         tree = prefix_tree(rows)
         number = {id(row): number for number, row in enumerate(rows)}
@@ -97,7 +97,9 @@ class FastBackend(TransformersBackend):
         ordered = [rows[at] for at in order]
         memory = TreeMemory(self.model, tree, ordered)
         with memory.attached():
-            states = decode(memory, ordered, [drafts[at] for at in order], ending, on_tokens, guess)
+            states = decode(
+                memory, ordered, [drafts[at] for at in order], ending, on_tokens, look_up
+            )
         found = dict(zip(order, states, strict=True))
         return [found[at] for at in range(len(rows))]
 

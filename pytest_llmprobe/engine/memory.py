@@ -20,6 +20,9 @@ FORWARD_TOKENS = {"cpu": 512}
 """Tokens of prompts in one forward pass: a core is busy with few, other devices want more."""
 MANY_TOKENS = 8192
 
+LOGITS, LEAST_SCORED = 2**24, 8
+"""Logits that are wanted at once (64 MiB in float32), and tokens of a row that always may be."""
+
 
 class Segment(NamedTuple):
     """Tokens that one row is fed in one step.
@@ -69,24 +72,31 @@ class TreeMemory:
         with tapped(self._model, self._cascade):
             yield
 
-    def prefill(self, drafts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-        """For each row the logits (1 + len(draft), V) from its last prompt token on."""
+    def most_scored(self, rows: int) -> int:
+        """Tokens of a row that may be scored in one step of so many rows."""
+        vocabulary: int = self._model.config.get_text_config().vocab_size
+        return max(LEAST_SCORED, LOGITS // vocabulary // rows)
+
+    def prefill(self, drafts: Sequence[Sequence[int]]) -> Iterator[tuple[range, torch.Tensor]]:
+        """For one row after the other the logits (1 + len(draft), V) from its last prompt token on.
+
+        Yields:
+            Numbers of some rows, and their logits one below the other.
+        """
         self._store(self._tree, 0, [])
-        logits: list[torch.Tensor] = []
         chunk: list[Segment] = []
         most = FORWARD_TOKENS.get(self._model.device.type, MANY_TOKENS)
         for number, (row, draft) in enumerate(zip(self._rows, drafts, strict=True)):
             base = self._base[number]
             segment = Segment(number, (*row.prompt_ids[base:], *draft), base, 1 + len(draft))
-            widest = max(len(s.tokens) for s in (*chunk, segment))
-            if chunk and widest * (len(chunk) + 1) > most:
-                logits += self._fed(chunk)
+            more = [*chunk, segment]
+            scored = sum(s.scored for s in more)
+            full = max(len(s.tokens) for s in more) * len(more) > most
+            if chunk and (full or scored > self.most_scored(1)):
+                yield range(chunk[0].row, number), self.feed(chunk)
                 chunk = []
             chunk.append(segment)
-        return logits + self._fed(chunk)
-
-    def _fed(self, segments: Sequence[Segment]) -> list[torch.Tensor]:
-        return list(torch.split(self.feed(segments), [segment.scored for segment in segments]))
+        yield range(chunk[0].row, len(self._rows)), self.feed(chunk)
 
     def _store(self, node: Node, first: int, above: list[SharedKeys]) -> int:
         """Compute what rows share from row ``first`` on; returns the row after the last."""
@@ -247,7 +257,7 @@ def takes_tree(model: Any) -> bool:
     memory = TreeMemory(model, Node(0, rows[0].prompt_ids[:4], tuple(rows), ()), rows)
     try:
         with memory.attached():
-            first = memory.prefill([(), ()])
+            first = torch.cat([logits for _, logits in memory.prefill([(), ()])])
             second = memory.feed(
                 [Segment(n, text[-1:], len(text) - 1, 1) for n, text in enumerate(texts)]
             )
@@ -257,5 +267,5 @@ def takes_tree(model: Any) -> bool:
         model(torch.tensor([text], device=model.device), use_cache=False).logits[0, -2:].float()
         for text in texts
     ]
-    fed = [torch.stack([a[-1], b]).float() for a, b in zip(first, second, strict=True)]
+    fed = [torch.stack([a, b]).float() for a, b in zip(first, second, strict=True)]
     return all(close(mine, its) for mine, its in zip(fed, alone, strict=True))

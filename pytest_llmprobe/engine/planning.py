@@ -11,13 +11,16 @@ from typing import Any, TypeAlias
 from pytest_llmprobe.generation import GenerateConfig, Phase
 
 TOKEN_BUDGET = 8192
-"""Rows times (longest prompt + new tokens) of a batch: more is not faster on a CPU core."""
+"""Rows times (longest prompt + new tokens) of a batch: more is not faster on one CPU core."""
 
 SHARED_TOKENS = 64
 """Common tokens from which on a prefix is worth storing once."""
 
 PACKED_ROWS = 64
-"""Rows of a batch with shared prefixes at most: more are not faster on a CPU core."""
+"""Rows of a batch with shared prefixes at most: more are not faster on one CPU core."""
+
+UNEVEN = 4
+"""Times the budget that rows may take if each had as many tokens of its own as the longest."""
 
 
 NO_LIMITS: Mapping[int, int] = {}
@@ -90,6 +93,7 @@ def plan(
     token_budget: int = TOKEN_BUDGET,
     share_prefixes: bool = False,
     limits: Mapping[int, int] = NO_LIMITS,
+    packed_rows: int = PACKED_ROWS,
 ) -> list[list[Row]]:
     """Cut rows into batches with one choice of steered layers and phase each.
 
@@ -107,6 +111,7 @@ def plan(
         share_prefixes: Whether the backend stores a shared prefix once and takes rows of
             different configs.
         limits: For a length of prompt and answer the most rows of a batch that has a row so long.
+        packed_rows: Most rows of a batch with shared prefixes, if there is no ``batch_size``.
 
     Returns:
         Batches; every row is in exactly one.
@@ -119,7 +124,7 @@ def plan(
     for members in by_kind.values():
         alone: list[Row] = []
         packed: list[list[Row]] = []
-        most = batch_size or PACKED_ROWS
+        most = batch_size or packed_rows
         for family in sorted(_families(members), key=_first) if share_prefixes else [members]:
             if share_prefixes and len(family) > 1:
                 packed += _packed(family, most, token_budget, limits)
@@ -169,16 +174,18 @@ def _packed(
 ) -> list[list[Row]]:
     """Batches of neighbours in lexical order, by the tokens that rows add to the first one's."""
     batches: list[list[Row]] = []
-    most, stored = _most(max(row.length for row in family), rows, limits), 0
+    most, stored, widest = _most(max(row.length for row in family), rows, limits), 0, 0
     previous: Path = ()
     for row in sorted(family, key=lambda row: (row.path, repr(row.config))):
         path, room = row.path, row.config.max_new_tokens
         added = len(path) - common_prefix(previous, path) + room
-        if not batches or len(batches[-1]) == most or stored + added > token_budget:
+        size = len(batches[-1]) if batches else 0
+        uneven = (size + 1) * max(widest, added) > UNEVEN * token_budget
+        if size in (0, most) or stored + added > token_budget or uneven:
             batches.append([])
-            stored, added = 0, room  # however long the prefix, its rows stay together
+            stored, added, widest = 0, room, 0  # however long the prefix, its rows stay together
         batches[-1].append(row)
-        stored += added
+        stored, widest = stored + added, max(widest, added)
         previous = path
     return batches
 

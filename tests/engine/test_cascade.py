@@ -104,7 +104,10 @@ def test_every_token_of_a_tree_has_the_logits_of_its_text_alone(architecture):
 
     with memory.attached():
         drafts = [[7] * (number % 3) for number in range(len(rows))]
-        first = memory.prefill(drafts)
+        first = {}
+        for numbers, logits in memory.prefill(drafts):
+            parts = logits.split([1 + len(drafts[number]) for number in numbers])
+            first |= zip(numbers, parts, strict=True)
         fed = []
         for step, active in enumerate([[0, 1, 2, 3, 4, 5], [0, 1, 2, 4, 5], [1, 4], [1, 4], [4]]):
             memory.drop(active)
@@ -118,7 +121,8 @@ def test_every_token_of_a_tree_has_the_logits_of_its_text_alone(architecture):
                 texts[n].append(50 + n)
                 fed.append((n, found, list(texts[n]), guesses[n]))
     prompts = [list(row.prompt_ids) for row in rows]
-    for number, logits in enumerate(first):
+    assert len(first) == len(rows)
+    for number, logits in first.items():
         texts[number] = prompts[number]
         agree(number, logits, drafts[number])
     for number, logits, text, guessed in fed:
@@ -132,7 +136,7 @@ def test_keys_that_rows_share_are_stored_once():
     tree, rows = rows_of(PROMPTS)
     memory = TreeMemory(model, tree, rows)
     with memory.attached():
-        memory.prefill([()] * len(rows))
+        list(memory.prefill([()] * len(rows)))
     lengths = sorted(keys.keys[0].shape[2] for keys in memory._shared)
     assert lengths == [5, 5, 6]
     assert [list(keys.rows) for keys in memory._shared] == [[2, 3], [1, 2, 3], [4, 5]]
