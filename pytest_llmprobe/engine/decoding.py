@@ -127,8 +127,10 @@ def _step(
     seeds, configs = [row.seed for row in rows], [row.config for row in rows]
     scores = sampled_each(logits.float(), configs, seeds, steps, _histories(segments, states))
     best = scores.topk(2, dim=-1).values
-    chosen = scores.argmax(dim=-1).tolist()  # the first of equals, as in plain generate
-    top, lead = best[:, 0].tolist(), (best[:, 0] - best[:, 1]).tolist()
+    first = scores.argmax(dim=-1)  # the first of equals, as in plain generate
+    found = torch.stack([first.double(), best[:, 0].double(), (best[:, 0] - best[:, 1]).double()])
+    token, top, lead = found.tolist()  # the only time that the host waits for the device
+    chosen = [int(number) for number in token]
     said, at = 0, 0
     for segment in segments:
         state, guesses = states[segment.row], list(segment.tokens[1:])

@@ -107,9 +107,11 @@ class FastBackend(TransformersBackend):
         """The token ids of the guessed answer, short enough to leave one to say.
 
         A text is the right answer, which a model may put quite differently: of a long one only as
-        much is tried as costs little beside the prompt. Token ids are what a model did say.
+        much is tried as costs little beside the prompt. Token ids are what a model did say. Where
+        prompts alone are steered none is tried: every token would need a mask of its own.
         """
-        if row.draft is None or not self._drafts:
+        prompts_alone = row.steering is not None and row.steering.phase == "prefill"
+        if row.draft is None or prompts_alone or not self._drafts:
             return []
         ids, most = row.draft, row.config.max_new_tokens - 1
         if isinstance(ids, str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -58,7 +59,7 @@ class TreeMemory:
         lengths = (row.length - base for row, base in zip(rows, self._base, strict=True))
         how = rows[0].steering
         self._decoded_too = how is not None and how.phase == "all"
-        self._bias = None if how is None else self._own_bias()
+        self._bias = None if how is None else self._own_bias()  # (rows, C)
         self._shared: list[SharedKeys] = []
         self._cascade = Cascade(
             OwnKeys(len(rows), max(lengths)), frozenset(() if how is None else how.layers)
@@ -89,6 +90,10 @@ class TreeMemory:
         for number, (row, draft) in enumerate(zip(self._rows, drafts, strict=True)):
             base = self._base[number]
             segment = Segment(number, (*row.prompt_ids[base:], *draft), base, 1 + len(draft))
+            for piece in self._pieces(segment, most):
+                self.feed([piece])
+                tokens = segment.tokens[len(piece.tokens) :]
+                segment = Segment(number, tokens, segment.start + len(piece.tokens), segment.scored)
             more = [*chunk, segment]
             scored = sum(s.scored for s in more)
             full = max(len(s.tokens) for s in more) * len(more) > most
@@ -97,6 +102,18 @@ class TreeMemory:
                 chunk = []
             chunk.append(segment)
         yield range(chunk[0].row, len(self._rows)), self.feed(chunk)
+
+    def _pieces(self, segment: Segment, most: int) -> Iterator[Segment]:
+        """The beginning of a long end of a prompt: who sees what is a mask of its square.
+
+        A whole prompt needs none, since the model's own function serves it.
+        """
+        rest = len(segment.tokens) - segment.scored
+        if segment.start and len(segment.tokens) > most:
+            step = max(64, min(most, LOGITS // len(segment.tokens)))
+            for first in range(0, rest - step + 1, step):
+                tokens = segment.tokens[first : first + step]
+                yield Segment(segment.row, tokens, segment.start + first, 0)
 
     def _store(self, node: Node, first: int, above: list[SharedKeys]) -> int:
         """Compute what rows share from row ``first`` on; returns the row after the last."""
@@ -110,7 +127,8 @@ class TreeMemory:
                 _on_all(keys.bias, 0),
                 alone=not above,
             )
-            self._forward(node.tokens, range(node.start, node.end), 1)
+            tokens, positions = self._moved(node.tokens, range(node.start, node.end))
+            self._forward(tokens, positions, 1)
             above = [*above, keys]
         end = first + len(node.leaves)
         for child in node.children:
@@ -122,49 +140,55 @@ class TreeMemory:
 
     def feed(self, segments: Sequence[Segment]) -> torch.Tensor:
         """Logits (sum of scored, V), segment after segment; rows in ascending order."""
-        self._cascade.current = self._pass_of(segments)
-        ends = list(accumulate(len(segment.tokens) for segment in segments))
-        keep = [
-            place
-            for segment, end in zip(segments, ends, strict=True)
-            for place in range(end - segment.scored, end)
-        ]
-        tokens = [token for segment in segments for token in segment.tokens]
-        positions = [s.start + i for s in segments for i in range(len(s.tokens))]
-        return self._forward(tokens, positions, self._tensor(keep))
-
-    def _pass_of(self, segments: Sequence[Segment]) -> Pass:
-        places = [self._place[segment.row] for segment in segments]
+        place = [self._place[segment.row] for segment in segments]
         own = [segment.start - self._base[segment.row] for segment in segments]
         counts = [len(segment.tokens) for segment in segments]
-        first, width = places[0], max(counts)
-        rows = range(first, places[-1] + 1)
+        rows, width = range(place[0], place[-1] + 1), max(counts)
         each = [(n, i) for n, count in enumerate(counts) for i in range(count)]
-        whole = len(segments) == 1 and not segments[0].start
-        before = torch.zeros(len(rows), dtype=torch.long)
-        before[[place - first for place in places]] = torch.tensor(own)
-        columns = max(start + count for start, count in zip(own, counts, strict=True))
-        slots = before[:, None, None] + torch.arange(width)[None, :, None]
-        hidden = torch.arange(columns) > slots
-        plain = torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf).to(self._unused.device)
-        bias, visible = None, plain
-        if self._bias is not None:
-            numbers = sorted(self._place)[first : rows.stop]
-            own_bias = self._on_queries(self._bias[numbers, None, :columns], slots, numbers)
-            visible = plain + own_bias.to(plain.device)
-            bias = own_bias[0].to(plain.device) if whole else None
-        return Pass(
+        ends = list(accumulate(counts))
+        so_far = dict(zip(place, own, strict=True))
+        tokens, positions, keep, slots, places, columns, before = self._moved(
+            [token for segment in segments for token in segment.tokens],
+            [segments[n].start + i for n, i in each],
+            [i for s, end in zip(segments, ends, strict=True) for i in range(end - s.scored, end)],
+            [(place[n] - place[0]) * width + i for n, i in each],
+            [place[n] for n, _ in each],
+            [own[n] + i for n, i in each],
+            [so_far.get(row, 0) for row in rows],
+        )
+        current = Pass(
             self._above(segments, counts),
-            bias=bias,
-            alone=whole,
             rows=rows,
             width=width,
-            slots=self._tensor([(places[n] - first) * width + i for n, i in each]),
-            places=self._tensor([places[n] for n, _ in each]),
-            columns=self._tensor([own[n] + i for n, i in each]),
-            visible=visible,
-            plain=plain,
+            slots=slots,
+            places=places,
+            columns=columns,
         )
+        if len(segments) == 1 and not segments[0].start:
+            bias = None if self._bias is None else self._bias[segments[0].row, None, :width]
+            self._cascade.current = replace(current, bias=bias, alone=True)
+        else:
+            most = max(start + count for start, count in zip(own, counts, strict=True))
+            plain, visible = self._seen(before, width, most, rows)
+            self._cascade.current = replace(current, plain=plain, visible=visible)
+        return self._forward(tokens, positions, keep)
+
+    def _seen(
+        self, before: torch.Tensor, width: int, columns: int, rows: range
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each slot sees of its row, which had so many (rows,) tokens before; biased too."""
+        device = before.device
+        at = before[:, None, None] + torch.arange(width, device=device)[None, :, None]
+        hidden = torch.arange(columns, device=device) > at
+        plain = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -torch.inf)
+        if self._bias is None:
+            return plain, plain
+        numbers = sorted(self._place)[rows.start : rows.stop]
+        bias = self._bias[numbers, None, :columns]
+        if not self._decoded_too:
+            prompts = [len(self._rows[n].prompt_ids) - self._base[n] for n in numbers]
+            bias = bias * (at < torch.tensor(prompts, device=device)[:, None, None])
+        return plain, plain + bias
 
     def _above(self, segments: Sequence[Segment], counts: Sequence[int]) -> list[Shared]:
         """For each node the tokens of the pass that belong to rows below it."""
@@ -182,56 +206,55 @@ class TreeMemory:
                     for s in segments[below[0] : below[-1] + 1]
                     for i in range(len(s.tokens))
                 ]
-                bias = bias * self._tensor(prompt)[None, :, None]
+                bias = bias * torch.tensor(prompt, device=bias.device)[None, :, None]
             found.append(Shared(keys, first, end, bias))
         return found
 
     def drop(self, active: Sequence[int]) -> None:
         """Forget finished rows once they are half of the batch; copying costs too."""
         if 0 < 2 * len(active) <= len(self._place):
-            self._cascade.own.select(self._tensor([self._place[row] for row in active]))
+            (places,) = self._moved([self._place[row] for row in active])
+            self._cascade.own.select(places)
             self._place = {row: place for place, row in enumerate(active)}
             self._shared = [
                 keys for keys in self._shared if any(row in keys.rows for row in active)
             ]
 
     def _forward(
-        self, tokens: Sequence[int], positions: Sequence[int], keep: int | torch.Tensor
+        self, tokens: torch.Tensor, positions: torch.Tensor, keep: int | torch.Tensor
     ) -> torch.Tensor:
         logits: torch.Tensor = self._model(
-            input_ids=self._tensor([list(tokens)]),
+            input_ids=tokens[None],
             attention_mask=self._unused,  # of four dimensions, so that none is made
-            position_ids=self._tensor([list(positions)]),
+            position_ids=positions[None],
             use_cache=False,
             logits_to_keep=keep,
         ).logits[0]
         return logits
 
-    def _tensor(self, data: Sequence[Any]) -> torch.Tensor:
-        return torch.tensor(data).to(self._unused.device, non_blocking=True)
+    def _moved(self, *lists: Sequence[int]) -> tuple[torch.Tensor, ...]:
+        """Lists of numbers as tensors on the model's device, in a copy that nobody waits for."""
+        together = torch.tensor([number for numbers in lists for number in numbers])
+        if self._unused.is_cuda:
+            together = together.pin_memory()
+        moved = together.to(self._unused.device, non_blocking=True)
+        return tuple(torch.split(moved, [len(numbers) for numbers in lists]))
 
     def _own_bias(self) -> torch.Tensor:
         """(rows, C), what is added to the scores of the rows' own keys; an answer has none."""
         longest = max(row.length - base for row, base in zip(self._rows, self._base, strict=True))
-        bias = torch.zeros(len(self._rows), longest)
+        bias = torch.zeros(len(self._rows), longest, device=self._model.device)
         for number, (row, base) in enumerate(zip(self._rows, self._base, strict=True)):
             assert row.steering is not None
             own = row.steering.bias[base:]
-            bias[number, : len(own)] = torch.tensor(own)
+            bias[number, : len(own)] = torch.tensor(own, device=bias.device)
         return bias
 
     def _node_bias(self, node: Node, row: int) -> torch.Tensor | None:
         how = self._rows[row].steering
-        return None if how is None else self._tensor(how.bias[node.start : node.end])
-
-    def _on_queries(
-        self, bias: torch.Tensor, slots: torch.Tensor, numbers: Sequence[int]
-    ) -> torch.Tensor:
-        """The bias (rows, 1, C) for those queries only that are steered: (rows, width, C)."""
-        if self._decoded_too:
-            return bias
-        prompts = [len(self._rows[number].prompt_ids) - self._base[number] for number in numbers]
-        return bias * (slots < torch.tensor(prompts)[:, None, None])
+        if how is None:
+            return None
+        return torch.tensor(how.bias[node.start : node.end], device=self._model.device)
 
 
 def _on_all(bias: torch.Tensor | None, dim: int = 1) -> torch.Tensor | None:

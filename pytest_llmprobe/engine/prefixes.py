@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from pytest_llmprobe.engine.planning import SHARED_TOKENS, Path, Row, common_prefix
 
+MOST_OWN = 8
+"""Times the common tokens that the longest prompt may have: a prompt on its own is faster."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -33,10 +36,10 @@ class Node:
 def prefix_tree(rows: Sequence[Row], start: int = 0, least: int = SHARED_TOKENS) -> Node:
     """The tree of the rows' prompts from position ``start`` on.
 
-    Rows become a node of their own where at least ``least`` further tokens are common to two of
-    them, or where the common tokens of short prompts are as many in all but one of them: fewer cost
-    more in an extra forward pass than they save. The last token of a prompt is never shared, since
-    its logits are the row's own. Of steered rows the bias must be common too.
+    Rows become a node of their own where their common tokens are at least ``least`` in all but one
+    of them, and an eighth of the longest: fewer cost more in an extra forward pass than they save.
+    The last token of a prompt is never shared, since its logits are the row's own. Of steered rows
+    the bias must be common too.
 
     Args:
         rows: At least one, of one kind; all agree in their paths before ``start``.
@@ -47,30 +50,32 @@ def prefix_tree(rows: Sequence[Row], start: int = 0, least: int = SHARED_TOKENS)
     shared = rows[0].path[start : max(start, end)]
     for row in rows[1:]:
         shared = shared[: common_prefix(shared, row.path[start:])]
-    if not _worth(len(shared), rows, start, least):
-        shared = shared[:0]
-    below = start + len(shared)
+    parting = start + len(shared)
+    below = parting if _worth(len(shared), rows, start, least) else start
     families: dict[Path, list[Row]] = {}
     leaves: list[Row] = []
     children: list[Node] = []
     for row in rows:
-        head = row.path[below : below + least]
-        whole = len(row.path) <= below + least  # has kin in equal prompts only
+        head = row.path[parting : parting + least]
+        whole = len(row.path) <= parting + least  # has kin in equal prompts only
         families.setdefault((*head, None) if whole else head, []).append(row)
     for family in families.values():
-        own = min(len(row.path) for row in family) - below - 1
-        if min(own, least) * (len(family) - 1) >= least:
-            children.append(prefix_tree(family, below, least))
-        else:
+        own = min(len(row.path) for row in family) - parting - 1
+        if min(own, least) * (len(family) - 1) < least:
             leaves += family
+        elif (child := prefix_tree(family, below, least)).tokens:
+            children.append(child)
+        else:  # common, but too little of the whole
+            leaves += child.leaves
+            children += child.children
     return Node(start, rows[0].prompt_ids[start:below], tuple(leaves), tuple(children))
 
 
 def _worth(shared: int, rows: Sequence[Row], start: int, least: int) -> bool:
-    """Whether so many common tokens pay for a forward pass: by themselves, or in short prompts."""
+    """Whether so many common tokens pay for a pass of their own, and for a slower rest."""
     longest = max(len(row.prompt_ids) for row in rows) - start
     saved = shared * (len(rows) - 1)
-    return saved >= least and (shared >= least or 4 * shared >= longest)
+    return saved >= least and MOST_OWN * shared >= longest
 
 
 def each_leaf(node: Node) -> Iterator[tuple[Node, Row]]:

@@ -8,7 +8,7 @@ from architectures import tiny
 from torch.nn import functional
 
 from pytest_llmprobe import GenerateConfig
-from pytest_llmprobe.engine import cascade
+from pytest_llmprobe.engine import cascade, memory
 from pytest_llmprobe.engine.cascade import attend
 from pytest_llmprobe.engine.memory import Segment, TreeMemory, takes_tree
 from pytest_llmprobe.engine.planning import Row
@@ -94,7 +94,7 @@ def test_every_token_of_a_tree_has_the_logits_of_its_text_alone(architecture):
     tree, rows = rows_of(PROMPTS)
     assert len(tree.children) == 2
     assert tree.children[0].children
-    memory = TreeMemory(model, tree, rows)
+    cache = TreeMemory(model, tree, rows)
     texts = [list(row.prompt_ids) for row in rows]
 
     def agree(number, logits, more=()):
@@ -102,21 +102,21 @@ def test_every_token_of_a_tree_has_the_logits_of_its_text_alone(architecture):
         alone = model(text, use_cache=False).logits[0, -len(logits) :]
         assert torch.allclose(logits, alone, atol=1e-4)
 
-    with memory.attached():
+    with cache.attached():
         drafts = [[7] * (number % 3) for number in range(len(rows))]
         first = {}
-        for numbers, logits in memory.prefill(drafts):
+        for numbers, logits in cache.prefill(drafts):
             parts = logits.split([1 + len(drafts[number]) for number in numbers])
             first |= zip(numbers, parts, strict=True)
         fed = []
         for step, active in enumerate([[0, 1, 2, 3, 4, 5], [0, 1, 2, 4, 5], [1, 4], [1, 4], [4]]):
-            memory.drop(active)
+            cache.drop(active)
             guesses = {number: [30 + step] * ((number + step) % 3) for number in active}
             segments = [
                 Segment(n, [50 + n, *guesses[n]], len(texts[n]), 1 + len(guesses[n]))
                 for n in active
             ]
-            logits = memory.feed(segments).split([s.scored for s in segments])
+            logits = cache.feed(segments).split([s.scored for s in segments])
             for n, found in zip(active, logits, strict=True):
                 texts[n].append(50 + n)
                 fed.append((n, found, list(texts[n]), guesses[n]))
@@ -134,13 +134,13 @@ def test_every_token_of_a_tree_has_the_logits_of_its_text_alone(architecture):
 def test_keys_that_rows_share_are_stored_once():
     model = tiny("llama").model
     tree, rows = rows_of(PROMPTS)
-    memory = TreeMemory(model, tree, rows)
-    with memory.attached():
-        list(memory.prefill([()] * len(rows)))
-    lengths = sorted(keys.keys[0].shape[2] for keys in memory._shared)
+    cache = TreeMemory(model, tree, rows)
+    with cache.attached():
+        list(cache.prefill([()] * len(rows)))
+    lengths = sorted(keys.keys[0].shape[2] for keys in cache._shared)
     assert lengths == [5, 5, 6]
-    assert [list(keys.rows) for keys in memory._shared] == [[2, 3], [1, 2, 3], [4, 5]]
-    assert memory._cascade.own.capacity == 9
+    assert [list(keys.rows) for keys in cache._shared] == [[2, 3], [1, 2, 3], [4, 5]]
+    assert cache._cascade.own.capacity == 9
 
 
 def test_attention_with_an_unknown_change_of_scores_is_not_taken(monkeypatch):
@@ -153,3 +153,34 @@ def test_attention_with_an_unknown_change_of_scores_is_not_taken(monkeypatch):
 def test_a_model_whose_logits_differ_is_not_taken(monkeypatch):
     monkeypatch.setattr(cascade, "FAINT", -0.1)
     assert not takes_tree(tiny("llama").model)
+
+
+@torch.inference_mode()
+def test_a_long_end_of_a_prompt_is_stored_piece_by_piece(monkeypatch):
+    monkeypatch.setitem(memory.FORWARD_TOKENS, "cpu", 64)
+    model = tiny("llama").model
+    stem = [3 + n % 90 for n in range(80)]
+    prompts = [
+        [*stem, *[5 + number * n % 50 for n in range(length)]]
+        for number, length in ((7, 200), (11, 3), (13, 130))
+    ]
+    rows = [Row(n, tuple(prompt), GenerateConfig(6)) for n, prompt in enumerate(prompts)]
+    tree = prefix_tree(rows)
+    assert len(tree.tokens) == len(stem)
+    tokens, feed = [], TreeMemory.feed
+
+    def watched(self, segments):
+        tokens.append([len(segment.tokens) for segment in segments])
+        return feed(self, segments)
+
+    monkeypatch.setattr(TreeMemory, "feed", watched)
+    cache = TreeMemory(model, tree, depth_first(tree))
+    with cache.attached():
+        logits = torch.cat([found for _, found in cache.prefill([(9, 9), (), (8,)])])
+    assert tokens == [[64], [64], [64], [10], [3], [64], [64], [3]]
+    for prompt, draft, found in zip(
+        prompts, [[9, 9], [], [8]], logits.split([3, 1, 2]), strict=True
+    ):
+        text = torch.tensor([[*prompt, *draft]])
+        alone = model(text, use_cache=False).logits[0, -len(found) :]
+        assert torch.allclose(found, alone, atol=1e-4)

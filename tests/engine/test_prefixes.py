@@ -6,9 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_llmprobe.engine import prefixes
 from pytest_llmprobe.engine.planning import SHARED_TOKENS, Row, RowSteering, common_prefix
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
 from pytest_llmprobe.generation import GenerateConfig
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_common_beginnings_count():
+    """As in prompts of which none is much longer than what it shares."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefixes, "MOST_OWN", 1000)
+        yield
+
 
 many = settings(deadline=None, max_examples=200)
 CONFIG = GenerateConfig()
@@ -138,6 +148,23 @@ def test_a_single_row_is_a_leaf_of_the_root(prompt, least):
     tree = prefix_tree(rows_of([prompt]), least=least)
     assert (tree.tokens, tree.children) == ((), ())
     assert indexes(tree.leaves) == [0]
+
+
+@pytest.mark.parametrize(("own", "stored"), [(6, 2), (7, 0)])
+def test_long_prompts_do_not_share_a_short_beginning(monkeypatch, own, stored):
+    """A quarter here: 2 common tokens of 8 are worth it, of 9 they are not."""
+    monkeypatch.setattr(prefixes, "MOST_OWN", 4)
+    tree = prefix_tree(rows_of([(1, 2, *range(10, 10 + own)), (1, 2, 4), (1, 2, 5)]), least=2)
+    assert (len(tree.tokens), tree.children) == (stored, ())
+    assert indexes(tree.leaves) == [0, 1, 2]
+
+
+def test_long_prompts_share_what_only_some_of_them_begin_with(monkeypatch):
+    monkeypatch.setattr(prefixes, "MOST_OWN", 2)
+    stems = [(1, 2, *[number] * 20) for number in (3, 4)]
+    tree = prefix_tree(rows_of([(*stem, end) for stem in stems for end in (7, 8)]), least=2)
+    assert tree.tokens == ()
+    assert [(child.start, child.tokens) for child in tree.children] == [(0, s) for s in stems]
 
 
 def test_two_levels_by_hand():
