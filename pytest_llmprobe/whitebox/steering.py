@@ -23,18 +23,15 @@ Layers: TypeAlias = Literal["all", "first", "last"] | Sequence[int]
 
 
 class _Keys(NamedTuple):
-    """What is added to the scores of which keys; arguments as of ``Steering``."""
+    """What is added to the scores of which keys: (B, P), 0 before ``first`` and from ``end`` on."""
 
     bias: torch.Tensor
     first: int
     end: int
-    query_rows: torch.Tensor | None
-    prompt_queries: torch.Tensor | None
-    own_cache: bool
 
 
 class Steering(Tap):
-    """Biases the keys of a batch; nothing before it is told which.
+    """Biases the keys of batches that transformers places; none before it is told which.
 
     Args:
         layers: Numbers of the layers.
@@ -50,42 +47,15 @@ class Steering(Tap):
         self._last_layer = -1
 
     def set_batch(self, bias: torch.Tensor) -> None:
-        """For passes that transformers places: ``generate``, or a forward pass without a cache.
+        """For ``generate``, or a forward pass without a cache.
 
         Args:
             bias: (B, P), for all columns of the left-padded prompts; later columns get none. In a
                 pass of n B rows (beams, several samples) each row of it counts n times.
         """
-        self._set(bias, None, None, own_cache=False)
-
-    def set_pass(
-        self,
-        bias: torch.Tensor,
-        query_rows: torch.Tensor | None = None,
-        prompt_queries: torch.Tensor | None = None,
-    ) -> None:
-        """For the next passes of a loop whose own cache holds every key since the first.
-
-        Args:
-            bias: (R, S), for the first S columns of the cache; later columns get none. R is the
-                batch size, or 1 where all queries see the same bias on a key, or the number of
-                rows that are packed into one sequence.
-            query_rows: (T,), for each query of a packed sequence its row of ``bias``.
-            prompt_queries: (T,) or (B, T), true for tokens of prompts: in the phase ``prefill``
-                they alone are steered. None: all are tokens of prompts.
-        """
-        self._set(bias, query_rows, prompt_queries, own_cache=True)
-
-    def _set(
-        self,
-        bias: torch.Tensor,
-        query_rows: torch.Tensor | None,
-        prompt_queries: torch.Tensor | None,
-        own_cache: bool,
-    ) -> None:
         columns = bias.ne(0).any(0).nonzero().flatten().tolist()
         first, end = (columns[0], columns[-1] + 1) if columns else (0, 0)
-        self._keys = _Keys(bias, first, end, query_rows, prompt_queries, own_cache)
+        self._keys = _Keys(bias, first, end)
         self._reached.clear()
         self.forget()
 
@@ -105,8 +75,7 @@ class Steering(Tap):
         if call.layer <= self._last_layer:
             self.forget()  # a new pass
         self._last_layer = call.layer
-        if not self._keys.own_cache:
-            self._note_reach(call, self._keys)
+        self._note_reach(call, self._keys)
         shape = (*call.query.shape, call.key.shape[2], call.first_key, call.first_query)
         # An entry keeps its mask, so that no other one gets the same id.
         made = self._made.setdefault((id(call.mask), *shape), (call.mask, None))
@@ -135,14 +104,10 @@ class Steering(Tap):
 def _bias(keys: _Keys, phase: Phase, call: Call) -> torch.Tensor | None:
     """Broadcasts to (B, 1, T, S); None where nothing is biased."""
     queries = _steered_queries(keys, phase, call)
-    first = 0 if keys.own_cache else call.first_key
+    first = call.first_key
     if queries is False or max(keys.first, first) >= min(keys.end, first + call.key.shape[2]):
         return None
-    bias = _columns(keys, call)
-    if keys.query_rows is not None:
-        bias = bias[keys.query_rows.to(bias.device)][None, None]
-    else:
-        bias = bias.repeat_interleave(_times(keys, call), 0)[:, None, None]
+    bias = _columns(keys, call).repeat_interleave(_times(keys, call), 0)[:, None, None]
     return bias if queries is True else bias * queries[:, None, :, None]
 
 
@@ -159,7 +124,7 @@ def _times(keys: _Keys, call: Call) -> int:
 
 def _columns(keys: _Keys, call: Call) -> torch.Tensor:
     """The bias (R, S) of the keys that the layer has, in the dtype of its scores."""
-    first = 0 if keys.own_cache else call.first_key
+    first = call.first_key
     bias = call.query.new_zeros(len(keys.bias), call.key.shape[2])
     own = keys.bias[:, first : first + bias.shape[1]]
     bias[:, : own.shape[1]] = own.to(bias)
@@ -167,14 +132,9 @@ def _columns(keys: _Keys, call: Call) -> torch.Tensor:
 
 
 def _steered_queries(keys: _Keys, phase: Phase, call: Call) -> torch.Tensor | bool:
-    """Which of the queries are steered, (B or 1, T); True: all; False: none."""
+    """Which of the queries are steered, (1, T); True: all; False: none."""
     if phase == "all":
         return True
-    if keys.own_cache:
-        if keys.prompt_queries is None:
-            return True
-        steered = torch.atleast_2d(keys.prompt_queries).to(call.query)
-        return steered if bool(steered.any()) else False
     count, width = call.query.shape[2], keys.bias.shape[1]
     if call.first_query >= width:
         return False
@@ -201,7 +161,7 @@ def steer(
     Args:
         model: A LoadedModel or a transformers model.
         prompts: The rows of the batches in the block, padded on the left, with their spans; None
-            to say it later, by ``set_batch`` or ``set_pass`` of what is yielded.
+            to say it later, by ``set_batch`` of what is yielded.
         delta: Delta, one for all rows or one for each.
         odds: In its place the factor e^Delta of the odds.
         layers: ``all`` that can be steered, the ``first`` or ``last`` of them, or numbers.

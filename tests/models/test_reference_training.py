@@ -179,7 +179,7 @@ def test_training_leaves_alone_what_only_the_circuit_writes(tokens, tmp_path):
     model, paces = build(tokens, marks(tokens))
     before = model.model.layers[2].mlp.down_proj.weight[KEPT].clone()
     head = model.model.layers[2].self_attn.q_proj.weight.clone()
-    finished(Trainer(model, paces, batches.Batches(tokens, 4), tmp_path), until=2)
+    finished(Trainer(model, paces, batches.Batches(tokens, 4, known=False), tmp_path), until=2)
     assert torch.equal(model.model.layers[2].mlp.down_proj.weight[KEPT], before)
     moved = (model.model.layers[2].self_attn.q_proj.weight - head).abs().mean(1)
     assert 0 < moved[:64].mean() < moved[64:].mean() / 2  # the circuit's head, the others

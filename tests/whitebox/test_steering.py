@@ -6,13 +6,10 @@ import threading
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tiny_models import HYBRIDS, KINDS, PAD, REFUSED, STEERABLE, loaded, text, tiny
 from transformers.cache_utils import DynamicCache
 
 from pytest_llmprobe.errors import ModelError, SettingsError
-from pytest_llmprobe.models.capabilities import packed_mask
 from pytest_llmprobe.whitebox import attention
 from pytest_llmprobe.whitebox.spans import SpannedPrompt, TokenSpan
 from pytest_llmprobe.whitebox.steerability import steerable
@@ -260,98 +257,6 @@ def test_extreme_deltas_give_numbers_in_half_precision(kind, dtype, delta):
     model = copy.deepcopy(tiny("llama", kind)).to(dtype)
     with steer(model, ROWS, delta=delta), steer(model, ROWS, delta=delta):
         assert generated(model, ROWS)[1].isfinite().all()
-
-
-# --- packed rows ---
-
-PREFIX, ENDS = text(12, 9), [text(4, 1), text(6, 2), text(3, 3)]
-
-
-def tree(model, biases, form, phase="all"):
-    """Last logits of rows that share a prefix in one sequence, then of one more token of each.
-
-    ``biases``: for each row one number for each of its tokens; they agree on the prefix.
-    """
-    cache, start = DynamicCache(config=model.config), len(PREFIX)
-    owner = torch.tensor([row for row, end in enumerate(ENDS) for _ in end])
-    places = [start + i for end in ENDS for i in range(len(end))]
-    columns = start + len(owner)
-    keys = torch.zeros(len(ENDS), columns + len(ENDS))
-    for row, bias in enumerate(biases):
-        keys[row, :start] = torch.tensor(bias[:start])
-        keys[row, start:columns][owner == row] = torch.tensor(bias[start:])
-    shared = keys.sum(0, keepdim=True)
-    shared[:, :start] = keys[:1, :start]
-    sees = (owner[:, None] == owner[None]).tril()
-    with torch.no_grad(), steer(model, phase=phase) as steering:
-        steering.set_pass(keys[:1, :start])
-        model(torch.tensor([PREFIX]), past_key_values=cache)
-        for step in (0, 1):
-            rows = torch.arange(len(ENDS)) if step else owner
-            asked = torch.full_like(rows, not step).bool()
-            if form == "one bias":
-                steering.set_pass(shared, prompt_queries=asked)
-            else:
-                steering.set_pass(keys, query_rows=rows, prompt_queries=asked)
-            mask = torch.cat([torch.ones(len(rows), start).bool(), sees], dim=1)
-            ids = [token for end in ENDS for token in end] if not step else [7, 8, 9]
-            output = model(
-                torch.tensor([ids]),
-                attention_mask=packed_mask(model, mask),
-                position_ids=torch.tensor([places]),
-                past_key_values=cache,
-            ).logits[0]
-            if not step:
-                last = output[
-                    torch.tensor([int((owner == r).nonzero()[-1]) for r in rows.unique()])
-                ]
-                own = owner[None] == torch.arange(len(ENDS))[:, None]
-                sees = torch.cat([own, torch.eye(len(ENDS)).bool()], dim=1)
-                places = [start + len(end) for end in ENDS]
-    return last, output
-
-
-@pytest.mark.parametrize("kind", ["sdpa", "eager"])
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "olmo2"])
-@pytest.mark.parametrize("form", ["one bias", "rows"])
-@pytest.mark.parametrize("phase", ["all", "prefill"])
-def test_packed_rows_are_steered_as_each_alone(architecture, kind, form, phase):
-    model = tiny(architecture, kind)
-    rows = [spanned([*PREFIX, *end], [3, 4], [11 + len(end)]) for end in ENDS]
-    last, next_ = tree(model, [row.bias(1.5) for row in rows], form, phase)
-    for number, row in enumerate(rows):
-        with steer(model, row, delta=1.5, phase=phase):
-            assert (last[number] - last_logits(model, row.ids)).abs().max() < 1e-5
-            expected = last_logits(model, [*row.ids, 7 + number])
-        assert (next_[number] - expected).abs().max() < 1e-5
-        assert (next_[number] - last_logits(model, [*row.ids, 7 + number])).abs().max() > 1e-3
-
-
-def test_rows_of_one_sequence_may_differ_in_delta_after_their_prefix():
-    model = tiny("llama")
-    rows = [spanned([*PREFIX, *end], [12, 13]) for end in ENDS]
-    deltas = (1.0, -2.0, 0.0)
-    biases = [row.bias(delta) for row, delta in zip(rows, deltas, strict=True)]
-    for form in ("one bias", "rows"):
-        last, _ = tree(model, biases, form)
-        for number, (row, delta) in enumerate(zip(rows, deltas, strict=True)):
-            with steer(model, row, delta=delta):
-                assert (last[number] - last_logits(model, row.ids)).abs().max() < 1e-5
-
-
-@settings(deadline=None, max_examples=8)
-@given(st.lists(st.floats(-5, 5), min_size=21, max_size=21))
-def test_each_query_of_a_sequence_may_have_a_bias_of_its_own(values):
-    model, keys, ids = tiny("llama"), torch.tensor(values).view(3, 7), torch.tensor([text(7)])
-    expected = []
-    with torch.no_grad(), steer(model, layers="last") as steering:
-        for row in range(3):
-            steering.set_pass(keys[row : row + 1])
-            expected.append(model(ids, use_cache=False).logits[0])
-        rows = torch.tensor([2, 0, 1, 1, 0, 2, 1])
-        steering.set_pass(keys, query_rows=rows)
-        mixed = model(ids, use_cache=False).logits[0]
-    assert (mixed - torch.stack(expected)[rows, torch.arange(7)]).abs().max() < 1e-5
 
 
 # --- contexts ---
