@@ -164,6 +164,12 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
         help="do not guess tokens for the model to check (the answers are the same)",
     )
+    group.addoption(
+        "--llmprobe-self-check",
+        action="store_true",
+        help="before the cases: ask a few prompts one by one, batched, padded and with a shared "
+        "prefix, and report how many answers differ",
+    )
     add("dtype", "default: float32 on CPU, else the checkpoint's", choices=DTYPES)
     add("device", "cpu, cuda, cuda:1, mps (default: the best there is)", metavar="DEVICE")
     add("device-map", "for accelerate: auto spreads a model over GPUs", metavar="MAP")
@@ -273,6 +279,7 @@ def names_model_or_report(config: pytest.Config) -> bool:
             option.llmprobe_resume is not None,
             option.llmprobe_replay,
             option.llmprobe_calibrate,
+            option.llmprobe_self_check,
             option.llmprobe_gate == "baseline",
             option.llmprobe_config,
             option.llmprobe_base_url,

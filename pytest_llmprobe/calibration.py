@@ -54,7 +54,8 @@ def repeats(config: pytest.Config, times: int, folder: Path) -> list[Baseline]:
 
 def _repeat(config: pytest.Config, number: int, path: Path) -> Baseline:
     path.unlink(missing_ok=True)
-    arguments = [*map(str, config.invocation_params.args), *AGAIN, f"--llmprobe-json={path}"]
+    given = (str(a) for a in config.invocation_params.args if a != "--llmprobe-self-check")
+    arguments = [*given, *AGAIN, f"--llmprobe-json={path}"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments],
         cwd=config.invocation_params.dir,

@@ -82,6 +82,17 @@ def scratch_folder(config: pytest.Config) -> Path:
     return config.stash[SCRATCH]
 
 
+def is_first(config: pytest.Config, what: str) -> bool:
+    """Whether no other process of this session has asked for ``what`` before."""
+    scratch = scratch_folder(config)
+    scratch.mkdir(mode=0o700, exist_ok=True)
+    try:
+        os.close(os.open(scratch / f"{what}.claim", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    return True
+
+
 def share_plan(config: pytest.Config, plan: Plan) -> None:
     """Keep the plan; in a worker, leave it for the controller too, which collects nothing."""
     config.stash[PLAN] = plan

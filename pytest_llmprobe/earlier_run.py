@@ -1,14 +1,18 @@
-"""A run that goes on or is replayed: which one is meant, and whether it asked for the same."""
+"""Earlier runs that the user names: which one is meant, and whether it asked for the same."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pytest_llmprobe.arguments import LATEST
 from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.errors import ReportError, SettingsError
+
+if TYPE_CHECKING:
+    import pytest
 
 CASE_OPTIONS = ("profile", "seed", "delta", "layers", "phase", "datasets")
 """Options that other cases, or other requests, come from."""
@@ -66,6 +70,42 @@ def guessed_from(model: str, compared: Path | None, storage: Path, own: Path) ->
         return latest_answers(model, others) / COMPLETIONS
     except ReportError:  # none, or files of something else: then nothing is guessed
         return None
+
+
+def resumed_run(
+    config: pytest.Config, storage: Path, model: str, report: Path | None
+) -> Path | None:
+    """The folder of the run that goes on, or None.
+
+    Raises:
+        ReportError: There is no such run.
+        SettingsError: It is to be replayed, too.
+    """
+    given: str | None = config.option.llmprobe_resume
+    if given is None:
+        return None
+    if config.option.llmprobe_replay:
+        raise SettingsError("--llmprobe-resume and --llmprobe-replay exclude each other")
+    if given != LATEST:
+        return find_answers(given, config.invocation_params.dir, storage)
+    return latest_answers(model, [report.parent] if report else (storage / "runs").glob("*"))
+
+
+def compared_run(config: pytest.Config, storage: Path, model: str) -> tuple[str, Path] | None:
+    """The run to compare with, as the user named it and its path, or None.
+
+    Raises:
+        ReportError: There is no such run.
+        SettingsError: The gate needs one, and none is named.
+    """
+    from pytest_llmprobe.report.run_file import find_run
+
+    given = config.option.llmprobe_compare
+    if given:
+        return given, find_run(given, storage, model)
+    if config.option.llmprobe_gate == "baseline":
+        raise SettingsError("--llmprobe-gate baseline needs --llmprobe-compare NAME|PATH")
+    return None
 
 
 def check_same_cases(folder: Path, config: Mapping[str, Any]) -> None:

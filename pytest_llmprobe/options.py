@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llmprobe.arguments import LATEST
-from pytest_llmprobe.earlier_run import check_same_cases, find_answers, latest_answers
+from pytest_llmprobe.earlier_run import check_same_cases, compared_run, find_answers, resumed_run
 from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S, EndpointOptions
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
@@ -60,6 +59,7 @@ class Options:
         resume: Folder of the run that goes on, or None.
         replay: Folder of the run whose answers are scored again, or None.
         calibrate: How often to repeat the run for the baseline's noise; 0: not at all.
+        self_check: Whether to ask a few prompts in several ways, too.
     """
 
     model: str
@@ -84,6 +84,7 @@ class Options:
     resume: Path | None = None
     replay: Path | None = None
     calibrate: int = 0
+    self_check: bool = False
     bars: Mapping[str, Bar | bool] = field(default_factory=dict)
 
     @property
@@ -181,10 +182,11 @@ def _read(config: pytest.Config) -> Options:
     settings = read_settings(settings_file(config))
     start = config.invocation_params.dir
     storage = (start / option.llmprobe_storage).resolve()
-    replay = _replayed(option.llmprobe_replay, start, storage)
+    given = option.llmprobe_replay
+    replay = find_answers(given, start, storage) if given else None
     model = (
         option.llmprobe_model
-        or (replay and _model_of(replay))
+        or (replay and str(run_of(replay / COMPLETIONS).get("model", "")))
         or os.environ.get("LLMPROBE_MODEL")
         or config.getini("llmprobe_model")
         or DEFAULT_MODEL
@@ -224,10 +226,11 @@ def _read(config: pytest.Config) -> Options:
         html=_path(start, option.llmprobe_html),
         markdown=_path(start, option.llmprobe_md),
         save=_baseline(option.llmprobe_save, storage, model),
-        compare=_compared(config, storage, model),
-        resume=_resumed(config, storage, model, report),
+        compare=compared_run(config, storage, model),
+        resume=resumed_run(config, storage, model, report),
         replay=replay,
         calibrate=option.llmprobe_calibrate,
+        self_check=_self_check(option, spec),
         deltas=option.llmprobe_delta,
         layers=option.llmprobe_layers,
         phase=option.llmprobe_phase,
@@ -240,31 +243,25 @@ def _read(config: pytest.Config) -> Options:
     return options
 
 
-def _replayed(given: str | None, start: Path, storage: Path) -> Path | None:
-    return find_answers(given, start, storage) if given else None
-
-
-def _model_of(run: Path) -> str:
-    return str(run_of(run / COMPLETIONS).get("model", ""))
-
-
-def _resumed(config: pytest.Config, storage: Path, model: str, report: Path | None) -> Path | None:
-    given: str | None = config.option.llmprobe_resume
-    if given is None:
-        return None
-    if config.option.llmprobe_replay:
-        raise SettingsError("--llmprobe-resume and --llmprobe-replay exclude each other")
-    if given != LATEST:
-        return find_answers(given, config.invocation_params.dir, storage)
-    return latest_answers(model, [report.parent] if report else (storage / "runs").glob("*"))
-
-
 def _shared(option: Any, spec: ModelSpec) -> bool:
     if option.llmprobe_engine == "shared" and spec.protocol is not None:
         raise SettingsError(
             f"--llmprobe-engine shared: {spec.name!r} is behind a server, which all workers share"
         )
     return bool(option.llmprobe_engine == "shared")
+
+
+def _self_check(option: Any, spec: ModelSpec) -> bool:
+    if not option.llmprobe_self_check:
+        return False
+    elsewhere = {
+        "--llmprobe-replay loads none": option.llmprobe_replay,
+        f"{spec.name!r} is behind a server, which plans its own batches": spec.protocol,
+        "--llmprobe-engine shared keeps it in another one": option.llmprobe_engine == "shared",
+    }
+    if why := next((why for why, found in elsewhere.items() if found), None):
+        raise SettingsError(f"--llmprobe-self-check needs the model in this process: {why}")
+    return True
 
 
 def _endpoint(option: Any) -> EndpointOptions:
@@ -285,14 +282,3 @@ def _baseline(name: str | None, storage: Path, model: str) -> Path | None:
     from pytest_llmprobe.report.baseline import baseline_path
 
     return baseline_path(storage, model, name) if name else None
-
-
-def _compared(config: pytest.Config, storage: Path, model: str) -> tuple[str, Path] | None:
-    from pytest_llmprobe.report.run_file import find_run
-
-    given = config.option.llmprobe_compare
-    if given:
-        return given, find_run(given, storage, model)
-    if config.option.llmprobe_gate == "baseline":
-        raise SettingsError("--llmprobe-gate baseline needs --llmprobe-compare NAME|PATH")
-    return None

@@ -24,8 +24,10 @@ from pytest_llmprobe.report.files import RecordLog, to_json, write_atomically
 from pytest_llmprobe.report.gate import Check, judge, run_verdict
 from pytest_llmprobe.report.record import Outcome, Record, build_record, explained
 from pytest_llmprobe.report.run_file import read_run, reduce_report
+from pytest_llmprobe.report.self_check import self_check_warning
 from pytest_llmprobe.report.terminal import failed_summaries, printable, remarks, summaries, table
 from pytest_llmprobe.run_folder import header, model_changes, run_files
+from pytest_llmprobe.self_checks import checked, said_of_check
 from pytest_llmprobe.served import NOT_ASKED
 
 
@@ -131,6 +133,7 @@ class Recorder:
         self._faults: list[str] = []
         self._answers = self._found = 0
         self._changes: list[str] = []
+        self._self_check: dict[str, Any] | None = None
 
     def keep(self, carried: str) -> None:
         """Keep the record that a report carried; a later one of the same test replaces it."""
@@ -165,6 +168,7 @@ class Recorder:
             records[self._records[node_id].experiment].append(self._records[node_id])
         self._experiments = [summarise(plan[name], of_it) for name, of_it in records.items()]
         self._checks = judge(plan, self._experiments)
+        self._self_check = checked(self._config)
         measured = self._measured()
         self._compare(measured)
         self._calibrate(measured)
@@ -239,6 +243,7 @@ class Recorder:
                 "total_s": time.time() - started_at(self._config),
                 "generation_s": sum(e["timings"]["generation_s"] for e in self._experiments),
             },
+            "self_check": self._self_check,
             "tests": [self._records[node_id].as_dict() for node_id in sorted(self._records)],
         }
 
@@ -275,8 +280,11 @@ class Recorder:
             *(compared_lines(self._comparison) if self._comparison else ()),
             *self._said,
             *self._gone_on(),
+            *said_of_check(self._config, self._self_check),
         ):
             terminal.write_line(line)
+        if warning := self_check_warning(self._self_check):
+            terminal.write_line(warning, yellow=True, bold=True)
         verdict, reason = self._verdict()
         colour = {"PASS": "green", "FAIL": "red"}.get(verdict, "yellow")
         terminal.write_line(f"report: {_from_here(run_files(self._config).report, self._config)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmprobe.distribution import plan_of, scratch_folder, started_at
+from pytest_llmprobe.distribution import is_first, plan_of, scratch_folder, started_at
 from pytest_llmprobe.earlier_run import guessed_from
 from pytest_llmprobe.engine.completion_file import COMPLETIONS, begin
 from pytest_llmprobe.engine.completion_store import CompletionStore
@@ -19,6 +18,7 @@ from pytest_llmprobe.options import Options, options_of
 from pytest_llmprobe.report.environment import commit
 from pytest_llmprobe.report.files import RunFiles, open_run, write_atomically
 from pytest_llmprobe.report.schema import SCHEMA_VERSION
+from pytest_llmprobe.self_checks import check_once
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
@@ -57,17 +57,13 @@ def run_files(config: pytest.Config) -> RunFiles:
 
 def _claimed(config: pytest.Config) -> RunFiles:
     """One process opens the run, the others wait to be told."""
-    scratch = scratch_folder(config)
-    scratch.mkdir(mode=0o700, exist_ok=True)
-    told = scratch / "run"
-    try:
-        os.close(os.open(scratch / "claim", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    except FileExistsError:
+    told = scratch_folder(config) / "run"
+    if not is_first(config, "run"):
         for _ in range(CLAIM_SECONDS * 100):
             if told.exists():
                 return RunFiles(Path(told.read_text(encoding="utf-8")))
             time.sleep(0.01)
-        raise ReportError(f"another process began the run and never said where: {told}") from None
+        raise ReportError(f"another process began the run and never said where: {told}")
     files = _opened(config, options_of(config))
     write_atomically(told, str(files.report))
     return files
@@ -99,11 +95,12 @@ def recorded(config: pytest.Config, engine: Engine) -> Engine:
     """The engine, which keeps its answers beside the run's records from now on.
 
     Where the run goes on or is replayed it looks for them first. A session without probe cases
-    keeps nothing.
+    keeps nothing. Before its first case the model is checked, if the user asked for that.
     """
     options = options_of(config)
     if engine.store is not None or not plan_of(config):
         return engine
+    check_once(config, engine)
     if STORE not in config.stash:
         if options.replay is not None:
             store = replayed(options)

@@ -41,6 +41,7 @@ PYTEST_LAYER = {
     "settings",
     "searching",
     "search_runs",
+    "self_checks",
 }
 LIGHT = {"plugin", "arguments", "controller", "distribution", "fixtures"}
 MAY_IMPORT = {

@@ -18,6 +18,7 @@ from pytest_llmprobe.report.charts import can_draw, charts, is_drawn
 from pytest_llmprobe.report.compared_experiment import ComparedExperiment
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.record import MAX_TEXT, bounded
+from pytest_llmprobe.report.self_check import self_check_lines, self_check_warning
 from pytest_llmprobe.report.terminal import remarks
 
 PAGE = Path(__file__).with_name("page")
@@ -67,7 +68,8 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
         compared_rows=[comparison_text.cells(e) for e in compared],
         compared_notes=[f"{e.name}: {note}" for e in compared for note in comparison_text.notes(e)],
         rows=[_row(experiment) for experiment in experiments],
-        notes=remarks(experiments),
+        notes=[*remarks(experiments), *self_check_lines(report.get("self_check"))],
+        warning=self_check_warning(report.get("self_check")),
         scores=_scores(report, compared),
         drawn=drawn,
         charts_missing=drawn and not can_draw(),

@@ -13,6 +13,7 @@ from pytest_llmprobe.report import cells, comparison_text
 from pytest_llmprobe.report.compared_experiment import ComparedExperiment, Flip
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.record import bounded
+from pytest_llmprobe.report.self_check import self_check_lines, self_check_warning
 from pytest_llmprobe.report.terminal import printable, remarks, summaries
 
 MAX_SIZE = 60_000
@@ -47,9 +48,11 @@ def markdown(report: Mapping[str, Any], comparison: Comparison | None = None) ->
         blocks.append("**The run was interrupted: not all of its cases have a result.**")
     if comparison is not None:
         blocks += _compared(comparison)
-    experiments = report["experiments"]
+    experiments, checked = report["experiments"], report.get("self_check")
     blocks += ["### Experiments", _table([cells.HEADER, *map(cells.cells, experiments)])]
-    blocks += _list([*summaries(experiments), *remarks(experiments)])
+    blocks += _list([*summaries(experiments), *remarks(experiments), *self_check_lines(checked)])
+    if warning := self_check_warning(checked):
+        blocks.append(f"**{plain_text(warning)}**")
     room = MAX_SIZE - sum(map(len, blocks))
     flips = [block for e in comparison.experiments for block in _flips(e)] if comparison else []
     for block in flips:

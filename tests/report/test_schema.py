@@ -39,6 +39,7 @@ def small_report():
         "experiments": [summary | {"gate": checks}],
         "gate": {"verdict": "FAIL", "reason": "a: 1 of 4", "checks": checks},
         "comparison": None,
+        "self_check": None,
         "timings": {"total_s": 1.0, "generation_s": 0.5},
         "tests": [record.as_dict() for record in RECORDS],
     }

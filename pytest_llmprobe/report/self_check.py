@@ -1,0 +1,54 @@
+"""What a self-check found, in lines for a terminal, markdown and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_llmprobe.report.terminal import printable
+
+EXACT = "float32"
+"""The number type in which no answer should depend on the batch."""
+
+
+def self_check_lines(found: Mapping[str, Any] | None) -> list[str]:
+    """One line, one more for each way whose answers flipped; none without a self-check.
+
+    Args:
+        found: A report's ``self_check``.
+    """
+    if found is None:
+        return []
+    ways = found["ways"]
+    flipped, n = (sum(way[key] for way in ways) for key in ("flipped", "n"))
+    parts = ", ".join(f"{way['name']} {way['flipped']}/{way['n']}" for way in ways)
+    line = f"self-check: {flipped} of {n} answers differ from one by one ({parts})"
+    dtype = found["dtype"]
+    lines = [f"{line}, {dtype}" if dtype else line, *map(_way, filter(_flipped, ways))]
+    if all(way["rows"] <= 1 for way in ways):
+        lines.append("self-check: this model is always asked one prompt at a time")
+    elif not found["shares_prefixes"]:
+        lines.append("self-check: this model stores no prefix once: shared is a batch like others")
+    lines += [f"self-check: a prompt had no answer: {why}" for why in found["failed"]]
+    return [printable(line) for line in lines]
+
+
+def self_check_warning(found: Mapping[str, Any] | None) -> str | None:
+    """What is wrong if answers flipped in float32; in half precision they may."""
+    if found is None or found["dtype"] != EXACT or not any(map(_flipped, found["ways"])):
+        return None
+    return (
+        "warning: answers of this model depend on the batch even in float32, so verdicts may "
+        "change with -n and with the selection; --llmprobe-batch-size=1 asks one by one"
+    )
+
+
+def _flipped(way: Mapping[str, Any]) -> bool:
+    return bool(way["flipped"])
+
+
+def _way(way: Mapping[str, Any]) -> str:
+    low, high = way["ci95"]
+    rate = f"{way['rate']:.3f} [{low:.3f}, {high:.3f}] differ"
+    first = ", ".join(f"{d['token']} of prompt {d['prompt']}" for d in way["first_differences"])
+    return f"self-check, {way['name']}: {rate}, first at token {first}"

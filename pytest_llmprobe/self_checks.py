@@ -1,0 +1,59 @@
+"""The self-check of a run: once, in the first process that asks the model, before any case."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmprobe.distribution import is_first, scratch_folder
+from pytest_llmprobe.options import options_of
+from pytest_llmprobe.progress import progress_of
+from pytest_llmprobe.report.files import to_json, write_atomically
+from pytest_llmprobe.report.self_check import self_check_lines
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_llmprobe.engine import Engine
+
+FOUND = "self-check.json"
+
+
+def check_once(config: pytest.Config, engine: Engine) -> None:
+    """Check the model and leave what is found for the report, if this is the process to do it.
+
+    The check has engines of its own, without a store, so no answer of it is kept.
+    """
+    options = options_of(config)
+    if not options.self_check or not is_first(config, "self-check"):
+        return
+    from pytest_llmprobe.engine.self_check import self_check
+    from pytest_llmprobe.experiments.check_prompts import check_prompts
+
+    model = getattr(engine.backend, "loaded", None) or engine.backend
+    with progress_of(config).unit("self-check") as on_progress:
+        found = self_check(
+            model,
+            *check_prompts(),
+            batch_size=options.batch_size,
+            drafts=options.drafts,
+            on_progress=on_progress,
+        )
+    write_atomically(scratch_folder(config) / FOUND, to_json(found.as_dict()))
+
+
+def checked(config: pytest.Config) -> dict[str, Any] | None:
+    """The report's ``self_check``: what a process of this session has found, or None."""
+    path = scratch_folder(config) / FOUND
+    if not options_of(config).self_check or not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def said_of_check(config: pytest.Config, found: Mapping[str, Any] | None) -> list[str]:
+    """What the terminal says of the check; if it was asked for and not made, that."""
+    if found is None and options_of(config).self_check:
+        return ["self-check: not made, since no test asked the model"]
+    return self_check_lines(found)
