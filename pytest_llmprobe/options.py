@@ -254,9 +254,17 @@ def _shared(option: Any, spec: ModelSpec) -> bool:
 def _self_check(option: Any, spec: ModelSpec) -> bool:
     if not option.llmprobe_self_check:
         return False
+    if spec.protocol == "anthropic":
+        raise SettingsError(
+            "--llmprobe-self-check needs greedy answers, and Anthropic's protocol has none"
+        )
+    if spec.protocol is not None and option.llmprobe_concurrency == 1:
+        raise SettingsError(
+            "--llmprobe-self-check asks a server several requests at a time: give a "
+            "--llmprobe-concurrency above 1"
+        )
     elsewhere = {
         "--llmprobe-replay loads none": option.llmprobe_replay,
-        f"{spec.name!r} is behind a server, which plans its own batches": spec.protocol,
         "--llmprobe-engine shared keeps it in another one": option.llmprobe_engine == "shared",
     }
     if why := next((why for why, found in elsewhere.items() if found), None):

@@ -31,12 +31,15 @@ def check_once(config: pytest.Config, engine: Engine) -> None:
     from pytest_llmprobe.engine.self_check import self_check
     from pytest_llmprobe.experiments.check_prompts import check_prompts
 
+    prompts, size = check_prompts(), engine.batch_size
+    if options.spec.protocol is not None and size is None:
+        size = len(prompts.alone) + len(prompts.shared)  # a server plans its own batches
     model = getattr(engine.backend, "loaded", None) or engine.backend
     with progress_of(config).unit("self-check") as on_progress:
         found = self_check(
             model,
-            *check_prompts(),
-            batch_size=options.batch_size,
+            *prompts,
+            batch_size=size,
             drafts=options.drafts,
             on_progress=on_progress,
         )
@@ -55,5 +58,5 @@ def checked(config: pytest.Config) -> dict[str, Any] | None:
 def said_of_check(config: pytest.Config, found: Mapping[str, Any] | None) -> list[str]:
     """What the terminal says of the check; if it was asked for and not made, that."""
     if found is None and options_of(config).self_check:
-        return ["self-check: not made, since no test asked the model"]
+        return ["self-check: not made: no test asked the model, or the process that did has died"]
     return self_check_lines(found)

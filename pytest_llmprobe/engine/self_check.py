@@ -11,7 +11,7 @@ from pytest_llmprobe.case import Prompt
 from pytest_llmprobe.engine.backend import Backend
 from pytest_llmprobe.engine.completion_file import Outcome
 from pytest_llmprobe.engine.engine import Engine, OnProgress
-from pytest_llmprobe.errors import RequestError
+from pytest_llmprobe.errors import BudgetError, RequestError, ServerError
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
 from pytest_llmprobe.statistics.intervals import Interval, wilson
 
@@ -30,11 +30,12 @@ class Difference:
 
     Args:
         prompt: Number of the prompt, from 1.
-        token: Number of the first token that differs, from 1; 1 if there was no answer.
+        token: Number of the first token that differs, from 1; 1 if there was no answer; None of a
+            server, whose answers are texts.
     """
 
     prompt: int
-    token: int
+    token: int | None
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,10 @@ class Way:
     Args:
         name: ``batched``, ``padded`` or ``shared``.
         n: Prompts that were compared.
-        flipped: Those whose token ids differ.
+        flipped: Those whose token ids differ, or texts if a server gives those alone.
         redone: Those that were a close call and have been decided alone.
-        rows: Rows of its largest batch; 1 where this model is never asked in batches.
+        rows: Rows of its largest batch, or requests that a server is sent together; 1 where this
+            model is never asked in batches.
         first_differences: Of the first few that flipped.
     """
 
@@ -111,7 +113,8 @@ def self_check(
     One by one is plain ``generate`` at batch size 1. Batched: all prompts in the batches that the
     engine plans. Padded: those without a common beginning in one batch beside a much longer one.
     Shared: those with a common beginning in one batch, which is stored once where this model's
-    attention allows it.
+    attention allows it. Of a server the ways are requests that are sent together, and prompts of
+    which there was no answer, which is the connection's matter, are left out.
 
     Args:
         model: A loaded model, or anything that follows the Backend protocol.
@@ -139,7 +142,7 @@ def self_check(
         shares_prefixes=engine.backend.shares_prefixes,
         prompts=len(prompts),
         failed=tuple(dict.fromkeys(str(e) for e in expected if isinstance(e, RequestError))),
-        tokens=sum(len(e.token_ids) for e in expected if isinstance(e, Completion)),
+        tokens=sum(e.usage.generated_tokens for e in expected if isinstance(e, Completion)),
         seconds=time.perf_counter() - start,
         ways=tuple(ways),
     )
@@ -158,12 +161,12 @@ def _compared(name: str, expected: Sequence[tuple[int, Outcome]], found: Sequenc
     pairs = [
         (number, alone, answer)
         for (number, alone), answer in zip(expected, found, strict=False)
-        if isinstance(alone, Completion)
+        if isinstance(alone, Completion) and not isinstance(answer, ServerError | BudgetError)
     ]
     differences = [
-        Difference(number, at)
+        Difference(number, _first_difference(alone, answer))
         for number, alone, answer in pairs
-        if (at := _first_difference(alone, answer)) is not None
+        if not _same(alone, answer)
     ]
     return Way(
         name,
@@ -175,12 +178,18 @@ def _compared(name: str, expected: Sequence[tuple[int, Outcome]], found: Sequenc
     )
 
 
+def _same(alone: Completion, answer: Outcome) -> bool:
+    return isinstance(answer, Completion) and (
+        (alone.token_ids, alone.text) == (answer.token_ids, answer.text)
+    )
+
+
 def _first_difference(alone: Completion, answer: Outcome) -> int | None:
     """Number of the first token that differs, the end of the shorter one included."""
-    if isinstance(answer, RequestError):
+    if not isinstance(answer, Completion):
         return 1
     a, b = alone.token_ids, answer.token_ids
-    if a == b:
+    if not (a or b):
         return None
     both = zip(a, b, strict=False)
     return next((at for at, (x, y) in enumerate(both, 1) if x != y), min(len(a), len(b)) + 1)

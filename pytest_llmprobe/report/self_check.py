@@ -27,7 +27,7 @@ def self_check_lines(found: Mapping[str, Any] | None) -> list[str]:
     lines = [f"{line}, {dtype}" if dtype else line, *map(_way, filter(_flipped, ways))]
     if all(way["rows"] <= 1 for way in ways):
         lines.append("self-check: this model is always asked one prompt at a time")
-    elif not found["shares_prefixes"]:
+    elif dtype and not found["shares_prefixes"]:  # what a server stores is not known
         lines.append("self-check: this model stores no prefix once: shared is a batch like others")
     lines += [f"self-check: a prompt had no answer: {why}" for why in found["failed"]]
     return [printable(line) for line in lines]
@@ -50,5 +50,9 @@ def _flipped(way: Mapping[str, Any]) -> bool:
 def _way(way: Mapping[str, Any]) -> str:
     low, high = way["ci95"]
     rate = f"{way['rate']:.3f} [{low:.3f}, {high:.3f}] differ"
-    first = ", ".join(f"{d['token']} of prompt {d['prompt']}" for d in way["first_differences"])
-    return f"self-check, {way['name']}: {rate}, first at token {first}"
+    places = [(d["token"], d["prompt"]) for d in way["first_differences"]]
+    if any(token is None for token, _ in places):
+        first = f"prompts {', '.join(str(prompt) for _, prompt in places)}"
+    else:
+        first = f"at token {', '.join(f'{token} of prompt {prompt}' for token, prompt in places)}"
+    return f"self-check, {way['name']}: {rate}, first {first}"

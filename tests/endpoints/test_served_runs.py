@@ -9,6 +9,8 @@ import openai  # noqa: F401
 import pytest
 from loopback import SENTINEL, FaultProxy, Reply, chat
 
+from pytest_llmprobe.report.schema import validate
+
 EVAL = """
     import pytest
     from pytest_llmprobe import Case
@@ -67,6 +69,32 @@ def test_a_served_model_is_evaluated_like_any_other(server, run):
         f"say {group}{name}" for group in range(4) for name in range(5)
     )
     assert all(one.headers["authorization"] == f"Bearer {SENTINEL}" for one in asked.asked)
+
+
+def test_a_self_check_asks_a_server_one_by_one_and_together(server, run):
+    under_way, at_once = [], []
+
+    def answer(asked):
+        if asked.prompt.startswith("say"):
+            return echo(asked)
+        under_way.append(asked)
+        time.sleep(0.05 if len(at_once) >= 24 else 0.001)  # until others are under way
+        at_once.append(len(under_way))
+        under_way.pop()
+        return chat("a" if at_once[-1] == 1 else "b")
+
+    checked = server(answer)
+    result, text, report = run(checked, "--llmprobe-self-check", "--llmprobe-concurrency=8")
+    assert result.ret == 0, text
+    validate(report)
+    assert report["experiments"][0]["passed"] == 20
+    assert at_once[:24] == [1] * 24
+    assert 1 < max(at_once[24:]) <= 8
+    found = report["self_check"]
+    assert (found["dtype"], found["failed"], found["prompts"]) == (None, [], 24)
+    assert all(way["flipped"] > 0 for way in found["ways"])
+    assert f"self-check: {sum(way['flipped'] for way in found['ways'])} of 48 answers" in text
+    assert len(checked.asked) == 24 + 24 + 13 + 12 + 20
 
 
 LOUD = ("-vv", "--showlocals", "--tb=long", "--log-level=DEBUG", "-rA", "--full-trace")

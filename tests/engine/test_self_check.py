@@ -13,7 +13,7 @@ from pytest_llmprobe import Engine, ScriptedModel
 from pytest_llmprobe.engine.fast_backend import FastBackend
 from pytest_llmprobe.engine.self_check import Difference, self_check
 from pytest_llmprobe.engine.transformers_backend import TransformersBackend
-from pytest_llmprobe.errors import InvalidLogitsError
+from pytest_llmprobe.errors import BudgetError, InvalidLogitsError, ServerError
 from pytest_llmprobe.experiments.check_prompts import check_prompts
 from pytest_llmprobe.models.capabilities import measure
 
@@ -141,6 +141,21 @@ def test_prompts_without_an_answer_are_named_and_not_compared():
     assert all("context" in why for why in found.failed)
     assert (ways(found)["shared"].rate, ways(found)["shared"].ci95) == (None, None)
     assert ways(found)["padded"].rows == 5  # the long one did not fit
+
+
+def test_what_a_server_fails_to_answer_is_no_flip():
+    class Served(Moody):
+        def generate(self, rows, on_tokens):
+            answers = super().generate(rows, on_tokens)
+            answers = [replace(answer, token_ids=()) for answer in answers]
+            if len(rows) == 4:
+                answers[:2] = [ServerError("503"), BudgetError("spent")]
+            return answers
+
+    found = ways(self_check(Served({8: "b", 9: "b"}), ALONE, SHARED, LONG, batch_size=9))
+    assert (found["batched"].n, found["batched"].flipped) == (9, 2)
+    assert (found["shared"].n, found["shared"].flipped) == (2, 2)
+    assert found["shared"].first_differences == (Difference(8, None), Difference(9, None))
 
 
 def test_a_model_that_never_answers_is_no_model_without_flips():

@@ -134,7 +134,7 @@ def test_a_run_that_never_asks_the_model_says_that_it_was_not_checked(pytester, 
     run = probe("--llmprobe-self-check")
     validate(run.report)
     assert run.report["self_check"] is None
-    assert "self-check: not made, since no test asked the model" in run.text
+    assert "self-check: not made: no test asked the model" in run.text
 
 
 SMALL = """
@@ -166,11 +166,21 @@ def test_a_model_in_this_process_is_checked_against_plain_generate(pytester, pro
     ("arguments", "why"),
     [
         (
-            ["--model=openai:it", "--llmprobe-base-url=http://localhost:1/v1"],
-            "'openai:it' is behind a server, which plans its own batches",
+            ["--llmprobe-engine=shared"],
+            "needs the model in this process: --llmprobe-engine shared keeps it in another one",
         ),
-        (["--llmprobe-engine=shared"], "--llmprobe-engine shared keeps it in another one"),
-        (["--llmprobe-replay=run"], "--llmprobe-replay loads none"),
+        (
+            ["--llmprobe-replay=run"],
+            "needs the model in this process: --llmprobe-replay loads none",
+        ),
+        (
+            ["--model=claude-API"],
+            "needs greedy answers, and Anthropic's protocol has none",
+        ),
+        (
+            ["--model=openai:it", "--llmprobe-concurrency=1"],
+            "asks a server several requests at a time: give a --llmprobe-concurrency above 1",
+        ),
     ],
 )
 def test_it_is_refused_where_the_model_is_elsewhere(pytester, probe, arguments, why):
@@ -180,6 +190,4 @@ def test_it_is_refused_where_the_model_is_elsewhere(pytester, probe, arguments, 
     run = probe("--llmprobe-self-check", *arguments)
     assert run.exit_code == 4
     lines = [line for line in run.result.stderr.lines if line]
-    assert lines == [
-        f"ERROR: llmprobe: --llmprobe-self-check needs the model in this process: {why}"
-    ]
+    assert lines == [f"ERROR: llmprobe: --llmprobe-self-check {why}"]

@@ -61,6 +61,15 @@ def test_flips_have_a_rate_an_interval_and_a_place():
     )
 
 
+def test_of_a_server_it_names_the_prompts_alone():
+    run = checked(way(flipped=2, at=[(3, None), (18, None)]), dtype=None, shares_prefixes=False)
+    assert lines(run) == [
+        "self-check: 2 of 24 answers differ from one by one (batched 2/24)",
+        "self-check, batched: 0.083 [0.020, 0.260] differ, first prompts 3, 18",
+    ]
+    assert warning(run) is None
+
+
 @pytest.mark.parametrize(
     ("dtype", "flipped", "warned"),
     [("float32", 1, True), ("float32", 0, False), ("float16", 1, False), (None, 1, False)],
