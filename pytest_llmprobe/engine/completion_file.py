@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
@@ -49,7 +49,8 @@ def answer_line(key: str, like: str, outcome: Outcome) -> dict[str, Any]:
     """
     keys: dict[str, Any] = {"key": key, "like": like}
     if isinstance(outcome, Completion):
-        return keys | {"completion": asdict(outcome)}
+        nested = {"usage": vars(outcome.usage), "timings": vars(outcome.timings)}
+        return keys | {"completion": vars(outcome) | nested}
     return keys | {"error": type(outcome).__name__, "message": str(outcome)}
 
 

@@ -63,7 +63,7 @@ def request_like(request: Request) -> str:
     return _hash(
         [
             prompt_json(request.prompt),
-            asdict(config),
+            vars(config),
             request.seed if config.temperature > 0 else None,
             None if steer is None else asdict(steer),
         ]

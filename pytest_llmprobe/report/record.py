@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from pytest_llmprobe.case import Case, prompt_text
@@ -59,8 +59,8 @@ class Record:
         return self.outcome == "passed"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, with ``is_correct``."""
-        return asdict(self) | {"is_correct": self.is_correct}
+        """For JSON, with ``is_correct``; what it holds is the record's own."""
+        return vars(self) | {"is_correct": self.is_correct}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
