@@ -73,6 +73,12 @@ def trace_of(item: pytest.Item) -> Trace:
     return item.stash.setdefault(TRACE, Trace())
 
 
+def forget_trace(item: pytest.Item) -> None:
+    """Let go of a test's answers: pytest keeps every test until the session ends."""
+    if TRACE in item.stash:
+        del item.stash[TRACE]
+
+
 def load_for_session(session: pytest.Session) -> LoadedModel:
     """Load the model that the options name, on this worker's share of the machine.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_llmprobe.answers import MODEL_INFO, Trace, trace_of
+from pytest_llmprobe.answers import MODEL_INFO, Trace, forget_trace, trace_of
 from pytest_llmprobe.collection import PROBE, case_of
 from pytest_llmprobe.distribution import MISSED, PROPERTY, plan_of, started_at
 from pytest_llmprobe.errors import LlmprobeError, ReportError
@@ -20,7 +20,7 @@ from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.comparison import Comparison, compare
 from pytest_llmprobe.report.comparison_text import lines as compared_lines
 from pytest_llmprobe.report.environment import environment
-from pytest_llmprobe.report.files import RecordLog, to_json, write_atomically
+from pytest_llmprobe.report.files import RecordLog, report_text, to_json, write_atomically
 from pytest_llmprobe.report.gate import Check, judge, run_verdict
 from pytest_llmprobe.report.record import Outcome, Record, build_record, explained
 from pytest_llmprobe.report.run_file import read_run, reduce_report
@@ -38,7 +38,11 @@ def attach_record(
 
     Only built-in types travel: one JSON string.
     """
-    if PROBE not in item.stash or (call.when != "call" and report.outcome == "passed"):
+    if PROBE not in item.stash:
+        return
+    if call.when != "call" and report.outcome == "passed":
+        if call.when == "teardown":
+            forget_trace(item)
         return
     if item.stash.get(NOT_ASKED, False):  # the run goes no further; a later one may ask it
         return
@@ -121,7 +125,6 @@ class Recorder:
         self._config = config
         self._options = options_of(config)
         self._header = header(config)
-        self._records: dict[str, Record] = {}
         self._model_info: dict[str, Any] = {}
         self._log: RecordLog | None = None
         self._session: pytest.Session | None = None
@@ -142,20 +145,21 @@ class Recorder:
         self._found += payload.get("found", 0)
         self._changes = payload.get("changes") or self._changes
         self._model_info = self._model_info or payload.get("model_info", {})
-        self._append(Record.from_dict(payload["record"]))
+        self._append(payload["record"])
 
     def crashed(self, node_id: str, error: str) -> None:
         """Record the case that a worker died on: it has no report of its own."""
         for experiment in plan_of(self._config).values():
             if node_id in experiment.ids:
                 name = experiment.name
-                self._append(build_record(node_id, name, "error", None, (), {}, error=error))
+                record = build_record(node_id, name, "error", None, (), {}, error=error)
+                self._append(record.as_dict())
 
-    def _append(self, record: Record) -> None:
-        self._records[record.id] = record
+    def _append(self, record: Mapping[str, Any]) -> None:
         if self._log is None:
             self._log = RecordLog(run_files(self._config).records, self._header)
-        self._log.append(record.as_dict())
+            self._config.add_cleanup(self._log.close)
+        self._log.append(record)
 
     def finish(self, session: pytest.Session) -> None:
         """Judge, raise the exit code if a gate failed, write the report."""
@@ -163,10 +167,9 @@ class Recorder:
 
         self._session = session
         plan = plan_of(self._config)
-        records: dict[str, list[Record]] = {name: [] for name in sorted(plan)}
-        for node_id in sorted(self._records):
-            records[self._records[node_id].experiment].append(self._records[node_id])
-        self._experiments = [summarise(plan[name], of_it) for name, of_it in records.items()]
+        self._experiments = [
+            summarise(plan[name], self._records_of(plan[name].ids)) for name in sorted(plan)
+        ]
         self._checks = judge(plan, self._experiments)
         self._self_check = checked(self._config)
         measured = self._measured()
@@ -175,11 +178,12 @@ class Recorder:
         failed = any(check.verdict == "FAIL" for check in self._checks)
         if session.exitstatus == 0 and (failed or self._all_faults()):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if self._log is not None:
-            self._log.close()
         report = self._report(measured)
-        write_atomically(run_files(self._config).report, to_json(report, indent=1) + "\n")
+        write_atomically(run_files(self._config).report, report_text(report))
         self._said = self._write_forms(report)
+
+    def _records_of(self, ids: Iterable[str]) -> Iterator[Record]:
+        return map(Record.from_dict, self._log.read(ids) if self._log is not None else ())
 
     def _write_forms(self, report: Mapping[str, Any]) -> list[str]:
         from pytest_llmprobe.report.forms import write_forms
@@ -244,7 +248,7 @@ class Recorder:
                 "generation_s": sum(e["timings"]["generation_s"] for e in self._experiments),
             },
             "self_check": self._self_check,
-            "tests": [self._records[node_id].as_dict() for node_id in sorted(self._records)],
+            "tests": self._log or [],
         }
 
     def _report(self, measured: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from pytest_llmprobe.errors import ReportError
 
@@ -74,13 +74,16 @@ def check_writable(path: Path) -> None:
         raise ReportError(f"the report path {path} cannot be written: no permission for {target}")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a whole file or none: through a temporary file in the same folder."""
+def write_atomically(path: Path, text: str | Iterable[str]) -> None:
+    """Write a whole file or none, from a text or its pieces.
+
+    It goes through a temporary file in the same folder.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+            file.writelines([text] if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -94,17 +97,51 @@ def to_json(data: object, indent: int | None = None) -> str:
     return json.dumps(data, indent=indent, sort_keys=True, allow_nan=False)
 
 
+def report_text(report: Mapping[str, Any]) -> Iterator[str]:
+    """A report as JSON, in pieces: sorted keys, a line for each test."""
+    for number, key in enumerate(sorted(report)):
+        yield f"{',' if number else '{'}\n {to_json(key)}: "
+        if key == "tests":
+            for test_number, test in enumerate(report[key]):
+                yield f"{',' if test_number else '['}\n  {to_json(test)}"
+            yield "\n ]" if report[key] else "[]"
+        else:
+            yield to_json(report[key], indent=1).replace("\n", "\n ")
+    yield "\n}\n"
+
+
 class RecordLog:
-    """Appends JSON lines, each on disk before the next test's result arrives."""
+    """Appends JSON lines, each on disk before the next test's result arrives.
+
+    As an iterable it gives what was written last of each test, sorted by id: read from the file, so
+    that a run need not hold its records.
+    """
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
-        self._file: TextIO = path.open("w", encoding="utf-8")
+        path.unlink(missing_ok=True)  # another run that still writes there keeps its own file
+        self._file: BinaryIO = path.open("w+b")
+        self._places: dict[str, int] = {}
         self.append({"header": dict(header)})
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Write one line and hand it to the operating system."""
-        self._file.write(to_json(line) + "\n")
+        place = self._file.seek(0, os.SEEK_END)
+        self._file.write(to_json(line).encode() + b"\n")
         self._file.flush()
+        if "id" in line:
+            self._places[line["id"]] = place
+
+    def read(self, ids: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """The records of those of the tests that have one, sorted by id."""
+        for place in [self._places[name] for name in sorted(ids) if name in self._places]:
+            self._file.seek(place)
+            yield json.loads(self._file.readline())
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self.read(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     def close(self) -> None:
         """Close the file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +18,7 @@ from pytest_llmprobe.report.baseline import (
     CaseResult,
     baseline_path,
 )
+from pytest_llmprobe.report.files import RecordLog
 from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded
 
 MAX_ANSWER = 160
@@ -145,8 +146,8 @@ def _object(data: Mapping[str, Any], key: str) -> dict[str, Any]:
     return found
 
 
-def _list(data: Mapping[str, Any], key: str) -> list[Any]:
-    if not isinstance(found := data.get(key), list):
+def _list(data: Mapping[str, Any], key: str) -> Iterable[Any]:
+    if not isinstance(found := data.get(key), list | RecordLog):
         raise ReportError(f"it is no report and no baseline: {key!r} is no list")
     return found
 

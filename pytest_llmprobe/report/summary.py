@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import chain
 from statistics import fmean
 from typing import Any
@@ -17,80 +18,115 @@ MAX_VALUES = 50
 """A metadata key with more values than this is an identifier, not a grouping."""
 
 
-def summarise(plan: ExperimentPlan, records: Sequence[Record]) -> dict[str, Any]:
+def summarise(plan: ExperimentPlan, records: Iterable[Record]) -> dict[str, Any]:
     """Counts, pass rate with intervals, scores, timings, breakdowns and its own summary.
 
     Args:
         plan: What was to run.
-        records: One per case that was reported, sorted by id.
+        records: One per case that was reported, sorted by id; they are gone through once, and kept
+            only where the experiment has a summary of its own.
     """
-    counts = Counter(record.outcome for record in records)
-    judged = [record for record in records if record.outcome in ("passed", "missed")]
-    chances = [record.chance for record in judged if record.chance is not None]
+    columns, judged = _Columns(), list[Record]()
+    for record in records:
+        columns.add(record)
+        if plan.summary and record.outcome in ("passed", "missed"):
+            judged.append(record)
     return {
         "name": plan.name,
-        "n": len(judged),
-        "passed": counts["passed"],
-        "missed": counts["missed"],
-        "errors": counts["error"],
-        "skipped": counts["skipped"],
+        "n": len(columns.passed),
+        "passed": columns.outcomes["passed"],
+        "missed": columns.outcomes["missed"],
+        "errors": columns.outcomes["error"],
+        "skipped": columns.outcomes["skipped"],
         "collected": plan.collected,
         "selected": len(plan.ids),
-        "reported": len(records),
+        "reported": columns.outcomes.total(),
         "remarks": list(plan.remarks),
         "generation": dict(plan.generation),
-        "chance": fmean(chances) if chances else None,
-        **_pass_rate(judged),
-        "scores": _scores(judged),
-        "timings": _timings(records),
-        "by": _by(judged),
+        "chance": fmean(columns.chances) if columns.chances else None,
+        **_pass_rate(columns),
+        "scores": _scores(columns),
+        "timings": _timings(columns),
+        "by": _by(columns),
         "summary": plan.summary(judged) if plan.summary else {},
     }
 
 
-def _cluster(record: Record) -> str:
-    """What makes records dependent: the shared haystack, else nothing but themselves."""
-    return record.group or record.id
+class _Columns:
+    """What is needed of the records, some numbers a case: a run may have very many."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.prompt_tokens = self.generated_tokens = 0
+        self.durations, self.latencies, self.chances = array("d"), array("d"), array("d")
+        self.passed: list[bool] = []
+        self.clusters: list[Hashable] = []
+        self.scores: dict[str, tuple[array[float], list[Hashable]]] = {}
+        self.cells: dict[str, dict[str, Counter[bool]]] = defaultdict(lambda: defaultdict(Counter))
+        self._groups: dict[str, str] = {}
+
+    def add(self, record: Record) -> None:
+        self.outcomes[record.outcome] += 1
+        self.prompt_tokens += record.prompt_tokens
+        self.generated_tokens += record.generated_tokens
+        if record.generated_tokens:
+            waited = record.duration if record.latency_s is None else record.latency_s
+            self.durations.append(record.duration)
+            self.latencies.append(waited)
+        if record.outcome in ("passed", "missed"):
+            self._judge(record)
+
+    def _judge(self, record: Record) -> None:
+        passed = record.outcome == "passed"
+        # What makes records dependent: the shared haystack, else nothing but themselves.
+        group = record.group
+        cluster = self._groups.setdefault(group, group) if group else len(self.passed)
+        self.passed.append(passed)
+        self.clusters.append(cluster)
+        if record.chance is not None:
+            self.chances.append(record.chance)
+        for name, value in record.scores.items():
+            values, clusters = self.scores.setdefault(name, (array("d"), []))
+            values.append(value)
+            clusters.append(cluster)
+        fields = {"task": record.task, "size": record.size}  # trials are interchangeable
+        for key, value in chain(fields.items(), record.params.items()):
+            cells = self.cells[key]
+            if isinstance(value, str | int | float) and len(cells) <= MAX_VALUES:
+                cells[str(value)][passed] += 1
 
 
-def _pass_rate(judged: Sequence[Record]) -> dict[str, Any]:
-    if not judged:
+def _pass_rate(columns: _Columns) -> dict[str, Any]:
+    passed = columns.passed
+    if not passed:
         return {"pass_rate": None, "ci95": None, "ci95_clustered": None}
-    passed = [record.outcome == "passed" for record in judged]
     return {
         "pass_rate": sum(passed) / len(passed),
         "ci95": list(wilson(sum(passed), len(passed))),
-        "ci95_clustered": list(rate_interval(passed, [_cluster(record) for record in judged])),
+        "ci95_clustered": list(rate_interval(passed, columns.clusters)),
     }
 
 
-def _scores(judged: Sequence[Record]) -> dict[str, Any]:
-    values: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    for record in judged:
-        for name, value in record.scores.items():
-            values[name].append((value, _cluster(record)))
+def _scores(columns: _Columns) -> dict[str, Any]:
     scores = {}
-    for name, pairs in values.items():
-        numbers, clusters = [value for value, _ in pairs], [cluster for _, cluster in pairs]
-        interval = mean_interval(numbers, clusters)
+    for name, (values, clusters) in columns.scores.items():
+        interval = mean_interval(values, clusters)
         scores[name] = {
-            "mean": fmean(numbers),
+            "mean": fmean(values),
             "ci95": list(interval) if interval else None,
-            "n": len(numbers),
+            "n": len(values),
         }
     return scores
 
 
-def _timings(records: Sequence[Record]) -> dict[str, Any]:
-    answered = [record for record in records if record.generated_tokens]
-    generation_s = sum(record.duration for record in answered)
-    durations = sorted(r.duration if r.latency_s is None else r.latency_s for r in answered)
-    generated = sum(record.generated_tokens for record in records)
+def _timings(columns: _Columns) -> dict[str, Any]:
+    generation_s, generated = sum(columns.durations), columns.generated_tokens
+    latencies = sorted(columns.latencies)
     return {
         "generation_s": generation_s,
-        "p50_s": _percentile(durations, 0.5),
-        "p95_s": _percentile(durations, 0.95),
-        "prompt_tokens": sum(record.prompt_tokens for record in records),
+        "p50_s": _percentile(latencies, 0.5),
+        "p95_s": _percentile(latencies, 0.95),
+        "prompt_tokens": columns.prompt_tokens,
         "generated_tokens": generated,
         "tokens_per_s": generated / generation_s if generation_s > 1e-9 else None,
     }
@@ -103,19 +139,13 @@ def _percentile(ordered: Sequence[float], q: float) -> float | None:
     return ordered[math.ceil(q * len(ordered)) - 1]
 
 
-def _by(judged: Sequence[Record]) -> dict[str, Any]:
+def _by(columns: _Columns) -> dict[str, Any]:
     """Pass rate for each value of each metadata key that tells cases apart."""
-    cells: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for record in judged:
-        fields = {"task": record.task, "size": record.size}  # trials are interchangeable
-        for key, value in chain(fields.items(), record.params.items()):
-            if isinstance(value, str | int | float):
-                cells[key][str(value)].append(record.outcome == "passed")
     return {
         key: {
-            value: {"n": len(passed), "pass_rate": sum(passed) / len(passed)}
-            for value, passed in values.items()
+            value: {"n": found.total(), "pass_rate": found[True] / found.total()}
+            for value, found in cells.items()
         }
-        for key, values in cells.items()
-        if 1 < len(values) <= MAX_VALUES
+        for key, cells in columns.cells.items()
+        if 1 < len(cells) <= MAX_VALUES
     }

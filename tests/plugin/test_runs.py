@@ -19,6 +19,29 @@ def test_all_pass(project, probe):
     validate(run.report)
 
 
+HELD = """
+    import gc
+    from pytest_llmprobe.generation import Completion
+    from pytest_llmprobe.report.record import Record
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish():
+        held = [type(thing).__name__ for thing in gc.get_objects()]
+        print("HELD", held.count("Completion"), held.count("Record"))
+"""
+
+
+def test_answers_and_records_are_not_held_until_the_end(project, pytester):
+    project(conftest=HELD)
+    path = pytester.path / "test_eval.py"
+    path.write_text(path.read_text().replace("range(4)", "range(20)"))
+    result = pytester.runpytest_subprocess("-p", "no:xdist", "-s")
+    result.assert_outcomes(passed=100)
+    (held,) = (line for line in result.outlines if "HELD" in line)
+    answers, records = map(int, held.split()[-2:])
+    assert (answers <= 32, records) == (True, 0)
+
+
 def test_a_miss_is_counted_and_not_red(project, probe):
     project(answer=WRONG_FOR_GROUP_3)
     run = probe()

@@ -13,6 +13,7 @@ from pytest_llmprobe.report.files import (
     RecordLog,
     check_writable,
     open_run,
+    report_text,
     to_json,
     write_atomically,
 )
@@ -113,6 +114,16 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_pieces_are_written_as_one_file_or_not_at_all(tmp_path):
+    path = tmp_path / "report.json"
+    write_atomically(path, (str(number) for number in range(3)))
+    assert path.read_text() == "012"
+    with pytest.raises(ZeroDivisionError):
+        write_atomically(path, (str(1 // (2 - number)) for number in range(3)))
+    assert path.read_text() == "012"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_written_file_can_be_read_by_others(tmp_path):
     write_atomically(tmp_path / "report.json", "{}")
     assert (tmp_path / "report.json").stat().st_mode & 0o777 == 0o644
@@ -141,6 +152,49 @@ def test_a_text_with_line_breaks_is_still_one_line(tmp_path):
     with RecordLog(tmp_path / "r", {}) as log:
         log.append({"received": "a\nb\u2028c\r"})
     assert len((tmp_path / "r").read_bytes().splitlines()) == 2
+
+
+def test_what_was_written_last_of_each_test_is_read_again_sorted(tmp_path):
+    with RecordLog(tmp_path / "r", {"id": "of the run"}) as log:
+        assert list(log) == []
+        for name in "bca":
+            log.append({"id": name, "received": f"{name}\n\u2028"})
+            assert len(list(log)) == len(log)
+        log.append({"id": "c", "received": "later"})
+        assert [line["id"] for line in log] == ["a", "b", "c"]
+        assert list(log.read(["c", "d", "a"])) == [
+            {"id": "a", "received": "a\n\u2028"},
+            {"id": "c", "received": "later"},
+        ]
+    assert len((tmp_path / "r").read_bytes().splitlines()) == 5
+
+
+def test_a_second_run_at_the_same_place_does_not_take_the_records_of_the_first(tmp_path):
+    with RecordLog(tmp_path / "r", {}) as first:
+        first.append({"id": "a"})
+        with RecordLog(tmp_path / "r", {}) as second:
+            first.append({"id": "b"})
+            second.append({"id": "c"})
+            assert [list(log) for log in (first, second)] == [
+                [{"id": "a"}, {"id": "b"}],
+                [{"id": "c"}],
+            ]
+
+
+@pytest.mark.parametrize("tests", [[], ["a"], ["a", "b\n  ü"]], ids=len)
+def test_a_report_has_its_keys_sorted_and_a_line_for_each_test(tmp_path, tests):
+    report = {"tests": [{"id": name} for name in tests], "b": {"y": [1, "\n"], "x": {}}, "z": None}
+    text = "".join(report_text(report))
+    assert json.loads(text) == report
+    assert list(json.loads(text)) == ["b", "tests", "z"]
+    lines = text.splitlines()
+    assert [line.strip() for line in lines if '"id"' in line] == [
+        to_json(test) + "," * (test is not report["tests"][-1]) for test in report["tests"]
+    ]
+    with RecordLog(tmp_path / "r", {}) as log:
+        for test in report["tests"]:
+            log.append(test)
+        assert "".join(report_text(report | {"tests": log})) == text
 
 
 def test_a_log_is_closed_even_if_the_run_fails(tmp_path):

@@ -55,6 +55,12 @@ def test_errors_and_skips_do_not_enter_the_pass_rate(outcomes):
         assert (found["pass_rate"], found["ci95"], found["ci95_clustered"]) == (None, None, None)
 
 
+def test_records_are_gone_through_once():
+    records = records_of(OUTCOMES * 3, group="g", chance=0.1, scores={"f1": 0.5}, size=3)
+    plan = ExperimentPlan("a", "t::a", 12, [r.id for r in records])
+    assert summarise(plan, iter(records)) == summarise(plan, records)
+
+
 def test_collected_selected_and_reported_are_three_numbers():
     plan = ExperimentPlan("a", "t::a", 10, ["t::a[0]", "t::a[1]", "t::a[2]"])
     found = summarise(plan, records_of(["passed", "missed"]))
