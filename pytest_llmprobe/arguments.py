@@ -159,6 +159,13 @@ def add_options(parser: pytest.Parser) -> None:
         default="all",
     )
     add("batch-size", "rows generated together (default: auto)", auto_or_positive, metavar="auto|N")
+    add(
+        "token-budget",
+        "tokens of the rows generated together, if no batch size is given (default: auto, as "
+        "cores and memory allow)",
+        auto_or_positive,
+        metavar="auto|N",
+    )
     group.addoption(
         "--llmprobe-no-drafts",
         action="store_true",

@@ -108,6 +108,29 @@ def compared_run(config: pytest.Config, storage: Path, model: str) -> tuple[str,
     return None
 
 
+def check_calibration(option: Any) -> None:
+    """Refuse to measure the noise of what is not kept, or is not generated again.
+
+    Args:
+        option: pytest's options.
+
+    Raises:
+        SettingsError: Says which options do not go together.
+    """
+    if not option.llmprobe_calibrate:
+        return
+    if not option.llmprobe_save:
+        raise SettingsError(
+            "--llmprobe-calibrate needs --llmprobe-save NAME, which keeps the noise"
+        )
+    for name, given in (("resume", option.llmprobe_resume), ("replay", option.llmprobe_replay)):
+        if given:
+            raise SettingsError(
+                f"--llmprobe-calibrate repeats the run, and --llmprobe-{name} would repeat its "
+                "recorded answers: give one of them"
+            )
+
+
 def check_same_cases(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse to replay a run with options that ask for other cases.
 

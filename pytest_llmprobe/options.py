@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from pytest_llmprobe.earlier_run import check_same_cases, compared_run, find_answers, resumed_run
+from pytest_llmprobe.earlier_run import (
+    check_calibration,
+    check_same_cases,
+    compared_run,
+    find_answers,
+    resumed_run,
+)
 from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S, EndpointOptions
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
@@ -41,6 +47,7 @@ class Options:
         suite: Profile, seed, trials, data.
         limit: Cases per experiment at most.
         batch_size: Rows of a batch, or None to let the engine choose.
+        token_budget: Tokens of a batch, or None to let the engine choose.
         drafts: Whether the engine guesses tokens for the model to check.
         misses: ``count`` or ``fail``.
         gate: ``all``, ``thresholds``, ``baseline`` or ``none``.
@@ -67,6 +74,7 @@ class Options:
     suite: Suite
     limit: int | None
     batch_size: int | None
+    token_budget: int | None
     drafts: bool
     misses: str
     gate: str
@@ -111,6 +119,7 @@ class Options:
             "layers": self.shown_layers,
             "phase": self.phase,
             "batch_size": self.batch_size or "auto",
+            "token_budget": self.token_budget or "auto",
             "drafts": self.drafts,
             "dtype": self.spec.dtype,
             "device": self.spec.device,
@@ -202,10 +211,7 @@ def _read(config: pytest.Config) -> Options:
         base_url=option.llmprobe_base_url,
     )
     report = _path(start, option.llmprobe_json)
-    if option.llmprobe_calibrate and not option.llmprobe_save:
-        raise SettingsError(
-            "--llmprobe-calibrate needs --llmprobe-save NAME, which keeps the noise"
-        )
+    check_calibration(option)
     options = Options(
         model=model,
         spec=spec,
@@ -218,6 +224,7 @@ def _read(config: pytest.Config) -> Options:
         ),
         limit=option.llmprobe_limit,
         batch_size=option.llmprobe_batch_size,
+        token_budget=option.llmprobe_token_budget,
         drafts=not option.llmprobe_no_drafts,
         misses=option.llmprobe_misses,
         gate=option.llmprobe_gate,

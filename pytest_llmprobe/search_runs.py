@@ -137,7 +137,11 @@ class EvalSearch:
         assert self._loaded is not None
         if self._engine is None:
             options = options_of(config)
-            how = {"batch_size": options.batch_size, "drafts": options.drafts}
+            how = {
+                "batch_size": options.batch_size,
+                "token_budget": options.token_budget,
+                "drafts": options.drafts,
+            }
             path = self._folder / COMPLETIONS
             self._engine = AheadEngine(self._loaded, ahead, path, **how)
         self._engine.configurations, self._engine.active = ahead, one

@@ -57,7 +57,8 @@ def new_engine(request: pytest.FixtureRequest, options: Options) -> Engine:
     if options.shared:
         return shared_engine(request.session, options)
     model = request.getfixturevalue("model")
-    return Engine(model, batch_size=options.batch_size, drafts=options.drafts)
+    size, budget = options.batch_size, options.token_budget
+    return Engine(model, batch_size=size, token_budget=budget, drafts=options.drafts)
 
 
 def need_model(config: pytest.Config) -> None:
@@ -88,7 +89,7 @@ def shared_engine(session: pytest.Session, options: Options) -> Engine:
         session.shouldfail = f"llmprobe: {error}"
         raise
     session.config.add_cleanup(backend.close)
-    return Engine(backend, batch_size=options.batch_size)
+    return Engine(backend, batch_size=options.batch_size, token_budget=options.token_budget)
 
 
 def endpoint_engine(session: pytest.Session, options: Options) -> Engine:

@@ -13,8 +13,7 @@ from pytest_llmprobe.case import Prompt, check_prompt
 from pytest_llmprobe.engine.backend import Backend, Generated
 from pytest_llmprobe.engine.completion_file import Outcome
 from pytest_llmprobe.engine.completion_store import CompletionStore
-from pytest_llmprobe.engine.planning import Row, RowSteering, plan
-from pytest_llmprobe.engine.room import Room, found_room
+from pytest_llmprobe.engine.planning import Room, Row, RowSteering, plan
 from pytest_llmprobe.errors import (
     BudgetError,
     CasesError,
@@ -67,7 +66,7 @@ class Engine:
                 raise SettingsError(f"{name}={given}: it must be 1 or more, or None for auto")
         self.backend = model if isinstance(model, Backend) else _backend(model, batch_size, drafts)
         self.batch_size = batch_size
-        room = Room() if isinstance(model, Backend) else found_room(model)
+        room = Room() if isinstance(model, Backend) else _found_room(model)
         self.token_budget, self._packed_rows = token_budget or room.tokens, room.rows
         self.store: CompletionStore | None = None
         self._limits: dict[int, int] = {}
@@ -253,6 +252,12 @@ def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
         steered=() if row.steering is None else row.steering.texts,
         steered_layers=answer.steered_layers,
     )
+
+
+def _found_room(model: LoadedModel) -> Room:
+    from pytest_llmprobe.engine.room import found_room  # torch is here already, with the model
+
+    return found_room(model)
 
 
 def _backend(model: LoadedModel, batch_size: int | None, drafts: bool) -> Backend:

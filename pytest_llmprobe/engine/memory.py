@@ -291,4 +291,4 @@ def takes_tree(model: Any) -> bool:
         for text in texts
     ]
     fed = [torch.stack([a, b]).float() for a, b in zip(first, second, strict=True)]
-    return all(close(mine, its) for mine, its in zip(fed, alone, strict=True))
+    return all(close(mine, its, model.dtype) for mine, its in zip(fed, alone, strict=True))

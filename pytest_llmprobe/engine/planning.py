@@ -23,6 +23,19 @@ UNEVEN = 4
 """Times the budget that rows may take if each had as many tokens of its own as the longest."""
 
 
+@dataclass(frozen=True)
+class Room:
+    """What a batch may hold.
+
+    Args:
+        tokens: Rows times (longest prompt + new tokens), or distinct tokens with shared prefixes.
+        rows: Rows with shared prefixes.
+    """
+
+    tokens: int = TOKEN_BUDGET
+    rows: int = PACKED_ROWS
+
+
 NO_LIMITS: Mapping[int, int] = {}
 
 Path: TypeAlias = tuple[Any, ...]

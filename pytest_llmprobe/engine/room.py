@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import psutil
 import torch
 
-from pytest_llmprobe.engine.planning import PACKED_ROWS, TOKEN_BUDGET
+from pytest_llmprobe.engine.planning import PACKED_ROWS, TOKEN_BUDGET, Room
 from pytest_llmprobe.models.loading import LoadedModel
 
 CPU_SHARE, DEVICE_SHARE = 0.25, 0.6
@@ -16,19 +15,6 @@ CPU_SHARE, DEVICE_SHARE = 0.25, 0.6
 
 DEVICE_ROWS = 512
 """Rows of a step from which on an accelerator is no faster."""
-
-
-@dataclass(frozen=True)
-class Room:
-    """What a batch may hold.
-
-    Args:
-        tokens: Rows times (longest prompt + new tokens), or distinct tokens with shared prefixes.
-        rows: Rows with shared prefixes.
-    """
-
-    tokens: int = TOKEN_BUDGET
-    rows: int = PACKED_ROWS
 
 
 def found_room(loaded: LoadedModel) -> Room:

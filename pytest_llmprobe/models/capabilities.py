@@ -15,8 +15,9 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from pytest_llmprobe.models.context_length import context_length
 
-TOLERANCE = 1e-3
-"""Largest difference of logits, relative to the largest logit, that counts as equal."""
+TOLERANCE, ROUNDINGS = 1e-3, 10
+"""Largest difference of logits, relative to the largest logit, that counts as equal; in fewer than
+32 bits as many roundings of the dtype. A mask or a position that is wrong makes far more."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,10 @@ def measure(model: Any, tokenizer: Any, pad_id: int) -> Capabilities:
     )
 
 
-def close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether logits agree but for rounding."""
-    return bool((a - b).abs().max() <= TOLERANCE * b.abs().max().clamp(min=1))
+def close(a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether logits of a model of a dtype agree but for rounding."""
+    tolerance = max(TOLERANCE, ROUNDINGS * torch.finfo(dtype).eps)
+    return bool((a - b).abs().max() <= tolerance * b.abs().max().clamp(min=1))
 
 
 def _last_logits(model: Any, ids: torch.Tensor, **inputs: Any) -> torch.Tensor:
@@ -81,7 +83,8 @@ def _left_padding(model: Any, ids: torch.Tensor, pad_id: int) -> bool:
     if "position_ids" in inspect.signature(model.forward).parameters:
         inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
     alone = _last_logits(model, ids, attention_mask=torch.ones_like(ids))
-    return close(_last_logits(model, torch.cat([pads, ids], dim=1), **inputs), alone)
+    padded = _last_logits(model, torch.cat([pads, ids], dim=1), **inputs)
+    return close(padded, alone, model.dtype)
 
 
 def _cached_continuation(model: Any, ids: torch.Tensor) -> bool:
@@ -96,7 +99,7 @@ def _cached_continuation(model: Any, ids: torch.Tensor) -> bool:
         logits = model(ids[:, 5:], use_cache=True, **{name: cache}).logits[:, -1].float()
     except (RuntimeError, ValueError, IndexError, TypeError):
         return False  # several state-space models refuse more than one token here
-    return close(logits, _last_logits(model, ids))
+    return close(logits, _last_logits(model, ids), model.dtype)
 
 
 def packed_mask(model: Any, mask: torch.Tensor) -> torch.Tensor:
@@ -139,7 +142,7 @@ def _packed_rows(model: Any, ids: torch.Tensor) -> bool:
     except (RuntimeError, ValueError, IndexError, TypeError, AttributeError):
         return False
     alone = [_last_logits(model, torch.cat([ids[:, :4], end], dim=1)) for end in (first, second)]
-    return close(packed.float(), torch.cat(alone))
+    return close(packed.float(), torch.cat(alone), model.dtype)
 
 
 def _hidden_states(model: Any, ids: torch.Tensor) -> int:

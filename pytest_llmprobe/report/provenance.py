@@ -112,7 +112,7 @@ def _device(first: Baseline, second: Baseline) -> Pairs:
 
 
 def _batches(first: Baseline, second: Baseline) -> Pairs:
-    yield from _keys(first.config, second.config, "batch_size", "drafts")
+    yield from _keys(first.config, second.config, "batch_size", "token_budget", "drafts")
     common = first.cases.keys() & second.cases.keys()
     changed = sum(first.cases[case].batch_size != second.cases[case].batch_size for case in common)
     if changed:

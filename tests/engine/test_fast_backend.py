@@ -8,7 +8,7 @@ from architectures import ARCHITECTURES, PACKED, plain_generate, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmprobe import Engine, GenerateConfig, Request
+from pytest_llmprobe import Engine, GenerateConfig, Request, load_model
 from pytest_llmprobe.engine.fast_backend import FastBackend
 from pytest_llmprobe.engine.memory import TreeMemory
 
@@ -312,3 +312,11 @@ def test_halving_keeps_the_finished_rows_of_a_mixed_batch(llama, monkeypatch):
     sizes.clear()
     assert said(engine.generate(requests)) == expected
     assert max(sizes) <= 9  # remembered
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_trained_model_of_16_bits_takes_the_fast_path(dtype):
+    """Its logits are rounded, and larger than a random model's."""
+    model = load_model("reference", dtype=dtype)
+    assert model.capabilities.left_padding
+    assert FastBackend(model).shares_prefixes

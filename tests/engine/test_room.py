@@ -9,8 +9,8 @@ from architectures import tiny
 
 from pytest_llmprobe import Engine, GenerateConfig, Request
 from pytest_llmprobe.engine import memory, room
-from pytest_llmprobe.engine.planning import PACKED_ROWS, TOKEN_BUDGET
-from pytest_llmprobe.engine.room import Room, cache_bytes, found_room
+from pytest_llmprobe.engine.planning import PACKED_ROWS, TOKEN_BUDGET, Room
+from pytest_llmprobe.engine.room import cache_bytes, found_room
 from pytest_llmprobe.errors import SettingsError
 
 PROMPTS = ["a red stone", "why is the river here and not there", "hm", "far and near " * 20]

@@ -180,3 +180,10 @@ def test_noise_needs_a_baseline_to_be_kept_with(project, pytester):
     run = pytester.runpytest_subprocess("--llmprobe-calibrate=1")
     assert run.ret == 4
     run.stderr.fnmatch_lines(["ERROR: llmprobe: --llmprobe-calibrate needs --llmprobe-save NAME*"])
+
+
+@pytest.mark.parametrize("option", ["--llmprobe-resume", "--llmprobe-replay=runs/x"])
+def test_recorded_answers_have_no_noise(pytester, option):
+    run = pytester.runpytest_subprocess("--llmprobe-calibrate=1", "--llmprobe-save=main", option)
+    assert run.ret == pytest.ExitCode.USAGE_ERROR
+    run.stderr.fnmatch_lines(["ERROR: llmprobe: *"])

@@ -254,6 +254,7 @@ def test_an_assertion_in_a_subtest_is_a_miss_of_its_case(project, probe):
         ("--llmprobe-profile=huge", "*invalid choice*huge"),
         ("--llmprobe-trials=0", "*'0' is not a whole number from 1 up"),
         ("--llmprobe-batch-size=-1", "*'-1' is not a whole number"),
+        ("--llmprobe-token-budget=few", "*'few' is not a whole number"),
         ("--llmprobe-json=test_eval.py/r.json", "*test_eval.py is no folder"),
         ("--llmprobe-json=.", "*is a folder; give a file name"),
         ("--llmprobe-config=nowhere.toml", "*there is no file*nowhere.toml"),

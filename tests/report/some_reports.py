@@ -33,6 +33,7 @@ CONFIG = {
     "layers": "all",
     "phase": "all",
     "batch_size": "auto",
+    "token_budget": "auto",
     "drafts": True,
     "dtype": "auto",
 }
