@@ -12,7 +12,7 @@ import pytest
 
 from pytest_llmprobe import arguments
 from pytest_llmprobe.controller import Controller
-from pytest_llmprobe.distribution import MISSED, is_worker, unit_scheduler
+from pytest_llmprobe.distribution import MISSED, PLAN, is_worker, unit_scheduler
 from pytest_llmprobe.fixtures import (
     bert_score,
     completion,
@@ -94,7 +94,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """The record rides on the report."""
     report = yield
-    if item.get_closest_marker("probe") is not None:
+    if PLAN in item.config.stash:  # this run has probe cases
         from pytest_llmprobe.recorder import attach_record
 
         attach_record(item, call, report)
