@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
+from transformers.integrations.sdpa_attention import sdpa_attention_forward as scaled_dot_product
 
 from pytest_llmprobe.whitebox.attention import Call, Output, Tap
 
@@ -249,6 +250,8 @@ class Cascade(Tap):
 def _whole(call: Call, bias: torch.Tensor | None) -> Output:
     """One text with all its keys, by the model's own attention function."""
     call = replace(call, mask=None)
+    if bias is None and call.function is not scaled_dot_product:
+        bias = call.query.new_zeros(1, call.key.shape[2])  # eager attention hides nothing by itself
     if bias is not None:
         call = replace(call, mask=call.biased(bias.to(call.query.dtype)[None, None]))
         call = replace(call, triangular=True)

@@ -1,5 +1,6 @@
 """Attention in parts is attention to all keys at once; a tree of prompts is each text alone."""
 
+import copy
 from itertools import pairwise
 
 import pytest
@@ -141,6 +142,12 @@ def test_keys_that_rows_share_are_stored_once():
     assert lengths == [5, 5, 6]
     assert [list(keys.rows) for keys in cache._shared] == [[2, 3], [1, 2, 3], [4, 5]]
     assert cache._cascade.own.capacity == 9
+
+
+def test_eager_attention_is_taken_too():
+    model = copy.deepcopy(tiny("llama").model)
+    model.set_attn_implementation("eager")
+    assert takes_tree(model)
 
 
 def test_attention_with_an_unknown_change_of_scores_is_not_taken(monkeypatch):
