@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pytest_llmprobe.engine.drafts import Guesser
+from pytest_llmprobe.engine.drafts import TRIED, Guesser
 from pytest_llmprobe.engine.memory import Segment, TreeMemory
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.sampling import has_penalties, sampled_each
@@ -80,7 +80,8 @@ def decode(
         RowState(row, Guesser(row.prompt_ids, draft, look_up))
         for row, draft in zip(rows, drafts, strict=True)
     ]
-    tried = [draft[: memory.most_scored(1) - 1] for draft in drafts]
+    most = min(TRIED, memory.most_scored(1) - 1)
+    tried = [draft[:most] for draft in drafts]
     first = [
         Segment(number, (0, *draft), len(row.prompt_ids) - 1, 1 + len(draft))
         for number, (row, draft) in enumerate(zip(rows, tried, strict=True))

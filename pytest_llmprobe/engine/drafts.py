@@ -13,6 +13,10 @@ NGRAM = 2
 LONGEST = 16
 """Tokens guessed at once at most."""
 
+TRIED = 20
+"""Tokens of a draft that are tried first; then twice as many each time while they are right, so
+that at most this many more are wrong than right."""
+
 ALLOWED = 8
 """Wrong guesses that a row may make besides as many as its right ones."""
 
@@ -34,6 +38,7 @@ class Guesser:
         self._text = list(prompt)
         self._draft = list(draft)
         self._said = 0
+        self._tried = TRIED
         self._length = 2
         self._credit = ALLOWED if look_up else -1
         self._seen: dict[tuple[int, ...], int] | None = None
@@ -48,6 +53,8 @@ class Guesser:
         right = len(tokens) - 1
         if self._draft and list(tokens) != self._draft[self._said : self._said + len(tokens)]:
             self._draft = []
+        elif self._draft:
+            self._tried *= 2
         elif guessed and not self._draft:
             self._credit += 2 * right - guessed
             self._length = min(LONGEST, 2 * self._length) if right == guessed else 2
@@ -59,7 +66,7 @@ class Guesser:
     def next(self, most: int) -> list[int]:
         """At most ``most`` tokens that may follow."""
         if self._draft:
-            return self._draft[self._said : self._said + most]
+            return self._draft[self._said : self._said + min(most, self._tried)]
         if self._credit < 0 or most < 1:
             return []
         if self._seen is None:

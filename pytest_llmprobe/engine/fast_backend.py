@@ -67,7 +67,7 @@ class FastBackend(TransformersBackend):
     def _settled(self, state: RowState, ending: Ending, alone: bool) -> Generated | RequestError:
         """The row's answer; after a close call among other rows, the one that it gives alone.
 
-        The answer so far is the draft, so one pass over prompt and answer decides nearly always.
+        The answer so far is the draft, so a few passes over prompt and answer decide nearly always.
         """
         if self.model.dtype == torch.float32 and state.margin < CLOSE_CALL and not alone:
             row, draft = state.row, state.tokens[: state.row.config.max_new_tokens - 1]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmprobe.engine.drafts import ALLOWED, LONGEST, NGRAM, Guesser
+from pytest_llmprobe.engine.drafts import ALLOWED, LONGEST, NGRAM, TRIED, Guesser
 
 many = settings(deadline=None, max_examples=200)
 texts = st.lists(st.integers(0, 2), max_size=30)
@@ -38,7 +38,7 @@ class Answer:
         while len(self.tokens) < length:
             room = length - len(self.tokens) - 1
             first = prefilled and not self.tokens
-            guesses = list(draft)[:room] if first else guesser.next(room)
+            guesses = list(draft)[: min(room, TRIED)] if first else guesser.next(room)
             assert len(guesses) <= room
             right = 0
             while right < len(guesses) and guesses[right] == model(
@@ -59,12 +59,13 @@ def saying(prompt, answer):
 
 
 @many
-@given(texts, st.lists(st.integers(0, 2), min_size=1, max_size=30), st.integers(0, 7))
+@given(texts, st.lists(st.integers(0, 2), min_size=1, max_size=99), st.integers(0, 70))
 def test_a_right_draft_is_offered_to_its_end_and_never_beyond_most(prompt, draft, most):
-    guesser, said = Guesser(prompt, draft), 0
+    guesser, said, tried = Guesser(prompt, draft), 0, TRIED
     while said < len(draft):
         guesses = guesser.next(most)
-        assert guesses == draft[said : said + most]
+        assert guesses == draft[said : said + min(most, tried)]
+        tried *= 2
         taken = [*guesses, *draft[said + len(guesses) :][:1]]
         guesser.said(taken, len(guesses))
         said += len(taken)
@@ -186,6 +187,18 @@ def test_a_model_that_says_random_tokens_pays_a_tenth_at_most(seed, prompted):
 
 
 @given(texts, st.lists(st.integers(0, 9), min_size=2, max_size=40))
-def test_a_right_draft_is_one_pass(prompt, said):
+def test_a_right_draft_is_one_pass_and_a_long_one_few(prompt, said):
     answer = Answer(prompt, saying(prompt, said), len(said), draft=said)
-    assert answer.widths == [len(said) - 1]
+    assert answer.wrong == 0
+    assert len(answer.widths) == (1 if len(said) <= TRIED + 1 else 2)
+
+
+@many
+@given(st.integers(1, 400), st.data())
+def test_a_draft_that_goes_wrong_costs_no_more_than_it_saved(length, data):
+    draft = list(range(length))
+    right = data.draw(st.integers(0, length - 1))
+    said = [*draft[:right], *[-1 - n for n in range(length - right)]]
+    answer = Answer([], saying([], said), length, draft)
+    assert answer.tokens == said
+    assert answer.wrong <= right + TRIED
