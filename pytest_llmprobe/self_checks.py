@@ -40,6 +40,7 @@ def check_once(config: pytest.Config, engine: Engine) -> None:
             model,
             *prompts,
             batch_size=size,
+            token_budget=options.token_budget,
             drafts=options.drafts,
             on_progress=on_progress,
         )

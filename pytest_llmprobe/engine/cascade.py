@@ -110,7 +110,7 @@ class SharedKeys:
 
     Args:
         rows: Numbers of these rows.
-        bias: What steering adds to the scores of the keys (S,), or None.
+        bias: What steering adds to the scores of the keys (1, 1, S), or None.
         keys: (1, H, S, D).
         values: (1, H, S, D).
     """
@@ -172,7 +172,7 @@ class Pass:
     Args:
         above: Shared keys.
         store: Keys that the pass makes are shared, and kept here; None: they are rows' own.
-        bias: For the tokens among themselves (1 or T, T), or None; only where they are one text.
+        bias: For the tokens among themselves (1, 1, T), or None; only where they are one text.
         alone: The tokens are one text from its beginning: the model's own function serves.
         rows: The pass's places among the rows, from the first to the last.
         width: Most tokens of a row.
@@ -213,7 +213,7 @@ class Cascade(Tap):
         self._steered = steered
 
     def run(self, call: Call) -> Output:
-        """The attention of one layer."""
+        """One layer's attention, if all that changes its scores is known: ``takes_tree`` asks."""
         if strange := [name for name in REFUSED if call.options.get(name) is not None]:
             raise NotImplementedError(f"attention with {strange[0]}")
         now, steered = self.current, call.layer in self._steered
@@ -251,9 +251,9 @@ def _whole(call: Call, bias: torch.Tensor | None) -> Output:
     """One text with all its keys, by the model's own attention function."""
     call = replace(call, mask=None)
     if bias is None and call.function is not scaled_dot_product:
-        bias = call.query.new_zeros(1, call.key.shape[2])  # eager attention hides nothing by itself
+        bias = call.query.new_zeros(1, 1, call.key.shape[2])  # eager hides nothing by itself
     if bias is not None:
-        call = replace(call, mask=call.biased(bias.to(call.query.dtype)[None, None]))
+        call = replace(call, mask=call.biased(bias.to(call.query.dtype)[None]))
         call = replace(call, triangular=True)
     return call.run()
 
@@ -262,9 +262,8 @@ def _among(call: Call, scale: float, bias: torch.Tensor | None) -> Part:
     """The tokens of one text among themselves: each sees those before it."""
     count = call.query.shape[2]
     later = torch.full((count, count), -torch.inf, device=call.query.device).triu(1)
-    return attend(
-        call.query, call.key, call.value, scale, (later if bias is None else later + bias)[None]
-    )
+    hidden = later[None] if bias is None else later + bias
+    return attend(call.query, call.key, call.value, scale, hidden)
 
 
 def _own(

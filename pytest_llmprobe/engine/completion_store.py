@@ -114,6 +114,13 @@ class CompletionStore:
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             self._synced = time.monotonic()
             self._append([{"identity": self._model, "of": self._described, "info": self.info}])
+        self._same_tokens = self._has_same_tokens()
+
+    def _has_same_tokens(self) -> bool:
+        """Whether the earlier run's token ids mean the same here."""
+        models = () if self._earlier is None else self._earlier.models
+        tokenizers = {(model.get("info") or {}).get("tokenizer_hash") for model in models}
+        return tokenizers == {self.info.get("tokenizer_hash")}
 
     def _last_model(self) -> dict[str, Any]:
         models = self._there.models if self._there is not None else []
@@ -157,12 +164,7 @@ class CompletionStore:
         outcome = None if self._earlier is None else self._earlier.find_like(request_like(request))
         if not isinstance(outcome, Completion):
             return None
-        assert self._earlier is not None
-        tokenizers = {
-            (model.get("info") or {}).get("tokenizer_hash") for model in self._earlier.models
-        }
-        same = tokenizers == {self.info.get("tokenizer_hash")}
-        return outcome.token_ids if same else outcome.text
+        return outcome.token_ids if self._same_tokens else outcome.text
 
     def keep(self, outcomes: Iterable[tuple[Request, Outcome]]) -> None:
         """Write answers, and hand them to the operating system at once."""

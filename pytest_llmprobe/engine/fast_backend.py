@@ -23,9 +23,6 @@ from pytest_llmprobe.models.loading import LoadedModel
 CLOSE_CALL = 1e-3
 """A lead of the best score under this could turn with the batch; such a row is redone alone."""
 
-SHORT_DRAFT = 24
-"""Tokens of a text that are tried as a draft however short the prompt is."""
-
 TIE = 3e-5
 """A lead under this could turn with the shape of a pass; such a row goes through ``generate``."""
 
@@ -106,16 +103,15 @@ class FastBackend(TransformersBackend):
     def _draft(self, row: Row) -> list[int]:
         """The token ids of the guessed answer, short enough to leave one to say.
 
-        A text is the right answer, which a model may put quite differently: of a long one only as
-        much is tried as costs little beside the prompt. Token ids are what a model did say. Where
-        prompts alone are steered none is tried: every token would need a mask of its own.
+        A text is the right answer, which a model may put differently; token ids are what a model
+        did say. Where prompts alone are steered none is tried: every token would need a mask of
+        its own.
         """
         prompts_alone = row.steering is not None and row.steering.phase == "prefill"
         if row.draft is None or prompts_alone or not self._drafts:
             return []
         ids, most = row.draft, row.config.max_new_tokens - 1
         if isinstance(ids, str):
-            most = min(most, max(SHORT_DRAFT, len(row.prompt_ids) // 10))
             ids = (*self._ids_of(ids[: 8 * most]), *self.loaded.end_ids[:1])
         return list(ids[:most])
 

@@ -56,13 +56,13 @@ class TreeMemory:
     def __init__(self, model: Any, tree: Node, rows: Sequence[Row]) -> None:
         self._model, self._tree, self._rows = model, tree, rows
         self._base = [node.end for node, _ in each_leaf(tree)]
-        lengths = (row.length - base for row, base in zip(rows, self._base, strict=True))
+        capacity = max(row.length - base for row, base in zip(rows, self._base, strict=True))
         how = rows[0].steering
         self._decoded_too = how is not None and how.phase == "all"
-        self._bias = None if how is None else self._own_bias()  # (rows, C)
+        self._bias = None if how is None else self._own_bias(capacity)
         self._shared: list[SharedKeys] = []
         self._cascade = Cascade(
-            OwnKeys(len(rows), max(lengths)), frozenset(() if how is None else how.layers)
+            OwnKeys(len(rows), capacity), frozenset(() if how is None else how.layers)
         )
         self._place = {number: number for number in range(len(rows))}
         self._unused = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=model.device)
@@ -122,9 +122,9 @@ class TreeMemory:
             keys = SharedKeys(range(first, first), self._node_bias(node, first))
             count = len(node.tokens)
             self._cascade.current = Pass(
-                [Shared(one, 0, count, _on_all(one.bias)) for one in above],
+                [Shared(one, 0, count, one.bias) for one in above],
                 keys,
-                _on_all(keys.bias, 0),
+                keys.bias,
                 alone=not above,
             )
             tokens, positions = self._moved(node.tokens, range(node.start, node.end))
@@ -165,7 +165,7 @@ class TreeMemory:
             columns=columns,
         )
         if len(segments) == 1 and not segments[0].start:
-            bias = None if self._bias is None else self._bias[segments[0].row, None, :width]
+            bias = None if self._bias is None else self._bias[segments[0].row, None, None, :width]
             self._cascade.current = replace(current, bias=bias, alone=True)
         else:
             most = max(start + count for start, count in zip(own, counts, strict=True))
@@ -199,7 +199,7 @@ class TreeMemory:
             if not below:
                 continue
             first, end = ends[below[0]], ends[below[-1] + 1]
-            bias = _on_all(keys.bias)
+            bias = keys.bias
             if bias is not None and not self._decoded_too:
                 prompt = [
                     s.start + i < len(self._rows[s.row].prompt_ids)
@@ -240,10 +240,9 @@ class TreeMemory:
         moved = together.to(self._unused.device, non_blocking=True)
         return tuple(torch.split(moved, [len(numbers) for numbers in lists]))
 
-    def _own_bias(self) -> torch.Tensor:
+    def _own_bias(self, capacity: int) -> torch.Tensor:
         """(rows, C), what is added to the scores of the rows' own keys; an answer has none."""
-        longest = max(row.length - base for row, base in zip(self._rows, self._base, strict=True))
-        bias = torch.zeros(len(self._rows), longest, device=self._model.device)
+        bias = torch.zeros(len(self._rows), capacity, device=self._model.device)
         for number, (row, base) in enumerate(zip(self._rows, self._base, strict=True)):
             assert row.steering is not None
             own = row.steering.bias[base:]
@@ -254,14 +253,7 @@ class TreeMemory:
         how = self._rows[row].steering
         if how is None:
             return None
-        return torch.tensor(how.bias[node.start : node.end], device=self._model.device)
-
-
-def _on_all(bias: torch.Tensor | None, dim: int = 1) -> torch.Tensor | None:
-    """(1, 1, S) for attention to a block; (1, S) within a text."""
-    if bias is None:
-        return None
-    return bias[None, None] if dim else bias[None]
+        return torch.tensor(how.bias[node.start : node.end], device=self._model.device)[None, None]
 
 
 @torch.inference_mode()

@@ -112,9 +112,9 @@ def plan(
 
     Rows whose prompts begin with the same tokens under the same bias go together if the backend
     stores shared prefixes once, whatever their configs, and several such families where they fit;
-    else a batch has one config. All others are
-    sorted by length, longest first, which keeps padding small, equal prompts side by side. Ties
-    keep the order of the requests, so the plan of a work unit is the same in every process.
+    else a batch has one config. All others are sorted by length, longest first, which keeps padding
+    small, equal prompts side by side. Ties keep the order of the requests, so the plan of a work
+    unit is the same in every process.
 
     Args:
         rows: What is to be generated.

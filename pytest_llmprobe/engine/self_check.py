@@ -105,6 +105,7 @@ def self_check(
     long: Prompt,
     *,
     batch_size: int | None = None,
+    token_budget: int | None = None,
     drafts: bool = True,
     on_progress: OnProgress | None = None,
 ) -> SelfCheck:
@@ -122,6 +123,7 @@ def self_check(
         shared: Prompts that begin with the same 64 tokens or more; at least two.
         long: What the prompts of ``alone`` are padded to; its answer is not compared.
         batch_size: Rows of a batch of the batched way; None lets the engine choose.
+        token_budget: Tokens of a batch; None lets the engine choose.
         drafts: Whether the engine may guess tokens for the model to check.
         on_progress: Told how far each way is.
     """
@@ -135,7 +137,7 @@ def self_check(
         ("padded", split + 1, [*alone, long], numbered[:split]),
         ("shared", len(shared), shared, numbered[split:]),
     ):
-        engine = Engine(model, batch_size=size, drafts=drafts)
+        engine = Engine(model, batch_size=size, token_budget=token_budget, drafts=drafts)
         ways.append(_compared(name, reference, _asked(engine, asked, on_progress)))
     return SelfCheck(
         dtype=_dtype(model),
