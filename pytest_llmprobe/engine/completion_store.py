@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -18,9 +19,11 @@ from pytest_llmprobe.engine.completion_file import (
     CompletionFile,
     Outcome,
     answer_line,
+    begin,
     line_of,
+    run_of,
 )
-from pytest_llmprobe.errors import ReportError, RequestError
+from pytest_llmprobe.errors import ReportError, RequestError, SettingsError
 from pytest_llmprobe.generation import Completion, Request
 
 PACKAGES = ("pytest-llmprobe", "tokenizers", "torch", "transformers")
@@ -115,6 +118,34 @@ class CompletionStore:
             self._synced = time.monotonic()
             self._append([{"identity": self._model, "of": self._described, "info": self.info}])
         self._same_tokens = self._has_same_tokens()
+
+    @classmethod
+    def going_on(
+        cls, path: Path, info: Mapping[str, Any], batch_size: int | None = None
+    ) -> CompletionStore:
+        """The store of a search: its file is gone on with, or begun where there is none.
+
+        Warns if the file's last answers are another model's: those stay there unused.
+
+        Raises:
+            ReportError: The file is something else.
+            SettingsError: Its folder cannot be written.
+        """
+        try:
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                begin(path, {"search": path.parent.name})
+            run_of(path)
+            store = cls(path, info, batch_size, look_up=True)
+        except OSError as error:
+            raise SettingsError(f"{path}: {error.strerror}; give another folder") from None
+        if store.changes:
+            warnings.warn(
+                f"{path} holds answers of another model, which are not used: "
+                + ", ".join(store.changes),
+                stacklevel=3,
+            )
+        return store
 
     def _has_same_tokens(self) -> bool:
         """Whether the earlier run's token ids mean the same here."""

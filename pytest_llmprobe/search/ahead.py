@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.engine.backend import Backend
-from pytest_llmprobe.engine.completion_file import Outcome, begin
-from pytest_llmprobe.engine.completion_store import CompletionStore
+from pytest_llmprobe.engine.completion_file import Outcome
+from pytest_llmprobe.engine.completion_store import CompletionStore, request_like
 from pytest_llmprobe.engine.engine import Engine, OnProgress
 from pytest_llmprobe.generation import GenerateConfig, Request
 from pytest_llmprobe.search.space import SEED, Configuration, configuration
@@ -43,11 +42,7 @@ class AheadEngine(Engine):
         self.active = configuration({}, GenerateConfig())
         self._answers: dict[str, Outcome] = {}
         if path is not None:
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                begin(path, {"search": [one.label for one in configurations]})
-            size = how.get("batch_size")
-            self.store = CompletionStore(path, self.backend.info, size, look_up=True)
+            self.store = CompletionStore.going_on(path, self.backend.info, self.batch_size)
 
     def attempt(
         self, requests: Sequence[Request], on_progress: OnProgress | None = None
@@ -58,25 +53,21 @@ class AheadEngine(Engine):
         are made of it: all are one call, in which each prompt is computed once.
         """
         asked = [_seeded(request, self.active) for request in requests]
-        wanted = {_key(request): request for request in asked}
+        wanted = {request_like(request): request for request in asked}
         if not self.active.parameters:
             for request in requests:  # those of a prompt side by side
                 for one in self.configurations:
                     own = {name: value for name, value in one.parameters if name != SEED}
                     ahead = replace(request, config=replace(request.config, **own))
                     ahead = _seeded(ahead, one)
-                    wanted[_key(ahead)] = ahead
+                    wanted[request_like(ahead)] = ahead
         missing = [key for key in wanted if key not in self._answers]
         for start in range(0, len(missing), CALL):
             keys = missing[start : start + CALL]
             outcomes = super().attempt([wanted[key] for key in keys], on_progress)
             self._answers.update(zip(keys, outcomes, strict=True))
-        return [self._answers[_key(request)] for request in asked]
+        return [self._answers[request_like(request)] for request in asked]
 
 
 def _seeded(request: Request, one: Configuration) -> Request:
     return replace(request, seed=seed_of(one.seed, request.seed)) if one.seed else request
-
-
-def _key(request: Request) -> str:
-    return hashlib.sha256(repr(request).encode("utf-8", "surrogatepass")).hexdigest()

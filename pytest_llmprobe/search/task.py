@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_llmprobe.case import Prompt, prompt_text
+from pytest_llmprobe.engine.completion_file import COMPLETIONS
+from pytest_llmprobe.engine.completion_store import CompletionStore, request_like
 from pytest_llmprobe.errors import RequestError, SettingsError
 from pytest_llmprobe.generation import GenerateConfig, Request
 from pytest_llmprobe.search.rows import (
@@ -26,21 +29,33 @@ from pytest_llmprobe.search.space import (
     configuration,
     configurations,
 )
-from pytest_llmprobe.search.store import Answer, AnswerStore, Key, key_of
 from pytest_llmprobe.suite import seed_of
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine.engine import Engine, OnProgress
 
 CALL = 512
-"""Requests of one call of the engine; what it answered is recorded when it returns."""
+"""Requests of one call of the engine, which encodes them all before the first batch."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row's answer under one configuration.
+
+    Args:
+        text: Without special tokens, cut before a stop string.
+        generated_tokens: How many, the end-of-sequence token included.
+    """
+
+    text: str
+    generated_tokens: int
 
 
 @dataclass(frozen=True)
 class _Wanted:
     """An answer that is not there yet."""
 
-    key: Key
+    key: str
     request: Request
     row: str
 
@@ -60,12 +75,14 @@ class SearchTask:
         evaluation_columns: What the scorer gets to see; everything if left out.
         max_new_tokens: Of an answer, where the configuration says nothing else.
         stop: Strings that end an answer, likewise.
-        folder: Every answer is recorded there, and those that are there are not generated again.
+        folder: Every answer is recorded there when its batch is done, and those of the same model
+            that are there are not generated again.
         on_progress: Told how many of the answers that were asked for are there.
 
     Raises:
         CasesError: The data cannot be read, a column is missing, or a prompt cannot be made.
-        SettingsError: The folder belongs to another model.
+        SettingsError: The folder cannot be written.
+        ReportError: Its file of answers is something else.
     """
 
     def __init__(
@@ -92,8 +109,9 @@ class SearchTask:
         self._prompter, self._inputs = prompt, tuple(input_columns)
         self._prompts: dict[str, Prompt] = {}
         self.prompts(self.rows)
-        folder = None if folder is None else Path(folder)
-        self._store = AnswerStore(folder, engine.backend.info)
+        self._answers: dict[str, Answer] = {}
+        if folder is not None:
+            self.engine = recording(engine, Path(folder) / COMPLETIONS)
         self._on_progress = on_progress
 
     def __repr__(self) -> str:
@@ -140,18 +158,22 @@ class SearchTask:
             RequestError: A row cannot be answered; names it.
         """
         prompts = self.prompts(rows)
-        keys = [
-            [key_of(one, row["id"], prompt) for row, prompt in zip(rows, prompts, strict=True)]
+        requests = [
+            [
+                Request(prompt, one.config, seed_of(one.seed, row["id"]))
+                for row, prompt in zip(rows, prompts, strict=True)
+            ]
             for one in asked
         ]
-        wanted: dict[Key, _Wanted] = {}
-        for one, its in zip(asked, keys, strict=True):
-            for row, prompt, key in zip(rows, prompts, its, strict=True):
-                if key not in self._store:
-                    request = Request(prompt, one.config, seed_of(one.seed, row["id"]))
-                    wanted[key] = _Wanted(key, request, row["id"])
+        keys = [list(map(request_like, its)) for its in requests]
+        wanted = {
+            key: _Wanted(key, request, row["id"])
+            for own_keys, own in zip(keys, requests, strict=True)
+            for key, request, row in zip(own_keys, own, rows, strict=True)
+            if key not in self._answers
+        }
         self._generate(sorted(wanted.values(), key=lambda one: prompt_text(one.request.prompt)))
-        return [[self._store[key] for key in its] for its in keys]
+        return [[self._answers[key] for key in its] for its in keys]
 
     def _generate(self, wanted: Sequence[_Wanted]) -> None:
         """Rows of one prompt, and prompts that begin alike, are neighbours and share a call."""
@@ -161,11 +183,11 @@ class SearchTask:
                 [one.request for one in some], self._told(start, len(wanted))
             )
             answered = list(zip(some, outcomes, strict=True))
-            self._store.add(
-                (one.key, Answer(out.text, out.usage.generated_tokens, out.finish_reason))
+            self._answers |= {
+                one.key: Answer(out.text, out.usage.generated_tokens)
                 for one, out in answered
                 if not isinstance(out, RequestError)
-            )
+            }
             for one, out in answered:
                 if isinstance(out, RequestError):
                     raise type(out)(f"row {one.row}: {out}")
@@ -192,3 +214,10 @@ class SearchTask:
         """The mean score with these parameters, as the objective of an Optuna study needs it."""
         scores = self.scores(self.configuration(parameters), self.rows if rows is None else rows)
         return scores if isinstance(scores, float) else sum(scores) / len(scores)
+
+
+def recording(engine: Engine, path: Path) -> Engine:
+    """A copy of an engine that keeps its answers in a file, and looks there first."""
+    recorded = copy(engine)
+    recorded.store = CompletionStore.going_on(path, engine.backend.info, engine.batch_size)
+    return recorded

@@ -6,9 +6,9 @@ import pytest
 from some_tasks import ROWS, task
 
 from pytest_llmprobe import Engine, ScriptedModel
-from pytest_llmprobe.errors import CasesError, RequestError, SettingsError
+from pytest_llmprobe.engine.completion_file import COMPLETIONS
+from pytest_llmprobe.errors import CasesError, ReportError, RequestError, SettingsError
 from pytest_llmprobe.search import RegexNumber, SearchTask
-from pytest_llmprobe.search.store import FILE
 from pytest_llmprobe.search.task import CALL
 
 SPACE = {"temperature": [0.5, 1.0], "generation_seed": [0, 1]}
@@ -56,6 +56,12 @@ def test_a_scorer_sees_its_columns_only():
     assert {frozenset(row) for row in seen} == {frozenset({"id", "sum"})}
 
 
+def recorded(folder):
+    """The whole answers of a search's file."""
+    lines = (folder / COMPLETIONS).read_text().splitlines()
+    return [json.loads(line) for line in lines if line.startswith('{"key"') and line[-1] == "}"]
+
+
 def test_an_interrupted_search_goes_on_where_it_was(tmp_path):
     rows = [{"a": n, "b": 1, "sum": n + 1} for n in range(CALL)]
     asked, model = task(rows, folder=tmp_path)
@@ -69,39 +75,48 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path):
     model.generate = lambda some, on_tokens: list(killed(some, on_tokens))
     with pytest.raises(KeyboardInterrupt):
         asked.prepare({"temperature": [0.0, 1.0]})
-    with (tmp_path / FILE).open("a") as file:
-        file.write('{"configuration": {"temp')  # it was writing
+    with (tmp_path / COMPLETIONS).open("a") as file:
+        file.write('{"key": "0123')  # it was writing
     again, rest = task(rows, folder=tmp_path)
     again.prepare({"temperature": [0.0, 1.0]})
     assert rest.answered == CALL
     whole, _ = task(rows)
     assert again.mean(temperature=1.0) == whole.mean(temperature=1.0)
-    lines = (tmp_path / FILE).read_text().splitlines()
-    assert len(lines) == 1 + 2 * CALL
-    assert json.loads(lines[1]).keys() == {
-        *("configuration", "row", "prompt", "text", "generated_tokens", "finish_reason")
-    }
+    assert len(recorded(tmp_path)) == 2 * CALL
     again, rest = task(rows, folder=tmp_path)
     again.prepare({"temperature": [0.0, 1.0]})
     assert rest.answered == 0
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ('{"model": {"source": "other"}}\n', "another model: source is 'other' there"),
-        ("not json\n", "line 1 is no recorded answer"),
-        ("[1]\n", "line 1 is no recorded answer"),
-        ('{"model": [1]}\n', "line 1 is no recorded answer"),
-        ('{"model": MODEL}\n{"row": 1}\n', "line 2 is no recorded answer"),
-    ],
-)
-def test_a_folder_of_something_else_is_refused(tmp_path, content, words):
-    task(folder=tmp_path)
-    model = json.dumps(json.loads((tmp_path / FILE).read_text())["model"])
-    (tmp_path / FILE).write_text(content.replace("MODEL", model))
-    with pytest.raises(SettingsError, match=words):
+@pytest.mark.parametrize("content", ["", "not json\n", "[1]\n", '{"run": 1}\n'])
+def test_a_folder_of_something_else_is_refused(tmp_path, content):
+    (tmp_path / COMPLETIONS).write_text(content)
+    with pytest.raises(ReportError, match="is no file of answers"):
         task(folder=tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match=r"file.*give another folder"):
+        task(folder=tmp_path / "file")
+
+
+def test_answers_of_another_model_are_not_used(tmp_path):
+    asked, _ = task(folder=tmp_path)
+    asked.prepare({"temperature": [0.0]})
+    first = (tmp_path / COMPLETIONS).read_bytes()
+    model = ScriptedModel(lambda prompt: "It is 0.")
+    model.info = {"fingerprint": "other"}
+    with pytest.warns(UserWarning, match="of another model, which are not used: fingerprint"):
+        other = SearchTask(Engine(model), ROWS, "{a}+{b}=", RegexNumber("sum"), folder=tmp_path)
+    assert other.mean() == 1 / len(ROWS)
+    assert (tmp_path / COMPLETIONS).read_bytes().startswith(first)
+
+
+def test_a_folder_leaves_the_engine_as_it_was(tmp_path):
+    engine = Engine(ScriptedModel(str))
+    SearchTask(engine, ROWS, "{a}+{b}=", RegexNumber("sum"), folder=tmp_path).mean()
+    assert engine.store is None
 
 
 def test_a_row_that_cannot_be_answered_is_named_and_the_others_are_kept(tmp_path):
@@ -114,8 +129,8 @@ def test_a_row_that_cannot_be_answered_is_named_and_the_others_are_kept(tmp_path
 
     with pytest.raises(RequestError, match="row long: the prompt has 99 tokens"):
         asked().prepare("small")
-    lines = (tmp_path / FILE).read_text().splitlines()[1:]
-    assert {json.loads(line)["row"] for line in lines} == {"short"}
+    kept = [line["completion"]["text"] for line in recorded(tmp_path) if "completion" in line]
+    assert set(kept) == {"hi"}
 
 
 def test_progress_is_told_while_it_runs():
