@@ -33,9 +33,9 @@ def _describe(name: str) -> None:
     from pytest_llmprobe.engine.fast_backend import FastBackend
     from pytest_llmprobe.models.loading import load_model
 
-    loaded = load_model(name)
-    print(json.dumps(loaded.info, indent=1, sort_keys=True))
-    print(f"path: {FastBackend(loaded).path}")
+    backend = FastBackend(load_model(name))
+    print(json.dumps(backend.info, indent=1, sort_keys=True))
+    print(f"path: {backend.path}")
 
 
 def _validate(options: argparse.Namespace) -> None:

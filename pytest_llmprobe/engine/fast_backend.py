@@ -37,7 +37,7 @@ class FastBackend(TransformersBackend):
 
     def __init__(self, loaded: LoadedModel, drafts: bool = True) -> None:
         super().__init__(loaded)
-        self.shares_prefixes = loaded.capabilities.packed_rows and takes_tree(loaded.model)
+        self.shares_prefixes = takes_tree(loaded.model)
         self._drafts = drafts
 
     @property

@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from pytest_llmprobe.engine.cascade import Cascade, OwnKeys, Pass, Shared, SharedKeys
 from pytest_llmprobe.engine.planning import Row
@@ -261,9 +262,11 @@ def takes_tree(model: Any) -> bool:
     """Whether a model attends to a tree of prompts as to each alone, by a few short passes.
 
     It does if every layer's attention goes through transformers' interface for attention
-    functions, and adds nothing to the scores that is unknown here.
+    functions, and adds nothing to the scores that is unknown here. Layers that keep a window, or a
+    state instead of keys, are told by their cache: a window may be longer than what is tried.
     """
-    if attention_kind(model) not in BASES:
+    layers = DynamicCache(config=model.config).layers
+    if attention_kind(model) not in BASES or {type(layer) for layer in layers} != {DynamicLayer}:
         return False
     ids = [(7 * i + 5) % model.config.get_text_config().vocab_size for i in range(11)]
     config = GenerateConfig(max_new_tokens=2)

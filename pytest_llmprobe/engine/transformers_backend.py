@@ -56,7 +56,8 @@ class TransformersBackend:
     @property
     def info(self) -> dict[str, Any]:
         """Source, revision, fingerprint, dtype, hashes, capabilities."""
-        return self.loaded.info
+        found = self.loaded.capabilities.as_dict() | {"packed_rows": self.shares_prefixes}
+        return self.loaded.info | {"capabilities": found}
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Through the chat template if there is one; the template writes BOS itself."""

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from pytest_llmprobe.models.context_length import context_length
 
@@ -31,8 +30,6 @@ class Capabilities:
         left_padding: Pads before a prompt do not change its last logits, so rows of different
             length may share a batch.
         cached_continuation: Several tokens fed onto a filled cache give the logits of one pass.
-        packed_rows: Rows packed into one sequence under a mask give the logits that each gives
-            alone, so a shared prefix can be stored once.
         hidden_states: Hidden states that a forward pass returns (embeddings included), 0 if none.
     """
 
@@ -41,7 +38,6 @@ class Capabilities:
     offsets: bool
     left_padding: bool
     cached_continuation: bool
-    packed_rows: bool
     hidden_states: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -60,7 +56,6 @@ def measure(model: Any, tokenizer: Any, pad_id: int) -> Capabilities:
         offsets=bool(tokenizer.is_fast),
         left_padding=_left_padding(model, ids, pad_id),
         cached_continuation=_cached_continuation(model, ids),
-        packed_rows=_packed_rows(model, ids),
         hidden_states=_hidden_states(model, ids),
     )
 
@@ -100,49 +95,6 @@ def _cached_continuation(model: Any, ids: torch.Tensor) -> bool:
     except (RuntimeError, ValueError, IndexError, TypeError):
         return False  # several state-space models refuse more than one token here
     return close(logits, _last_logits(model, ids), model.dtype)
-
-
-def packed_mask(model: Any, mask: torch.Tensor) -> torch.Tensor:
-    """A mask (T, S), true where a token attends, as the model takes it: (1, 1, T, S).
-
-    Eager attention adds its mask to the scores; the others take booleans.
-    """
-    if model.config._attn_implementation == "eager":
-        mask = torch.zeros(mask.shape, dtype=model.dtype, device=mask.device).masked_fill(
-            ~mask, torch.finfo(model.dtype).min
-        )
-    return mask[None, None]
-
-
-def _packed_rows(model: Any, ids: torch.Tensor) -> bool:
-    """Two continuations of one prefix in one sequence, against each alone.
-
-    Layers that keep only a window, or a state instead of keys, are told by their cache: a window
-    may be longer than what can be tried here.
-    """
-    parameters = inspect.signature(model.forward).parameters
-    if not {"past_key_values", "position_ids", "logits_to_keep"} <= set(parameters):
-        return False
-    cache = DynamicCache(config=model.config)
-    if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):
-        return False
-    first, second = ids[:, 4:6], ids[:, 6:8].flip(1)
-    sees = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], device=ids.device)
-    mask = torch.cat([torch.ones_like(sees), sees], dim=1).bool()
-    try:
-        model(ids[:, :4], past_key_values=cache, use_cache=True)
-        packed = model(
-            torch.cat([first, second], dim=1),
-            attention_mask=packed_mask(model, mask),
-            position_ids=torch.tensor([[4, 5, 4, 5]], device=ids.device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=torch.tensor([1, 3], device=ids.device),
-        ).logits[0]
-    except (RuntimeError, ValueError, IndexError, TypeError, AttributeError):
-        return False
-    alone = [_last_logits(model, torch.cat([ids[:, :4], end], dim=1)) for end in (first, second)]
-    return close(packed.float(), torch.cat(alone), model.dtype)
 
 
 def _hidden_states(model: Any, ids: torch.Tensor) -> int:

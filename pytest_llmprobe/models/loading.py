@@ -29,7 +29,7 @@ class LoadedModel:
         capabilities: Measured.
         end_ids: Tokens that end an answer.
         pad_id: Token that fills rows; always masked.
-        info: What the report says about the model.
+        info: What the report says about the model beside its capabilities.
     """
 
     spec: ModelSpec
@@ -96,7 +96,7 @@ def load_spec(
     # A checkpoint's own settings (a repetition penalty, say) must not leak into an evaluation.
     model.generation_config = GenerationConfig(eos_token_id=list(end_ids), pad_token_id=pad_id)
     capabilities = measure(model, tokenizer, pad_id)
-    info = model_info(spec, model, tokenizer) | {"capabilities": capabilities.as_dict()}
+    info = model_info(spec, model, tokenizer)
     return LoadedModel(spec, model, tokenizer, capabilities, end_ids, pad_id, info)
 
 

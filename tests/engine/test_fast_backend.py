@@ -43,7 +43,9 @@ def answers(engine, prompts, config=CONFIG, drafts=None, seeds=None):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_path_gives_the_tokens_of_plain_generate(architecture):
     model = tiny(architecture)
-    assert FastBackend(model).shares_prefixes == (architecture in PACKED)
+    backend = FastBackend(model)
+    assert backend.shares_prefixes == (architecture in PACKED)
+    assert backend.info["capabilities"]["packed_rows"] == (architecture in PACKED)
     prompts = [*SHARED, *TWO_LEVELS, *ALONE]
     expected = [plain_generate(model, prompt) for prompt in prompts]
     assert len(set(expected)) > 3
