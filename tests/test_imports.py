@@ -1,4 +1,4 @@
-"""What may import what (DESIGN.md), and what an import costs a stranger's pytest run."""
+"""What may import what (MAY_IMPORT), and what an import costs a stranger's pytest run."""
 
 import ast
 import json
@@ -106,7 +106,7 @@ def imports(module):
 
 
 def layer(module):
-    """The part of DESIGN.md's layout that a module belongs to."""
+    """The part of the package that a module belongs to: a name of MAY_IMPORT or of TOP."""
     if module == NAME:
         return "public names"
     first = module.split(".")[1]
@@ -120,7 +120,7 @@ def layer(module):
         return "pytest layer"
     if first in ("cli", "__main__"):
         return "command line"
-    pytest.fail(f"{module} is in no layer; DESIGN.md and this test must say where it belongs")
+    pytest.fail(f"{module} is in no layer; MAY_IMPORT must say where it belongs")
 
 
 def fresh(code):
@@ -244,3 +244,11 @@ def test_a_name_that_does_not_exist_is_an_attribute_error():
         _ = pytest_llmprobe.Cases
     with pytest.raises(ImportError, match="Cases"):
         exec(f"from {NAME} import Cases")
+
+
+def test_evaluations_and_tests_can_be_collected_together():
+    """pytest imports a test file by its base name, so two of one name clash."""
+    root = PACKAGE.parent
+    files = [path.name for folder in ("evals", "tests") for path in (root / folder).rglob("*.py")]
+    shared = {name for name in files if files.count(name) > 1} - {"__init__.py", "conftest.py"}
+    assert not shared

@@ -1,6 +1,6 @@
 """Four workers on one model: one copy of the weights against four, time and memory.
 
-    pytest tests/benchmarks/test_shared_engine.py -n 0 -s
+    pytest tests/benchmarks/test_shared_engine_speed.py -n 0 -s
 
 Whole runs, start-up included, interleaved; medians. Memory is the proportional set size of all
 processes of a run together, /proc/PID/smaps_rollup, at its highest: shared pages count once. The
