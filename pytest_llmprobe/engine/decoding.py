@@ -10,7 +10,7 @@ import torch
 from pytest_llmprobe.engine.drafts import TRIED, Guesser
 from pytest_llmprobe.engine.memory import Segment, TreeMemory
 from pytest_llmprobe.engine.planning import Row
-from pytest_llmprobe.engine.sampling import has_penalties, sampled_each
+from pytest_llmprobe.engine.sampling import has_penalties, leads, sampled_each
 
 
 @dataclass
@@ -21,7 +21,7 @@ class RowState:
         row: What is asked.
         guesser: Its guesses.
         tokens: Said so far.
-        margin: Smallest difference between the best score and the next, over all tokens.
+        margin: Least change of the logits that would have chosen another token, over all tokens.
         ended: What ended it: ``stop``, ``length``, ``stop_string`` or ``broken``; None before.
     """
 
@@ -126,11 +126,12 @@ def _step(
     steps = [len(states[s.row].tokens) + 1 + i for s in segments for i in range(s.scored)]
     rows = [states[s.row].row for s in segments for _ in range(s.scored)]
     seeds, configs = [row.seed for row in rows], [row.config for row in rows]
-    scores = sampled_each(logits.float(), configs, seeds, steps, _histories(segments, states))
-    best = scores.topk(2, dim=-1).values
+    logits = logits.float()
+    scores = sampled_each(logits, configs, seeds, steps, _histories(segments, states))
+    leading = leads(logits, scores, configs, seeds, steps)
     first = scores.argmax(dim=-1)  # the first of equals, as in plain generate
-    found = torch.stack([first.double(), best[:, 0].double(), (best[:, 0] - best[:, 1]).double()])
-    token, top, lead = found.tolist()  # the only time that the host waits for the device
+    found = torch.stack([first.double(), scores.amax(dim=-1).double(), leading.double()])
+    token, top, lead = found.tolist()  # greedy: the only time that the host waits for the device
     chosen = [int(number) for number in token]
     said, at = 0, 0
     for segment in segments:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import torch
 
@@ -16,12 +17,10 @@ from pytest_llmprobe.engine.decoding import Ending, RowState, decode
 from pytest_llmprobe.engine.memory import TreeMemory, takes_tree
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
+from pytest_llmprobe.engine.sampling import CLOSE_CALL
 from pytest_llmprobe.engine.transformers_backend import BROKEN, StopCheck, TransformersBackend
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
 from pytest_llmprobe.models.loading import LoadedModel
-
-CLOSE_CALL = 1e-3
-"""A lead of the best score under this could turn with the batch; such a row is redone alone."""
 
 TIE = 3e-5
 """A lead under this could turn with the shape of a pass; such a row goes through ``generate``."""
@@ -52,7 +51,9 @@ class FastBackend(TransformersBackend):
 
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One batch; close calls in float32 are decided alone, ties by plain ``generate``."""
-        if not self.shares_prefixes:
+        if any(map(self.turns_others, rows)) and len(rows) > 1:
+            return self.apart(rows, on_tokens)
+        if not self.shares_prefixes or self.turns_others(rows[0]):
             return super().generate(rows, on_tokens)
         drafts = [self._draft(row) for row in rows]
         stops = {row.config.stop for row in rows if row.config.stop}
@@ -67,7 +68,8 @@ class FastBackend(TransformersBackend):
         The answer so far is the draft, so a few passes over prompt and answer decide nearly always.
         """
         if self.model.dtype == torch.float32 and state.margin < CLOSE_CALL and not alone:
-            row, draft = state.row, state.tokens[: state.row.config.max_new_tokens - 1]
+            row = state.row
+            draft = [] if _prompt_alone(row) else state.tokens[: row.config.max_new_tokens - 1]
             (decided,) = self._decoded([row], [draft], ending, _ignore, look_up=False)
             answer = self._settled(decided, ending, alone=True)
             return answer if isinstance(answer, RequestError) else replace(answer, redone=True)
@@ -104,22 +106,27 @@ class FastBackend(TransformersBackend):
         """The token ids of the guessed answer, short enough to leave one to say.
 
         A text is the right answer, which a model may put differently; token ids are what a model
-        did say. Where prompts alone are steered none is tried: every token would need a mask of
-        its own.
+        did say, if the model has them. Where prompts alone are steered none is tried: every token
+        would need a mask of its own.
         """
-        prompts_alone = row.steering is not None and row.steering.phase == "prefill"
-        if row.draft is None or prompts_alone or not self._drafts:
+        if row.draft is None or _prompt_alone(row) or not self._drafts:
             return []
         ids, most = row.draft, row.config.max_new_tokens - 1
         if isinstance(ids, str):
             ids = (*self._ids_of(ids[: 8 * most]), *self.loaded.end_ids[:1])
-        return list(ids[:most])
+        known = range(self.model.get_input_embeddings().num_embeddings)
+        return list(takewhile(known.__contains__, ids[:most]))
 
     def _ids_of(self, text: str) -> list[int]:
         try:
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         except (TypeError, ValueError):  # no Unicode text: nothing that a model could say
             return []
+
+
+def _prompt_alone(row: Row) -> bool:
+    """Whether a row's prompt is steered and its answer is not."""
+    return row.steering is not None and row.steering.phase == "prefill"
 
 
 def _ignore(tokens: int) -> None:

@@ -28,6 +28,9 @@ from transformers import (
 from pytest_llmprobe.engine.filters import TailFree, TopA
 from pytest_llmprobe.generation import GenerateConfig
 
+CLOSE_CALL = 1e-3
+"""A lead of the best score under this could turn with the batch; such a row is redone alone."""
+
 # SplitMix64 (Steele, Lea, Flood 2014) in wrapping signed 64-bit arithmetic.
 _GAMMA = -0x61C8864680B583EB
 _MULTIPLIER_1 = -0x40A7B892E31B1A47
@@ -78,6 +81,53 @@ def sampled_each(
     at = torch.tensor(drawn, dtype=torch.long, device=scores.device)
     scores[at] += _noise(scores[at], [seeds[i] for i in drawn], [steps[i] for i in drawn])
     return scores
+
+
+def leads(
+    logits: torch.Tensor,
+    scores: torch.Tensor,
+    configs: Sequence[GenerateConfig],
+    seeds: Sequence[int],
+    steps: Sequence[int],
+) -> torch.Tensor:
+    """By how much the logits would have to change for another token to be chosen (N,).
+
+    A temperature below 1 stretches the lead of the best score. And where a filter drops a token
+    that is hardly below the last one it keeps, the two could change places: that counts if the one
+    is the chosen token, or the other would have been.
+
+    Args:
+        logits: (N, V) in fp32.
+        scores: What ``sampled_each`` made of them.
+        configs: For each row.
+        seeds: For each row.
+        steps: For each row.
+    """
+    best = scores.topk(2, dim=-1).values
+    stretch = [min(1.0, config.temperature or 1.0) for config in configs]
+    found = (best[:, 0] - best[:, 1]) * torch.tensor(stretch, device=scores.device)
+    drops = [place for place, config in enumerate(configs) if config.temperature and _drops(config)]
+    if not drops:
+        return found
+    at = torch.tensor(drops, device=scores.device)
+    raw, dropped, chosen = logits[at], scores[at].isneginf(), scores[at].argmax(-1, keepdim=True)
+    last = raw.masked_fill(dropped, torch.inf).amin(-1, keepdim=True)
+    below = (last - raw).abs().masked_fill_(~dropped, torch.inf)
+    for row in (below.amin(-1) < CLOSE_CALL).nonzero().flatten().tolist():
+        place, near = drops[row], below[row] < CLOSE_CALL
+        heat = configs[place].temperature
+        noisy = raw[row] / heat + _noise(raw[row : row + 1], [seeds[place]], [steps[place]])[0]
+        kept = raw[row, chosen[row, 0]] - last[row, 0] < CLOSE_CALL
+        if kept or noisy[near].max() >= noisy[chosen[row, 0]] - CLOSE_CALL:
+            found[place] = torch.minimum(found[place], below[row].min())
+    return found
+
+
+def _drops(config: GenerateConfig) -> bool:
+    """Whether a config keeps only part of the tokens."""
+    off = GenerateConfig()
+    names = ("top_k", "top_p", "min_p", "typical_p", "tfs", "top_a")
+    return any(getattr(config, name) != getattr(off, name) for name in names)
 
 
 def _filtered(

@@ -20,6 +20,7 @@ from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.sampling import RowSampler
 from pytest_llmprobe.errors import InvalidLogitsError, ModelError, RequestError, SteeringError
 from pytest_llmprobe.generation import FinishReason, GenerateConfig, Steer
+from pytest_llmprobe.models.context_length import even_to
 from pytest_llmprobe.models.prompts import PromptEncoder
 from pytest_llmprobe.whitebox.spans import locate
 from pytest_llmprobe.whitebox.steerability import check_steerable
@@ -50,6 +51,7 @@ class TransformersBackend:
         self.context_length = loaded.capabilities.context_length
         # Where pads change the answer, only rows on their own are right.
         self.max_batch_size = None if loaded.capabilities.left_padding else 1
+        self._even_to = even_to(loaded.model.config.get_text_config())
         self.end_ids = frozenset(loaded.end_ids)
         self._prompts = PromptEncoder(loaded.tokenizer, loaded.capabilities.chat_template)
 
@@ -86,6 +88,8 @@ class TransformersBackend:
     @torch.inference_mode()
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One ``generate`` call; every field that a checkpoint's own config could set is set."""
+        if len(rows) > 1 and any(map(self.turns_others, rows)):
+            return self.apart(rows, on_tokens)
         config = rows[0].config
         ids, mask = self._left_pad([row.prompt_ids for row in rows])
         watch = _FiniteScores()
@@ -113,6 +117,19 @@ class TransformersBackend:
             for answer, after, broken, layers in zip(
                 answers, stops.stopped_after(count), watch.broken_rows(count), reach, strict=True
             )
+        ]
+
+    def turns_others(self, row: Row) -> bool:
+        """Whether a row is so long that the rows of its batch would be rotated otherwise."""
+        return self._even_to is not None and row.length > self._even_to
+
+    def apart(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
+        """As ``generate``, rows that turn others one by one."""
+        together = [row for row in rows if not self.turns_others(row)]
+        answers = iter(self.generate(together, on_tokens) if together else ())
+        return [
+            self.generate([row], on_tokens)[0] if self.turns_others(row) else next(answers)
+            for row in rows
         ]
 
     def is_out_of_memory(self, error: Exception) -> bool:
@@ -157,7 +174,9 @@ class TransformersBackend:
             answer, reason = answer[:ended], "stop"
         text = self.tokenizer.decode(answer, skip_special_tokens=True)
         if reason == "stop_string":
-            text = text[: min(at for stop in config.stop if (at := text.find(stop)) >= 0)]
+            # None is found where bytes before it, broken off, take those of the stop string along.
+            places = (at for stop in config.stop if (at := text.find(stop)) >= 0)
+            text = text[: min(places, default=len(text))]
         return Generated(text, tuple(answer), reason)
 
 

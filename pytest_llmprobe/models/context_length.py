@@ -20,3 +20,23 @@ def context_length(config: Mapping[str, Any]) -> int | None:
             if isinstance(length := part.get(name), int):
                 return length
     return None
+
+
+def even_to(config: Any) -> int | None:
+    """Tokens of a text up to which it is rotated alike whatever the longest text of its pass.
+
+    Beyond, rotary embeddings of the kinds ``dynamic`` and ``longrope`` go by that longest text
+    (transformers' ``modeling_rope_utils``). None if a model has no such embedding.
+
+    Args:
+        config: transformers' config of the text part.
+    """
+    given = getattr(config, "rope_parameters", None) or {}
+    parts = [given, *(part for part in given.values() if isinstance(part, Mapping))]
+    limits = []
+    for part in parts:
+        kind = str(part.get("rope_type", ""))
+        if kind == "longrope" or "dynamic" in kind:
+            own = part.get("original_max_position_embeddings")
+            limits.append(own or config.max_position_embeddings)
+    return min(limits, default=None)

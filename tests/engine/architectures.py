@@ -53,6 +53,18 @@ ARCHITECTURES = {
     | {"mamba_n_groups": 1, "mamba_d_state": 8, "mamba_chunk_size": 16},
     "lfm2": BASE | {"layer_types": ["conv", "full_attention", "conv"]},
 }
+# Rotated otherwise if any text of a pass has more than 96 tokens.
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10_000.0,
+    "original_max_position_embeddings": 96,
+    "short_factor": [1.0] * 8,
+    "long_factor": [3.0] * 8,
+}
+TURNED = {
+    "phi3 longrope": BASE | {"rope_parameters": LONGROPE},
+    "phi3 longrope, window": BASE | {"rope_parameters": LONGROPE, "sliding_window": 64},
+}
 # The others roll a window, keep a state, or have an attention of their own: through generate.
 PACKED = {"gemma", "gpt2", "gpt_neox", "llama", "olmo2", "opt", "phi3", "qwen2", "qwen3"} | {
     "stablelm"
@@ -62,7 +74,7 @@ PACKED = {"gemma", "gpt2", "gpt_neox", "llama", "olmo2", "opt", "phi3", "qwen2",
 @cache
 def tiny(architecture):
     """A loaded model whose weights are sharp enough for logits to differ clearly."""
-    config = AutoConfig.for_model(architecture, **ARCHITECTURES[architecture])
+    config = AutoConfig.for_model(architecture.split()[0], **(ARCHITECTURES | TURNED)[architecture])
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()

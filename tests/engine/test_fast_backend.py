@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from architectures import ARCHITECTURES, PACKED, plain_generate, tiny
+from architectures import ARCHITECTURES, PACKED, TURNED, plain_generate, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_llmprobe import Engine, GenerateConfig, Request, load_model
 from pytest_llmprobe.engine.fast_backend import FastBackend
 from pytest_llmprobe.engine.memory import TreeMemory
+from pytest_llmprobe.engine.transformers_backend import StopCheck
 
 HAYSTACK = " ".join(
     f"the {colour} stone is {place},"
@@ -53,6 +54,43 @@ def test_every_path_gives_the_tokens_of_plain_generate(architecture):
     assert answers(Engine(model, drafts=False), prompts) == expected
     assert answers(Engine(model, batch_size=4), prompts) == expected
     assert answers(Engine(model, batch_size=1), prompts) == expected
+
+
+@pytest.mark.parametrize("architecture", TURNED)
+def test_long_rows_do_not_turn_others_nor_are_cut_into_passes(architecture):
+    model = tiny(architecture)
+    shared = [prompt[-150:] for prompt in SHARED]
+    prompts = [*SHARED[:2], *shared, *ALONE]
+    expected = [plain_generate(model, prompt) for prompt in prompts]
+    lengths = [len(model.tokenizer(prompt).input_ids) + CONFIG.max_new_tokens for prompt in prompts]
+    assert min(lengths) < 60
+    assert max(lengths) > 200
+    assert answers(Engine(model), prompts) == expected
+    assert answers(Engine(model, batch_size=4), prompts) == expected
+    assert FastBackend(model).shares_prefixes == ("window" not in architecture)
+
+
+@pytest.mark.parametrize("ids", [(999_999,), (-1,), (2**70,), (5, 2048, 6)])
+def test_a_draft_of_tokens_that_the_model_has_not_is_no_draft(llama, ids):
+    expected = answers(Engine(llama), SHARED[:3])
+    assert answers(Engine(llama), SHARED[:3], drafts=[ids, None, ids]) == expected
+
+
+class BytesThatBreak:
+    """A tokenizer like Llama 2's: an end of a character that is missing spoils all after it."""
+
+    def decode(self, tokens, skip_special_tokens):
+        broken = 7 in tokens
+        return "".join("\ufffd" if broken else chr(token) for token in tokens)
+
+
+def test_a_stop_string_that_the_whole_answer_does_not_show_loses_nothing(llama):
+    backend = FastBackend(replace(llama, tokenizer=BytesThatBreak()))
+    config = GenerateConfig(max_new_tokens=20, stop=("\n\n",))
+    answer = [7, *[10] * 13]
+    assert StopCheck(backend.tokenizer, config.stop)(answer)
+    found = backend.generated(answer, len(answer), config)
+    assert (found.text, found.finish_reason) == ("\ufffd" * 14, "stop_string")
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2", "qwen3"])

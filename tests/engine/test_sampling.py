@@ -1,9 +1,10 @@
 """Row noise: its distribution, and that it depends on seed, step and token only."""
 
+import pytest
 import torch
 
 from pytest_llmprobe import GenerateConfig
-from pytest_llmprobe.engine.sampling import RowSampler, gumbel, sampled, sampled_each
+from pytest_llmprobe.engine.sampling import RowSampler, gumbel, leads, sampled, sampled_each
 
 ONE = GenerateConfig(temperature=1.0)
 
@@ -100,3 +101,38 @@ def test_scores_of_rows_with_different_configs_are_those_of_each_alone():
     for n, config in enumerate(configs):
         alone = sampled(scores[n : n + 1], config, [seeds[n]], [steps[n]], [histories[n]])
         assert torch.equal(together[n : n + 1], alone)
+
+
+def lead(scores, config, seed=3):
+    logits = torch.tensor([scores])
+    chosen = sampled_each(logits, [config], [seed], [1], [[]])
+    return leads(logits, chosen, [config], [seed], [1]).item()
+
+
+def test_a_lead_is_in_units_of_the_logits():
+    scores = [5.0, 4.99, 0.0]
+    assert lead(scores, GenerateConfig()) == pytest.approx(0.01, rel=1e-3)
+    cold = GenerateConfig(temperature=1e-4)
+    assert lead(scores, cold) == pytest.approx(0.01, rel=0.1)
+
+
+def test_tokens_that_change_places_at_a_filters_cut_are_a_close_call():
+    first = GenerateConfig(temperature=1.0, top_k=1)
+    assert lead([5.0, 5.0 - 1e-5, 0.0], first) < 1e-4
+    assert lead([5.0, 4.0, 0.0], first) == torch.inf
+    # The last token that is kept, and the first that is not, do not matter where another is chosen.
+    three = GenerateConfig(temperature=1.0, top_k=3)
+    assert lead([50.0, 1.0, 0.5, 0.5 - 1e-5], three) > 40
+
+
+def test_a_dropped_token_that_would_have_been_chosen_is_a_close_call():
+    two = GenerateConfig(temperature=1.0, top_k=2)
+    scores = [1.0, 0.5, 0.5 - 1e-5]
+    close = [lead(scores, two, seed) < 1e-4 for seed in range(60)]
+    free = [sampled(torch.tensor([scores]), ONE, [s], [1]).argmax().item() for s in range(60)]
+    kept = [
+        sampled_each(torch.tensor([scores]), [two], [s], [1], [[]]).argmax().item()
+        for s in range(60)
+    ]
+    assert any(token == 2 for token in free)
+    assert close == [a == 2 or b == 1 for a, b in zip(free, kept, strict=True)]

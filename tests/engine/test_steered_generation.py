@@ -135,12 +135,14 @@ def test_sampling_of_a_steered_row_depends_on_the_row_only(llama):
     assert tokens(Engine(llama), requests) == one_by_one
 
 
-def test_rows_that_are_redone_alone_are_steered_too(llama, monkeypatch):
-    answers = expected("llama", requests_of())
+@pytest.mark.parametrize("phase", ["all", "prefill"])
+def test_rows_that_are_redone_alone_are_steered_too(llama, monkeypatch, phase):
+    requests = [replace(r, steer=r.steer and replace(r.steer, phase=phase)) for r in requests_of()]
+    answers = expected("llama", requests)
     monkeypatch.setattr("pytest_llmprobe.engine.fast_backend.CLOSE_CALL", float("inf"))
     for tie in (0, float("inf")):
         monkeypatch.setattr("pytest_llmprobe.engine.fast_backend.TIE", tie)
-        completions = Engine(llama).generate(requests_of())
+        completions = Engine(llama).generate(requests)
         assert [completion.token_ids for completion in completions] == answers
         assert sum(completion.redone for completion in completions) > 10
 
