@@ -16,6 +16,9 @@ TOKEN_BUDGET = 8192
 SHARED_TOKENS = 64
 """Common tokens from which on a prefix is worth storing once."""
 
+MOST_OWN = 8
+"""Times the common tokens that the longest prompt may have: a prompt on its own is faster."""
+
 PACKED_ROWS = 64
 """Rows of a batch with shared prefixes at most: more are not faster on one CPU core."""
 
@@ -188,19 +191,31 @@ def _packed(
     """Batches of neighbours in lexical order, by the tokens that rows add to the first one's."""
     batches: list[list[Row]] = []
     most, stored, widest = _most(max(row.length for row in family), rows, limits), 0, 0
-    previous: Path = ()
     for row in sorted(family, key=lambda row: (row.path, repr(row.config))):
-        path, room = row.path, row.config.max_new_tokens
-        added = len(path) - common_prefix(previous, path) + room
         size = len(batches[-1]) if batches else 0
-        uneven = (size + 1) * max(widest, added) > UNEVEN * token_budget
+        common = common_prefix(batches[-1][-1].path, row.path) if size else 0
+        added = row.length - common
+        # The first row's own tokens are known once there is a second one.
+        wide = max(widest, _own(row, common), _own(batches[-1][0], common) if size == 1 else 0)
+        uneven = (size + 1) * wide > UNEVEN * token_budget
         if size in (0, most) or stored + added > token_budget or uneven:
             batches.append([])
-            stored, added, widest = 0, room, 0  # however long the prefix, its rows stay together
+            # However long the prefix, its rows stay together.
+            stored, added, wide = 0, row.config.max_new_tokens, 0
         batches[-1].append(row)
-        stored, widest = stored + added, max(widest, added)
-        previous = path
+        stored, widest = stored + added, wide
     return batches
+
+
+def _own(row: Row, common: int) -> int:
+    """Tokens that a row has for itself if it shares so many with a neighbour."""
+    return row.length - (common if MOST_OWN * common >= len(row.path) else 0)
+
+
+def _widest(batch: Sequence[Row]) -> int:
+    """Most tokens that a row has for itself, in a batch in lexical order."""
+    common = [0, *(common_prefix(a.path, b.path) for a, b in pairwise(batch)), 0]
+    return max(_own(row, max(both)) for row, both in zip(batch, pairwise(common), strict=True))
 
 
 def _joined(
@@ -208,17 +223,18 @@ def _joined(
 ) -> list[list[Row]]:
     """Neighbouring families' batches in one, while all their tokens keep the budget."""
     batches: list[list[Row]] = []
-    stored = longest = 0
+    stored = longest = widest = 0
     for batch in packed:
-        cost, length = _distinct(batch), max(row.length for row in batch)
+        cost, length, wide = _distinct(batch), max(row.length for row in batch), _widest(batch)
         joined = len(batches[-1]) + len(batch) if batches else 0
         fits = joined <= _most(max(longest, length), rows, limits)
-        if batches and fits and stored + cost <= token_budget:
+        even = joined * max(widest, wide) <= UNEVEN * token_budget
+        if batches and fits and even and stored + cost <= token_budget:
             batches[-1].extend(batch)
-            stored, longest = stored + cost, max(longest, length)
+            stored, longest, widest = stored + cost, max(longest, length), max(widest, wide)
         else:
             batches.append(batch)
-            stored, longest = cost, length
+            stored, longest, widest = cost, length, wide
     return batches
 
 

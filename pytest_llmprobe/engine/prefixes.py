@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pytest_llmprobe.engine.planning import SHARED_TOKENS, Path, Row, common_prefix
-
-MOST_OWN = 8
-"""Times the common tokens that the longest prompt may have: a prompt on its own is faster."""
+from pytest_llmprobe.engine.planning import (
+    MOST_OWN,
+    SHARED_TOKENS,
+    Path,
+    Row,
+    common_prefix,
+)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_llmprobe.engine.planning import (
+    MOST_OWN,
     PACKED_ROWS,
     SHARED_TOKENS,
     TOKEN_BUDGET,
@@ -18,6 +19,7 @@ from pytest_llmprobe.engine.planning import (
     common_prefix,
     plan,
 )
+from pytest_llmprobe.engine.prefixes import each_leaf, prefix_tree
 from pytest_llmprobe.generation import GenerateConfig
 
 many = settings(deadline=None, max_examples=200)
@@ -156,6 +158,12 @@ def batches_of(rows, batches):
     return [share for share in shares if share]
 
 
+def alone(neighbour, row):
+    """Tokens that a row has for itself: few that are common are not stored once."""
+    common = common_prefix(neighbour.prompt_ids, row.prompt_ids)
+    return row.length - (common if MOST_OWN * common >= len(row.prompt_ids) else 0)
+
+
 def added(batch):
     """Tokens that a batch stores besides its first prompt: new tokens and each row's own."""
     own = sum(
@@ -207,7 +215,8 @@ def test_a_familys_batch_is_filled_before_the_next_one_begins(rows, batch_size, 
         for batch, following in pairwise(batches_of(family, batches)):
             full = len(batch) == (batch_size or PACKED_ROWS)
             more = [*batch, following[0]]
-            uneven = len(more) * max(added(pair) for pair in pairwise(more)) > UNEVEN * budget
+            own = max(alone(*pair) for pair in [more[1::-1], *pairwise(more)])
+            uneven = len(more) * own > UNEVEN * budget
             assert full or uneven or added(more) > budget
 
 
@@ -265,6 +274,24 @@ def test_rows_with_a_prefix_far_beyond_the_budget_stay_together():
     prefix = tuple(range(100_000))
     rows = [Row(n, (*prefix, n, 1, 2), CONFIGS[2]) for n in range(20)]
     assert plan(rows, share_prefixes=True) == [rows]
+
+
+def test_a_long_row_is_not_joined_by_short_ones_that_share_a_little():
+    head = tuple(range(64))
+    long = Row(0, (*head, *range(100, 20_000)), CONFIGS[0])
+    short = [Row(n, (*head, *[n] * 30), CONFIGS[0]) for n in range(1, 100)]
+    kin = [Row(100, (*range(900, 9_000), n), CONFIGS[0]) for n in range(2)]
+    rows = [long, *short, *kin]
+    for batch in plan(rows, None, 16_384, share_prefixes=True, packed_rows=128):
+        capacity = max(row.length - node.end for node, row in each_leaf(prefix_tree(batch)))
+        assert len(batch) * capacity <= UNEVEN * 16_384 or len(batch) == 1
+
+
+def test_families_are_not_joined_if_one_has_long_rows_of_its_own():
+    long = [Row(n, (*range(64), *[n] * 8_000), CONFIGS[0]) for n in range(2)]
+    short = [Row(n, (*range(100, 200), n), CONFIGS[0]) for n in range(2, 102)]
+    plans = plan([*long, *short], None, 40_000, share_prefixes=True, packed_rows=128)
+    assert sorted(map(len, plans)) == [2, 100]
 
 
 def test_rows_with_one_head_are_neighbours_although_others_lie_between_them():
