@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -27,8 +28,27 @@ def find_answers(given: str, start: Path, storage: Path) -> Path:
     for path in (start / given, storage / "runs" / given):
         folder = path.parent if path.is_file() else path
         if (folder / COMPLETIONS).is_file():
+            _check_model(path, folder)
             return folder.resolve()
     raise ReportError(f"there is no run {given!r} with answers: no {COMPLETIONS} in such a folder")
+
+
+def _check_model(report: Path, folder: Path) -> None:
+    """Make sure that the answers are of the report's model: runs may share a folder.
+
+    Raises:
+        ReportError: They are of another one.
+    """
+    if report.is_file() and report.suffix == ".json":
+        try:
+            model = json.loads(report.read_bytes()).get("model")
+        except (OSError, ValueError, AttributeError) as error:
+            raise ReportError(f"{report} cannot be read: {error}") from None
+        if (answered := run_of(folder / COMPLETIONS).get("model")) != model:
+            raise ReportError(
+                f"{report} is of {model!r}, and the answers beside it are of {answered!r}: a later "
+                "run wrote there"
+            )
 
 
 def latest_answers(model: str, folders: Iterable[Path]) -> Path:

@@ -7,7 +7,7 @@ process asked, then an answer a line under two keys. The prompts are in the keys
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -30,7 +30,12 @@ ERRORS: dict[str, type[RequestError]] = {
 
 
 def begin(path: Path, run: Mapping[str, Any]) -> None:
-    """Start a file of answers anew, with what is known of the run."""
+    """Start a file of answers, with what is known of the run; one that is there is set aside.
+
+    Another run may still write to that one, and a killed run's answers may be wanted yet.
+    """
+    if path.exists():
+        path.replace(path.with_stem(f"{path.stem}-before"))
     path.write_bytes(line_of({"run": dict(run)}))
 
 
@@ -77,7 +82,7 @@ class CompletionFile:
                     self._by_key[line[len(KEY) : len(KEY) + KEY_CHARACTERS]] = at
                     self._by_like[line[like : like + KEY_CHARACTERS]] = at
                 elif line.startswith(b'{"identity": ') and line.endswith(b"\n"):
-                    self.models.append(_parsed(line))
+                    self.models += [model] if _is_model(model := _parsed(line)) else []
                 at += len(line)
 
     def find(self, key: str) -> Outcome | None:
@@ -121,10 +126,25 @@ def run_of(path: Path) -> dict[str, Any]:
 
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        data = json.loads(line)
+        data = json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _is_model(data: Mapping[str, Any]) -> bool:
+    """Whether a line says of a model what ``CompletionStore`` writes."""
+    info = data.get("info")
+    return (
+        isinstance(data.get("identity"), str)
+        and isinstance(data.get("of"), dict)
+        and isinstance(info, dict)
+        and isinstance(info.get("tokenizer_hash"), str | None)
+    )
 
 
 def _completion(data: Mapping[str, Any]) -> Completion:
@@ -155,7 +175,7 @@ def _completion(data: Mapping[str, Any]) -> Completion:
 
 
 def _seconds(value: object) -> float:
-    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise ValueError("no time")
     return float(value)
 
@@ -167,6 +187,6 @@ def _text(value: object) -> str:
 
 
 def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise TypeError("no count")
     return value

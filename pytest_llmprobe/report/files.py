@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 from pytest_llmprobe.errors import ReportError
 
 RECORDS = "records.jsonl"
+TAKEN = (RECORDS, "completions.jsonl")
+"""Names of files that a run keeps beside its report."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise ReportError(f"the report path {path} is a folder; give a file name")
-    if path.name == RECORDS:
-        raise ReportError(f"the report path {path} is where the records go; give another name")
+    if path.name in TAKEN:
+        raise ReportError(f"the report path {path} is where other data go; give another name")
     folder = path.parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

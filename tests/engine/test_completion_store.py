@@ -1,6 +1,7 @@
 """Answers on disk: found by all that could change them, by nothing else, whatever was killed."""
 
 import json
+import re
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_llmprobe import Engine, GenerateConfig, RawPrompt, Request, ScriptedModel, Steer
-from pytest_llmprobe.engine.completion_file import begin, run_of
+from pytest_llmprobe.engine.completion_file import CompletionFile, begin, run_of
 from pytest_llmprobe.engine.completion_store import (
     CompletionStore,
     identity,
@@ -332,3 +333,52 @@ def test_errors_are_no_guesses(path, tmp_path):
     engine = spy(tmp_path / "new.jsonl", earlier=path)
     engine.generate(["a" * 20])
     assert engine.backend.drafts == [None]
+
+
+def test_a_file_that_is_there_is_set_aside_and_still_written_by_its_run(tmp_path):
+    path = tmp_path / "completions.jsonl"
+    begin(path, {"model": "first"})
+    running = with_store(path)
+    running.generate(["a"])
+    begin(path, {"model": "second"})
+    running.generate(["b"])
+    before = (tmp_path / "completions-before.jsonl").read_text()
+    assert before.count('"completion"') == 2
+    assert run_of(path) == {"model": "second"}
+    assert path.read_text().count('"completion"') == 0
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        {"info": ["x"]},
+        {"of": "x"},
+        {"identity": 1},
+        {"info": {"tokenizer_hash": []}},
+        {"info": {"a": float("nan")}},
+    ],
+)
+def test_what_a_file_says_wrongly_of_its_model_is_left_out(path, tmp_path, spoiled):
+    with_store(path).generate(["a"])
+    lines = []
+    for line in path.read_text().splitlines():
+        data = json.loads(line) if line else {}
+        lines.append(json.dumps(data | spoiled) if "identity" in data else line)
+    path.write_text("\n".join(lines) + "\n")
+    assert CompletionFile(path).models == []
+    with pytest.raises(ReportError, match="holds no answers"):
+        CompletionStore(path, None)
+    asked = spy(tmp_path / "new.jsonl", earlier=path)
+    assert [answer.text for answer in asked.generate(["a"])] == ["a"]
+    assert with_store(path, look_up=True).store.changes == []
+
+
+@pytest.mark.parametrize("changes", ["usage", "timings"])
+def test_a_number_beyond_all_measure_counts_as_not_there(path, changes):
+    with_store(path).generate(["a"])
+    text = path.read_text()
+    name = "generated_tokens" if changes == "usage" else "generation_s"
+    path.write_text(re.sub(rf'"{name}": [0-9.e-]+', f'"{name}": {"9" * 400}', text))
+    assert "9" * 400 in path.read_text()
+    engine = with_store(path, look_up=True)
+    assert not engine.generate(["a"])[0].recorded

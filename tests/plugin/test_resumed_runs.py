@@ -217,6 +217,16 @@ def test_a_replay_scores_the_same_answers_by_an_edited_assertion(evaluation, pro
     }
 
 
+def test_answers_of_another_model_beside_a_report_are_not_its_own(evaluation, probe, pytester):
+    evaluation()
+    first = probe()
+    answers = first.report_path.with_name("completions.jsonl")
+    answers.write_text(answers.read_text().replace('"model": "', '"model": "no-', 1))
+    again = pytester.runpytest_subprocess(f"--llmprobe-replay={first.report_path}")
+    assert again.ret == 4
+    again.stderr.fnmatch_lines(["ERROR: llmprobe: *and the answers beside it are of 'no-*"])
+
+
 def test_errors_of_requests_are_replayed_too(evaluation, probe, pytester):
     evaluation(context_length=28)
     path = pytester.path / "test_eval.py"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llmprobe.engine.completion_file import COMPLETIONS
 from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.report import files
 from pytest_llmprobe.report.files import (
@@ -62,9 +63,10 @@ def test_a_report_path_is_taken_as_given_and_its_folder_is_made(tmp_path):
     assert not (tmp_path / "storage").exists()
 
 
-def test_the_records_have_their_name_for_themselves(tmp_path):
-    with pytest.raises(ReportError, match="where the records go"):
-        check_writable(tmp_path / "records.jsonl")
+@pytest.mark.parametrize("name", ["records.jsonl", COMPLETIONS])
+def test_other_data_of_a_run_have_their_names_for_themselves(tmp_path, name):
+    with pytest.raises(ReportError, match="where other data go"):
+        check_writable(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["new.json", "new/folder/report.json", "old.json"])
