@@ -68,7 +68,8 @@ def _digest(row: Mapping[str, Any]) -> str:
 
 def cluster_of(row: SearchRow) -> str:
     """What a row belongs to: its group, or itself."""
-    return str(row.get("group", row["id"]))
+    group = row.get("group")
+    return f"row {row['id']}" if group in (None, "") else f"group {group}"
 
 
 def check_columns(rows: Sequence[SearchRow], columns: Iterable[str], what: str) -> None:

@@ -79,8 +79,14 @@ class RegexNumber:
             if right is None:
                 raise CasesError(f"row {row['id']}: {self.column!r} holds no number")
             said = _last_number(answer, self.pattern)
-            scores.append(float(said is not None and math.isclose(said, right, rel_tol=1e-6)))
+            scores.append(float(said is not None and _equal(said, right)))
         return scores
+
+
+def _equal(said: float, right: float) -> bool:
+    """Whole numbers must be the same ones; of others the last digits may be rounded."""
+    whole = said.is_integer() and right.is_integer()
+    return said == right if whole else math.isclose(said, right, rel_tol=1e-6)
 
 
 def _last_number(text: str, pattern: str) -> float | None:

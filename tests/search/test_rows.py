@@ -40,8 +40,8 @@ def test_a_case_is_a_row_of_its_group():
     (row,) = read_rows([case])
     expected = {"id": "haystack/3", "prompt": "where?", "target": "here"}
     assert row == expected | {"depth": 50, "group": "haystack"}
-    assert cluster_of(row) == "haystack"
-    assert cluster_of(read_rows(ROWS)[0]) == read_rows(ROWS)[0]["id"]
+    assert cluster_of(row) == "group haystack"
+    assert cluster_of(read_rows(ROWS)[0]) == f"row {read_rows(ROWS)[0]['id']}"
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,11 @@ def test_a_function_sees_its_columns_only_and_may_give_messages():
         make_prompts(rows, lambda row: row["a"], ["q"])
     with pytest.raises(CasesError, match="the prompt is empty"):
         make_prompts(rows, lambda row: "")
+
+
+def test_rows_without_a_group_are_clusters_of_their_own():
+    rows = read_rows([{"id": "5", "group": None}, {"id": "b", "group": ""}, {"id": "c"}])
+    rows += read_rows([{"id": "d", "group": 5}, {"id": "e", "group": "5"}])
+    clusters = [cluster_of(row) for row in rows]
+    assert clusters[3] == clusters[4]
+    assert len(set(clusters)) == 4

@@ -34,6 +34,8 @@ def test_exact_match(right, answer, score):
         (0.1, "0.1000000001", 1),
         (18, "none", 0),
         (18, "9" * 5000, 0),
+        (2_125_000, "2125001", 0),
+        (2_125_000.5, "2125000.50001", 1),
     ],
 )
 def test_the_last_number_counts(right, answer, score):
