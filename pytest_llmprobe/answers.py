@@ -13,7 +13,7 @@ import pytest
 from pytest_llmprobe.case import Prompt, RawPrompt, prompt_text
 from pytest_llmprobe.collection import PROBE, UNITS, case_of, request_of, steer_of
 from pytest_llmprobe.distribution import placement
-from pytest_llmprobe.errors import ModelError, SettingsError, SteeringError
+from pytest_llmprobe.errors import ModelError, SettingsError
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
 from pytest_llmprobe.options import options_of
 from pytest_llmprobe.progress import progress_of
@@ -103,7 +103,7 @@ def make_engine(request: pytest.FixtureRequest) -> Engine:
 
 
 def answer_case(item: pytest.Function, engine: Engine) -> Completion:
-    """The model's answer to a test's case; the test is skipped if the case cannot be steered.
+    """The model's answer to a test's case; the test is skipped if it cannot be asked for.
 
     Raises:
         RequestError: The case cannot be answered.
@@ -113,10 +113,7 @@ def answer_case(item: pytest.Function, engine: Engine) -> Completion:
     if PROBE not in item.stash or case is None:
         raise SettingsError("`completion` needs @pytest.mark.probe(cases=...) and `case`")
     recorded(item.config, engine)
-    try:
-        answer = item.config.stash.setdefault(ANSWERS, UnitAnswers()).of(item, engine)
-    except SteeringError as error:
-        pytest.skip(str(error))
+    answer = item.config.stash.setdefault(ANSWERS, UnitAnswers()).of(item, engine)
     _keep(item, engine, [case.prompt], [answer])
     return answer
 
@@ -174,8 +171,6 @@ class Asker:
         try:
             with stopping(self._item):
                 completions = self._engine.generate(requests)
-        except SteeringError as error:
-            pytest.skip(str(error))
         except AssertionError as error:  # not the test's own: it must not count as a miss
             raise RuntimeError(f"generation failed: {error}") from error
         _keep(self._item, self._engine, many, completions)

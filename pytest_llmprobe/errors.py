@@ -29,7 +29,11 @@ class InvalidLogitsError(RequestError):
     """The model computed NaN or infinite scores for this request."""
 
 
-class SteeringError(RequestError):
+class UnsupportedError(RequestError):
+    """This way of asking cannot express the request; a test that needs it is skipped."""
+
+
+class SteeringError(UnsupportedError):
     """The model's attention cannot be steered for this request; unsteered it could be answered."""
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.answers import MODEL_INFO, Trace, trace_of
 from pytest_llmprobe.collection import PROBE
+from pytest_llmprobe.engine.completion_file import COMPLETIONS
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
 from pytest_llmprobe.options import options_of
 from pytest_llmprobe.progress import progress_of
 from pytest_llmprobe.search.rows import Data, Prompter
 from pytest_llmprobe.search.scorers import Scorer
 from pytest_llmprobe.search.space import Parameters, Space
-from pytest_llmprobe.search.task import SearchTask
+from pytest_llmprobe.search.task import SearchTask, recording
 from pytest_llmprobe.search.tuner import SearchResult, search
+from pytest_llmprobe.served import stopping
 
 if TYPE_CHECKING:
     import pytest
@@ -51,9 +54,10 @@ class Searcher:
         *,
         default: Parameters | None = None,
         held_out: float = 0.5,
+        folder: str | Path | None = None,
         **how: Any,
     ) -> SearchResult:
-        """The best configuration and how it does on held-out rows.
+        """The best configuration and how it does on held-out rows; skips what cannot be asked.
 
         Raises:
             CasesError: The data or the scorer cannot be used.
@@ -63,8 +67,11 @@ class Searcher:
         item, trace = self._item, trace_of(self._item)
         item.config.stash.setdefault(MODEL_INFO, self._engine.backend.info)
         options = {name: getattr(self._config, name) for name in LENGTH} | how
-        with progress_of(item.config).unit(self._name) as on_progress:
-            recorded: Any = _Recorded(self._engine, trace)
+        engine = self._engine
+        if folder is not None:
+            engine = recording(engine, Path(folder) / COMPLETIONS)
+        with progress_of(item.config).unit(self._name) as on_progress, stopping(item):
+            recorded: Any = _Recorded(engine, trace)
             task = SearchTask(recorded, data, prompt, score, on_progress=on_progress, **options)
             seed = options_of(item.config).suite.seed
             asked = self._default() if default is None else default

@@ -18,6 +18,7 @@ from pytest_llmprobe.errors import (
     ModelError,
     NotInProcessError,
     RequestError,
+    UnsupportedError,
 )
 from pytest_llmprobe.generation import Completion, GenerateConfig
 from pytest_llmprobe.options import Options, options_of
@@ -157,7 +158,7 @@ def _ledger(config: pytest.Config) -> Path | None:
 def stopping(
     item: pytest.Item, answers: Mapping[str, Completion | Exception] | None = None
 ) -> Iterator[None]:
-    """Stop the session at what every later case would meet alike.
+    """Stop the session at what every later case would meet alike; skip what cannot be asked.
 
     A refusal is the error of the case at hand, and fails the session. A spent budget interrupts it:
     the case has no record. Cases of its unit that were answered before are still scored.
@@ -171,6 +172,8 @@ def stopping(
     except (AccessError, ModelError) as error:  # a ModelError: the shared engine is gone
         item.session.shouldfail = f"llmprobe: {error}"
         raise
+    except UnsupportedError as error:
+        pytest.skip(str(error))
     except BudgetError as error:
         item.stash[NOT_ASKED] = True
         ids = list(answers or ())

@@ -15,6 +15,7 @@ from pytest_llmprobe.errors import (
     RefusedError,
     RequestError,
     ServerError,
+    UnsupportedError,
 )
 from pytest_llmprobe.generation import Usage
 
@@ -152,7 +153,7 @@ def test_a_wrong_key_stops_after_one_request_and_is_not_repeated(claude):
 @pytest.mark.parametrize("setting", [{"temperature": 0.7}, {"top_p": 0.9}, {"top_k": 5}])
 def test_settings_of_the_sampling_are_refused_before_anything_is_sent(claude, setting):
     engine, asked = claude(lambda asked: message("a"))
-    with pytest.raises(RequestError, match="no settings of the sampling"):
+    with pytest.raises(UnsupportedError, match="no settings of the sampling"):
         engine.generate(["a"], GenerateConfig(**setting))
     assert asked.asked == []
 

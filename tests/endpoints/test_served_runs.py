@@ -259,11 +259,21 @@ def test_what_looks_into_a_model_is_skipped_with_the_reason(server, run):
         @pytest.mark.probe(cases=[Case("a", "say a", spans="a")], delta=1)
         def test_steered(case, completion):
             raise AssertionError
+
+        @pytest.mark.probe(cases=[Case("a", "say a")], temperature=1.0, typical_p=0.9)
+        def test_sampled(case, completion):
+            raise AssertionError
+
+        @pytest.mark.probe(cases=[Case("a", "say a")])
+        def test_search(case, search):
+            rows = [{"id": str(n), "prompt": f"say {n}"} for n in range(4)]
+            how = {"temperature": 1, "typical_p": 0.9}
+            search(rows, lambda rows, said: 1.0, space={"top_k": [2, 3]} | how, default=how)
     """
     asked = server(echo)
     result, text, report = run(asked, evaluation=evaluation)
     assert result.ret == 0, text
-    assert [test["outcome"] for test in report["tests"]] == ["skipped"] * 4
+    assert [test["outcome"] for test in report["tests"]] == ["skipped"] * 6
     assert all(
         "server" in t["explanation"] or "process" in t["explanation"] for t in report["tests"]
     )

@@ -74,6 +74,19 @@ def test_a_search_is_in_the_report(searching, probe):
     assert "configurations" in (run.folder / "page.html").read_text()
 
 
+@pytest.mark.parametrize("mode", ["plain"], indirect=True)
+def test_answers_are_kept_in_the_folder_that_the_test_names(searching, probe):
+    searching(True, "space={", 'folder="kept", space={')
+    first = probe()
+    assert first.exit_code == 0, first.text
+    kept = (first.folder / "kept" / "completions.jsonl").read_text()
+    assert kept.count('"completion"') == 3 * 40 - 20
+    again = probe()
+    assert again.exit_code == 0, again.text
+    after = (first.folder / "kept" / "completions.jsonl").read_text()
+    assert after.count('"completion"') == kept.count('"completion"')
+
+
 def test_where_nothing_is_better_terminal_and_report_say_so(searching, probe):
     searching(False, "temperature=2.0", "temperature=0.0")
     run = probe()

@@ -22,7 +22,13 @@ from pytest_llmprobe.engine.endpoints.wire import (
     usage_of,
 )
 from pytest_llmprobe.engine.planning import Row
-from pytest_llmprobe.errors import PromptTooLongError, RefusedError, RequestError, ServerError
+from pytest_llmprobe.errors import (
+    PromptTooLongError,
+    RefusedError,
+    RequestError,
+    ServerError,
+    UnsupportedError,
+)
 from pytest_llmprobe.generation import FinishReason, GenerateConfig, Usage
 
 UNKNOWN = (
@@ -69,7 +75,7 @@ class AnthropicWire:
     def encode(self, prompt: Prompt) -> bytes:
         """Messages; what a system message says first is the ``system`` of the request."""
         if isinstance(prompt, RawPrompt):
-            raise RequestError(
+            raise UnsupportedError(
                 "the prompt is a text to be continued, and Anthropic's Messages API answers chat "
                 "messages only"
             )

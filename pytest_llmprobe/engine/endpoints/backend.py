@@ -27,6 +27,7 @@ from pytest_llmprobe.errors import (
     RequestError,
     ServerError,
     SteeringError,
+    UnsupportedError,
 )
 from pytest_llmprobe.generation import GenerateConfig, Steer, Usage
 
@@ -115,7 +116,7 @@ class EndpointBackend:
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """Send rows whose prompts begin alike one after another: servers cache prefixes."""
         if rows and (reason := self._connection.wire.unsupported(rows[0].config)):
-            return [RequestError(reason) for _ in rows]
+            return [UnsupportedError(reason) for _ in rows]
 
         async def ask(row: Row, reserved: float) -> Generated:
             answer = await self._ask(row, reserved)

@@ -61,7 +61,8 @@ class Wire(Protocol):
         """What a request says of a prompt, as JSON.
 
         Raises:
-            RequestError: This protocol cannot send such a prompt.
+            UnsupportedError: This protocol cannot send such a prompt.
+            RequestError: Nor can any other, or more has to be known about the server.
         """
 
     def call(self, row: Row) -> Call:
