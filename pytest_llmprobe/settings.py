@@ -25,8 +25,19 @@ def settings_file(config: pytest.Config) -> Path | None:
         if not path.is_file():
             raise SettingsError(f"--llmprobe-config: there is no file {path}")
         return path
-    candidates = (config.rootpath / "llmprobe.toml", config.rootpath / "pyproject.toml")
+    return project_file(config.rootpath)
+
+
+def project_file(folder: Path) -> Path | None:
+    """A project's own configuration file: its llmprobe.toml, or else its pyproject.toml."""
+    candidates = (folder / "llmprobe.toml", folder / "pyproject.toml")
     return next((path for path in candidates if path.is_file()), None)
+
+
+def project_models() -> Mapping[str, Mapping[str, Any]]:
+    """The models of the project in the working folder, for commands without a pytest run."""
+    models: Mapping[str, Mapping[str, Any]] = read_settings(project_file(Path())).get("models", {})
+    return models
 
 
 def read_settings(path: Path | None) -> dict[str, Any]:

@@ -21,6 +21,22 @@ def test_describe_says_what_a_model_can_and_its_path(capsys):
     assert out.splitlines()[-1].startswith("path: own decode loop")
 
 
+def test_models_of_the_project_are_known(tmp_path, monkeypatch, capsys):
+    (tmp_path / "llmprobe.toml").write_text('[models.mine]\nsource = "somewhere/else"\n')
+    monkeypatch.chdir(tmp_path)
+    assert main(["models"]) == 0
+    assert "mine                    somewhere/else" in capsys.readouterr().out
+    (tmp_path / "llmprobe.toml").write_text("[models.mine]\n")
+    assert main(["models"]) == 1
+    assert "'source' (folder or hub id) is missing" in capsys.readouterr().err
+
+
+def test_options_for_pytest_are_for_commands_that_run_it(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["models", "--", "-x"])
+    assert "takes no options for pytest: -x" in capsys.readouterr().err
+
+
 def test_an_unknown_model_is_one_line(capsys):
     assert main(["models", "--describe", "mistrl"]) == 1
     assert capsys.readouterr().err.startswith("llmprobe: unknown model 'mistrl'")
@@ -73,7 +89,7 @@ def test_a_valid_report_is_said_to_be_one(tmp_path, capsys):
 
 
 def test_an_interrupted_command_is_one_line_and_the_shells_exit_code(monkeypatch, capsys):
-    def interrupted():
+    def interrupted(models):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(models, "registered", interrupted)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmprobe.errors import CasesError, SettingsError
+from pytest_llmprobe.settings import project_models
 
 METHODS = ("influence", "heads", "rollout", "attention")
 LAST = 10
@@ -49,7 +50,7 @@ def _influence(options: argparse.Namespace) -> None:
     from pytest_llmprobe.models.loading import load_model
     from pytest_llmprobe.whitebox.influence import influence
 
-    loaded = load_model(options.model)
+    loaded = load_model(options.model, models=project_models())
     found = influence(loaded, prompt, span, method=options.method, norm=options.norm)
     said = [str(loaded.tokenizer.decode([token])) for token in found.prompt.ids]
     try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmprobe.cli.progress import Progress
 from pytest_llmprobe.errors import CasesError, LlmprobeError
+from pytest_llmprobe.settings import project_models
 
 if TYPE_CHECKING:
     from pytest_llmprobe.experiments.sources import Dataset
@@ -103,7 +104,7 @@ def _prefixes(options: argparse.Namespace) -> None:
     cut = PrefixCut(
         options.prefix_tokens, options.location, options.size, options.crop, options.seed
     )
-    spec = resolve(options.model)
+    spec = resolve(options.model, project_models())
     with _named(options.dataset):
         corpus = _corpus(options.dataset)
     from pytest_llmprobe.models.loading import load_tokenizer
@@ -161,7 +162,7 @@ def _continue(options: argparse.Namespace) -> None:
     from pytest_llmprobe.engine.engine import Engine
     from pytest_llmprobe.models.loading import load_model
 
-    loaded = load_model(options.model)
+    loaded = load_model(options.model, models=project_models())
     tokenizer = TextTokenizer.of(loaded.tokenizer)
     if prompting.num_strings > len(entries) and prompting.temperature == 0:
         print(f"llmprobe: {len(entries)} prefixes: {continuations.REPEATED}", file=sys.stderr)

@@ -9,6 +9,7 @@ from pathlib import Path
 from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.models.registry import registered
 from pytest_llmprobe.report.schema import validate
+from pytest_llmprobe.settings import project_models
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,7 +26,7 @@ def _models(options: argparse.Namespace) -> None:
     if options.describe is not None:
         _describe(options.describe)
         return
-    for name, spec in sorted(registered().items()):
+    for name, spec in sorted(registered(project_models()).items()):
         print(f"{name:24}{'embedded' if spec.embedded else spec.source}")
 
 
@@ -33,7 +34,7 @@ def _describe(name: str) -> None:
     from pytest_llmprobe.engine.fast_backend import FastBackend
     from pytest_llmprobe.models.loading import load_model
 
-    backend = FastBackend(load_model(name))
+    backend = FastBackend(load_model(name, models=project_models()))
     print(json.dumps(backend.info, indent=1, sort_keys=True))
     print(f"path: {backend.path}")
 

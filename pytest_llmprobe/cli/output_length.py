@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.cli.progress import Progress
 from pytest_llmprobe.errors import CasesError
+from pytest_llmprobe.settings import project_models
 
 if TYPE_CHECKING:
     from pytest_llmprobe.experiments.length_data import LengthData, Split
@@ -136,7 +137,7 @@ def _hidden_states(options: argparse.Namespace) -> None:
     from pytest_llmprobe.models.loading import load_model
     from pytest_llmprobe.whitebox.hidden_states import HiddenStateReader
 
-    loaded = load_model(options.model)
+    loaded = load_model(options.model, models=project_models())
     reader = HiddenStateReader(loaded, layers or None, "pin" if options.pin_dates else "leave out")
     with Progress() as progress:
         data = collect(
@@ -247,7 +248,7 @@ def _predict(options: argparse.Namespace) -> None:
 
     probe = LengthProbe.load(options.probe)
     origin = _checked_origin(probe, options.probe)
-    loaded = load_model(options.model or origin["name"])
+    loaded = load_model(options.model or origin["name"], models=project_models())
     if loaded.info["fingerprint"] != origin["fingerprint"]:
         raise CasesError(
             f"{options.probe} was trained on states of {origin['name']} ({origin['fingerprint']}), "

@@ -24,7 +24,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     space = "presets with commas between (small, greedy, top_p ...), or a JSON file of grids"
     add = parser.add_argument
-    add("paths", nargs="+", metavar="PATH", help="eval files and folders; after --, pytest options")
+    add("paths", nargs="+", metavar="PATH", help="eval files and folders; -- and options of pytest")
     add("-k", metavar="EXPRESSION", help="choose evaluations by name, as pytest does")
     add("-m", metavar="EXPRESSION", help="choose evaluations by marker, as pytest does")
     add("--space", default="small", metavar="NAME,...|FILE", help=f"{space} (default: small)")
@@ -34,7 +34,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--seed", type=int, default=0, metavar="S", help="of the search cases (default: 0)")
     add("--held-out-seed", type=int, default=1, metavar="S", help="of the others (default: 1)")
     add("--out", type=Path, metavar="DIR", help="folder of the runs and the result")
-    parser.set_defaults(run=_search)
+    parser.set_defaults(run=_search, takes_pytest_options=True)
 
 
 def _search(options: argparse.Namespace) -> None:
@@ -54,7 +54,8 @@ def _search(options: argparse.Namespace) -> None:
     arguments += [
         part for flag in ("k", "m") if (text := vars(options)[flag]) for part in (f"-{flag}", text)
     ]
-    runs = EvalSearch([*arguments, *options.paths], asked, folder, _tell)
+    given = [*arguments, *options.for_pytest, *options.paths]
+    runs = EvalSearch(given, asked, folder, _tell)
     found = runs.search(options.seed, options.held_out_seed)
     path = folder / "result.json"
     path.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")

@@ -61,6 +61,7 @@ def folder(tmp_path):
 
 def test_greedy_beats_a_hot_evaluation_on_cases_of_another_seed(folder):
     arguments = ("test_eval.py", "-k", "value", "--space", "space.json", "--out", "found")
+    arguments += ("--", "-p", "no:cacheprovider", "--tb=line")
     code, out, err = command(folder, *arguments)
     assert code == 0, err
     result = json.loads((folder / "found" / "result.json").read_text())
