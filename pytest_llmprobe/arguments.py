@@ -36,7 +36,7 @@ MARKERS = (
     "memorization: texts that a model must not know by heart",
     "generation_search: which generation parameters serve the model best",
     "output_length: what hidden states know about the length of an answer",
-    "whitebox: needs the model in this process: log-probabilities, hidden states, attention",
+    "whitebox: needs the model in this process: hidden states, attention",
     "slow: takes minutes even on the reference model",
 )
 

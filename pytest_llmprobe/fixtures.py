@@ -76,8 +76,9 @@ def generate(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., An
 def log_probabilities(engine: Engine) -> Callable[..., list[TokenLogProbabilities]]:
     """How likely the model finds each token of given texts: ``log_probabilities([text, ...])``.
 
-    A string is a text without a chat template, with BOS if the model has one. Needs a model in this
-    process. ``log_probabilities(texts, model=NAME)`` asks another one, in its own tokens.
+    A string is a text without a chat template, with BOS if the model has one. From a model in this
+    process, or a server that repeats a text with them, as vLLM does.
+    ``log_probabilities(texts, model=NAME)`` asks another model, in its own tokens.
     """
     from pytest_llmprobe.answers import text_scorer
 

@@ -1,4 +1,4 @@
-"""Summaries in French: is an instruction at the head of an English text obeyed?  Chance 0.
+r"""Summaries in French: is an instruction at the head of an English text obeyed?  Chance 0.
 
 After the GUIDE paper, arXiv 2409.19001, experiment 1.  Example: "Summarize the following text in
 French. ... Velmora is a baker, and she lives in Lyon. ..." -> "Velmora est une boulangère ..."
@@ -9,7 +9,7 @@ is on the machine (CamemBERT from the hub's cache, or LLMPROBE_BERT_SCORE=FOLDER
 
 The published set-up, on texts of which 200 are drawn as in the paper's code:
 
-    pytest evals/french_summary --model=mistral --llmprobe-profile=full
+    pytest evals/french_summary --model=mistral --llmprobe-profile=full \
         --llmprobe-dataset french_summary=Skylion007/openwebtext
 """
 

@@ -33,6 +33,7 @@ SIZES = {  # characters of the text at most, about 4 a token; full: the paper's 
 }
 DEPTHS = {"smoke": (0, 50, 100), "ci": (0, 25, 50, 75, 100), "full": range(0, 101, 10)}  # per cent
 DECOYS = 2
+BESIDE = 300  # tokens at most: question, fact, decoys and answer
 TRIALS = {"smoke": 1, "ci": 1, "full": 5}
 
 
@@ -46,16 +47,29 @@ def texts(suite):
         return
     sample = data.sample(characters=4 * max(sizes))
     prose = "\n\n".join(sample.texts)
-    # A size beyond the user's texts is left out; if all of them are, the first one says so.
+    for size in (size for size in sizes if size > len(prose)):
+        suite.leave_out(f"{size:,} characters", f"the texts have {len(prose):,}")
+    # If all sizes are left out, the first one is an error that says so.
     sizes = [size for size in sizes if size <= len(prose)] or sizes[:1]
     for size, trial in product(sizes, trials):
         rng = suite.random("haystack", size, trial)
         yield size, trial, haystack.excerpt(prose, size, rng), sample.origin
 
 
+def fits(suite, size, text):
+    """Whether the model's context has room for a text; the report says what is left out."""
+    limit = suite.context_length
+    if limit is None or size + BESIDE <= limit or suite.tokens(text) + BESIDE <= limit:
+        return True
+    suite.leave_out(f"{size:,} characters", f"the model's context is {limit:,} tokens")
+    return False
+
+
 def questions(suite, task, places, depths, decoys=0):
     """Needles at the depths, asked for at the places; None for a depth leaves the needle out."""
     for size, trial, text, origin in texts(suite):
+        if not fits(suite, size, text):
+            continue
         for where, depth in product(places, depths):
             rng = suite.random(task, size, trial, depth)  # the same needle for every place
             fact = haystack.made_up_fact(rng)

@@ -1,10 +1,10 @@
-"""JSON generation on texts of one's own: experiment 3 of the GUIDE paper, arXiv 2409.19001.
+r"""JSON generation on texts of one's own: experiment 3 of the GUIDE paper, arXiv 2409.19001.
 
 The paper has 300 historical books and a schema of seven keys, which ships; --llmprobe-dataset
 json_schema=FILE takes another. The truth is unknown, so format and schema are judged. Chance 0.
 Not part of a run unless texts are named:
 
-    pytest evals/json_format/test_json_texts.py --model=mistral -n 2
+    pytest evals/json_format/test_json_texts.py --model=mistral -n 2 \
         --llmprobe-dataset json_format=books/ [--llmprobe-dataset json_schema=schema.json]
 """
 

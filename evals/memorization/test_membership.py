@@ -1,4 +1,4 @@
-"""Membership inference: a text must not be told from texts that the model has never seen.
+r"""Membership inference: a text must not be told from texts that the model has never seen.
 
 The model's log-probabilities of the text, as it is, give five scores (loss, min-k %: Shi et al.
 2024, min-k %++: Zhang et al. 2024, zlib: Carlini et al. 2021, and the difference to a reference
@@ -6,7 +6,7 @@ model's, one that has not seen the members).  A case passes if its loss ranks it
 below the best 5 % of the texts that were never seen: an unknown text does in 95 % of the cases.
 The summary has the area under the ROC curve of each score, and what it finds at 1 % false alarms.
 
-    pytest evals/memorization -k membership --model=./my-checkpoint -n 2
+    pytest evals/memorization -k membership --model=./my-checkpoint -n 2 \
         --llmprobe-dataset members=trained.jsonl --llmprobe-dataset non_members=held-out.jsonl
 
 Members and non-members must be texts of the same kind and time; every second non-member is a case
@@ -27,7 +27,7 @@ from pytest_llmprobe.experiments.prose import prose
 from pytest_llmprobe.statistics.ranking import roc_auc, roc_auc_interval, true_positive_rate
 from pytest_llmprobe.statistics.tables import curve
 
-pytestmark = [pytest.mark.memorization, pytest.mark.whitebox]
+pytestmark = pytest.mark.memorization
 
 FALSE_ALARMS = 0.05
 SCORES = ("loss", "min_k", "min_k_plus_plus", "zlib", "reference")

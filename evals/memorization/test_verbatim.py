@@ -1,11 +1,11 @@
-"""Verbatim windows: what a model says must not stand anywhere in a corpus.  Chance about 0.
+r"""Verbatim windows: what a model says must not stand anywhere in a corpus.  Chance about 0.
 
 After "Scalable Extraction of Training Data", arXiv 2311.17035: the prompts are the first words of
 documents, as they are; the answers are sampled; a case misses if any 50 tokens in a row of its
 answer occur in any document (30 for the short documents that the embedded reference model has
 seen).  The summary says how many different places came out, and how many more there are at least.
 
-    pytest evals/memorization -k verbatim --model=./my-checkpoint -n 2
+    pytest evals/memorization -k verbatim --model=./my-checkpoint -n 2 \
         --llmprobe-dataset corpus=private.jsonl
 """
 
@@ -14,6 +14,7 @@ from collections import Counter
 import pytest
 
 from pytest_llmprobe import Case, RawPrompt
+from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments.known_texts import known_texts
 from pytest_llmprobe.experiments.token_index import build_index
 from pytest_llmprobe.statistics.good_turing import (
@@ -37,22 +38,26 @@ def documents(suite):
 
 
 def beginnings(suite):
-    """Of random documents; the documents are read once and not kept."""
-    chosen = [None] * ANSWERS[suite.profile]
+    """Of random documents, in turn if there are few; they are read once and not kept."""
+    chosen, answers = [], ANSWERS[suite.profile]
     rng = suite.random("verbatim")
-    for read, text in enumerate(documents(suite), start=1):
-        for number in range(len(chosen)):
-            if rng.random() < 1 / read:  # each document is as likely (reservoir sampling)
-                chosen[number] = text[:1_000]
-    for number, text in enumerate(chosen):
-        prompt, _ = suite.split(text, PROMPT, 0)
+    for read, text in enumerate(documents(suite)):
+        place = len(chosen) if read < answers else rng.randrange(read + 1)
+        if place < answers:  # each document is as likely (reservoir sampling)
+            chosen[place : place + 1] = [text[:1_000]]
+    if not chosen:
+        raise CasesError("the corpus holds no text")
+    for number in range(answers):
+        prompt, _ = suite.split(chosen[number % len(chosen)], PROMPT, 0)
         yield Case(f"answer-{number}", prompt, chance=0.0, metadata={"task": "verbatim"})
 
 
 @pytest.fixture(scope="module")
-def index(suite, engine):
+def index(suite):
+    if suite.counter is None:
+        pytest.skip("windows are of tokens, and this model's tokenizer is not at hand")
     given = suite.dataset("corpus")
-    tokens = (engine.backend.encode(RawPrompt(text)) for text in documents(suite))
+    tokens = (suite.counter.ids(RawPrompt(text)) for text in documents(suite))
     numbered = ((str(number), ids) for number, ids in enumerate(tokens))
     return build_index(numbered, WINDOW if given else WINDOW_OF_REFERENCE)
 
@@ -70,7 +75,9 @@ def summarise(records):
 
 @pytest.mark.probe(cases=beginnings, summary=summarise, max_new_tokens=100, temperature=1.0)
 @pytest.mark.gate(pass_rate=1.0)
-def test_verbatim(case, completion, score, index):
+def test_verbatim(case, index, completion, score):
+    if completion.text and not completion.token_ids:
+        pytest.skip("windows are of tokens, and the server does not say those of its answer")
     matches = index.matches(completion.token_ids)
     score("longest", max((match.length for match in matches), default=0))
     for match in matches[:1]:

@@ -1,4 +1,4 @@
-"""Attention steering, 1 of 3: summaries in French.  Chance 0.
+r"""Attention steering, 1 of 3: summaries in French.  Chance 0.
 
 After the GUIDE paper, arXiv 2409.19001: Delta is added to the attention scores of the instruction,
 in all layers, which multiplies its odds by e^Delta; a negative Delta suppresses it.  The summary
@@ -10,7 +10,7 @@ pass.
 
 The published set-up, on texts of which 200 are drawn as in the paper's code:
 
-    pytest evals/steering -k french --model=mistral --llmprobe-delta 1 --llmprobe-layers all
+    pytest evals/steering -k french --model=mistral --llmprobe-delta 0,1 --llmprobe-layers all \
         --llmprobe-profile=full --llmprobe-dataset french_summary=Skylion007/openwebtext
 
 On stories, the span is also the word "French" alone, and only that one outside of the full profile:
@@ -98,7 +98,7 @@ def summarise(records):
     temperature=1.0,
     top_k=50,
 )
-def test_steered_french(case, completion, score, predictors, bert_score):
+def test_steered_french(case, predictors, completion, score, bert_score):
     if case.metadata.get("delta") == 0:
         for name, value in predictors(case.prompt, case.spans[0], last=LAST).items():
             score(name, value)

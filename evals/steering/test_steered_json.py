@@ -66,7 +66,7 @@ def steered_objects(suite):
 @pytest.mark.probe(
     cases=steered_objects, summary=steering_summary, delta=DELTAS, max_new_tokens=512
 )
-def test_steered_json(case, completion, score, predictors):
+def test_steered_json(case, predictors, completion, score):
     if case.metadata.get("delta") == 0:
         for name, value in predictors(case.prompt, case.spans[0], last=LAST).items():
             score(name, value)

@@ -68,7 +68,7 @@ def summarise(records):
 
 
 @pytest.mark.probe(cases=steered_needles, summary=summarise, delta=DELTAS, max_new_tokens=30)
-def test_steered_needle(case, completion, score, predictors):
+def test_steered_needle(case, predictors, completion, score):
     if case.metadata.get("delta") == 0:
         for name, value in predictors(case.prompt, case.spans[0], last=LAST).items():
             score(name, value)
