@@ -233,3 +233,29 @@ def test_a_wrong_model_passes_nothing_and_its_failure_has_a_name(name, answer, w
     for miss in misses:
         assert miss is not None
         assert miss.partition(":")[0] == word
+
+
+class Characters:
+    """Counts a token a character, for a model of 1,000 tokens."""
+
+    context_length = 1_000
+
+    def count(self, prompt):
+        return len(prompt)
+
+
+def test_what_the_context_has_no_room_for_is_left_out_and_said(tmp_path):
+    suite = Suite("ci", counter=Characters())
+    assert {case.metadata["size"] for case in build("text_needle", suite)} == {500}
+    reason = "the model's context is 1,000 tokens"
+    assert suite.said() == [f"left out 1,500 characters, 3,500 characters: {reason}"]
+    own = suite_on(tmp_path, "A lake is deep. " * 300, counter=Characters())
+    assert {case.metadata["size"] for case in build("text_needle", own)} == {500}
+    assert own.said() == suite.said()
+
+
+def test_sizes_beyond_the_users_texts_are_left_out_and_said(tmp_path):
+    suite = suite_on(tmp_path, "A lake is deep. " * 100)
+    assert {case.metadata["size"] for case in build("text_needle", suite)} == {500, 1_500}
+    (remark,) = suite.said()
+    assert remark.startswith("left out 3,500 characters: the texts have 1,")
