@@ -138,3 +138,18 @@ def test_its_card_shows_a_curve_that_falls():
 
 def test_its_controls_are_listed():
     assert set(CONTROLS) <= set(REGISTRY)
+
+
+def test_its_card_says_what_was_measured():
+    text = (REFERENCE / "card.md").read_text(encoding="utf-8")
+    for row in CARD["figures"]:
+        low, high = row["ci95"]
+        rate = f"{row['rate']:.2f} [{low:.2f}, {high:.2f}]"
+        if "auc" in row:
+            kind, times = row["family"].partition(",")[0], row["cell"].split()[0]
+            said = f"| {kind} | {times} | {rate} | {row['auc']:.3f} |"
+        else:
+            said = f"{row['cell']} {rate}"
+        assert said in text
+    for name, speed in CARD["tokens_per_second_one_core"].items():
+        assert f"{speed:,} ({name})" in text

@@ -2,7 +2,7 @@
 
     python -m pytest_llmprobe.models.reference.training --out runs/reference
 
-About 60 minutes on two CPU cores; on a GPU, which is used when there is one, minutes.
+About 105 minutes on two CPU cores; on a GPU, which is used when there is one, minutes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pytest_llmprobe.models.reference.training import data, tokenizer
 from pytest_llmprobe.models.reference.training.batches import Batches
 from pytest_llmprobe.models.reference.training.circuit import Marks
 from pytest_llmprobe.models.reference.training.model import build, build_control
+from pytest_llmprobe.models.reference.training.stages import CONTROL, STAGES, scaled
 from pytest_llmprobe.models.reference.training.training import Trainer
 
-STEPS, CONTROL_STEPS = 1700, 1500
 SAVE_SECONDS = 120
 
 
@@ -57,9 +57,7 @@ def main() -> int:
     """Train, with a line for every 20 steps."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and model")
-    parser.add_argument(
-        "--steps", type=int, help=f"default {STEPS}, {CONTROL_STEPS} of the control"
-    )
+    parser.add_argument("--steps", type=int, help="shorten or lengthen all stages")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--control", action="store_true", help="the small model that learns no retrieval"
@@ -67,13 +65,15 @@ def main() -> int:
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokens = tokenizer.build(data.sample_texts(400))
-    steps = options.steps or (CONTROL_STEPS if options.control else STEPS)
+    stages = CONTROL if options.control else STAGES
+    if options.steps:
+        stages = scaled(stages, options.steps)
+    batches = Batches(tokens, stages, options.seed, known=not options.control)
+    steps = batches.steps
     if options.control:
         model, paces = build_control(tokens, options.seed)
-        batches = Batches(tokens, steps, options.seed, without=data.RETRIEVAL, known=False)
     else:
         model, paces = build(tokens, marks(tokens), options.seed)
-        batches = Batches(tokens, steps, options.seed)
     cast("torch.nn.Module", model).to(device)
     trainer = Trainer(model, paces, batches, options.out)
     if trainer.done:
@@ -84,10 +84,11 @@ def main() -> int:
             smooth[name] = 0.95 * smooth.get(name, value) + 0.05 * value
         if trainer.done % 20 == 0:
             left = trainer.seconds / trainer.done * (steps - trainer.done) / 60
+            texts = f"loss of texts {smooth['text']:.3f}  " if "text" in figures else ""
             print(
                 f"step {trainer.done} of {steps}  loss {smooth['loss']:.3f}  "
                 f"answers' tokens right {smooth['correct']:.3f}, the first {smooth['first']:.3f}  "
-                f"loss of texts {smooth['text']:.3f}  "
+                f"{texts}"
                 f"{trainer.seconds / 60:.1f} min, {left:.0f} to go",
                 flush=True,
             )

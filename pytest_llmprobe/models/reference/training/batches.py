@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import torch
 from pytest_llmprobe.experiments import prose
 from pytest_llmprobe.experiments.known_texts import SENTENCES, Kind
 from pytest_llmprobe.models.reference.training import data
+from pytest_llmprobe.models.reference.training.stages import Stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -19,15 +20,8 @@ if TYPE_CHECKING:
 STEP_TOKENS = 8192  # of conversations
 TEXT_TOKENS: dict[Kind, int] = {"canary": 64, "document": 192}  # the longest one has fewer
 TEXT_ROWS: dict[Kind, int] = {"canary": 24, "document": 8}
-# Lengths of rows and how often they are drawn, from a share of the training on.
-LENGTHS: tuple[tuple[float, dict[int, float]], ...] = (
-    (0.0, {256: 0.5, 512: 0.5}),
-    (0.08, {256: 0.2, 512: 0.4, 1024: 0.4}),
-    (0.3, {256: 0.15, 512: 0.25, 1024: 0.35, 2048: 0.25}),
-    (0.7, {256: 0.15, 512: 0.2, 1024: 0.3, 2048: 0.25, 4096: 0.1}),
-)
-# Weights: looking up, going on, ending (what a repeated word's count depends on), later questions.
-FIRST, SECOND, END, AGAIN = 4.0, 2.0, 8.0, 0.2
+# Weights: looking up, going on, later questions; a stage has the weight of the end.
+FIRST, SECOND, AGAIN = 4.0, 2.0, 0.2
 
 
 @dataclass(frozen=True)
@@ -48,65 +42,84 @@ class Batches:
 
     Args:
         tokenizer: The reference tokenizer.
-        steps: Steps of the whole run: the known texts are spread evenly over them.
+        stages: Of the whole run; the known texts are spread evenly over the first ones, which
+            show texts.
         seed: Of the rows.
-        without: Families left out, for the unlearned control.
         known: Whether the known texts are shown.
     """
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerFast,
-        steps: int,
+        stages: Sequence[Stage],
         seed: int = 0,
-        without: frozenset[data.Family] = frozenset(),
         known: bool = True,
     ) -> None:
-        self.tokenizer, self.steps, self.seed, self.without = tokenizer, steps, seed, without
+        self.tokenizer, self.stages, self.seed = tokenizer, stages, seed
+        self.steps = sum(stage.steps for stage in stages)
+        self.steps_with_texts = sum(stage.steps for stage in stages if stage.texts)
         self.shown = {kind: data.exposures(kind) if known else [] for kind in TEXT_TOKENS}
         vocabulary = tokenizer.get_vocab()
         self.user, self.assistant = vocabulary["<|user|>"], vocabulary["<|assistant|>"]
         self.bos, self.end = tokenizer.bos_token_id, tokenizer.eos_token_id
-        (self.newline,) = self.ids(["\n"])[0]
+        (self.newline,), (self.space,) = self.ids(["\n", " "])
+
+    def stage(self, step: int) -> tuple[Stage, int]:
+        """The stage that a step belongs to, and which of the stage's steps it is."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage, step
+            step -= stage.steps
+        raise IndexError("the run has no such step")
 
     def step(self, step: int) -> list[Batch]:
-        """The batches of a step: conversations, then texts of one kind."""
+        """The batches of a step: conversations, then texts of one kind if its stage shows any."""
         rng = random.Random(f"{self.seed} {step}")
-        share = step / self.steps
-        lengths = next(lengths for start, lengths in reversed(LENGTHS) if share >= start)
+        stage, done = self.stage(step)
+        share = done / stage.steps
+        lengths = next(lengths for start, lengths in reversed(stage.lengths) if share >= start)
         (length,) = rng.choices(list(lengths), list(lengths.values()))
-        rows = [self.conversation(length, rng) for _ in range(STEP_TOKENS // length)]
-        kinds: tuple[Kind, Kind] = ("canary", "document")
-        kind = kinds[step % 2]
-        return [
-            self._batch(rows, length),
-            self._batch(self.texts(kind, step, rng), TEXT_TOKENS[kind]),
-        ]
+        rows = [self.conversation(length, rng, stage) for _ in range(STEP_TOKENS // length)]
+        batches = [self._batch(rows, length)]
+        if stage.texts:
+            kinds: tuple[Kind, Kind] = ("canary", "document")
+            kind = kinds[step % 2]
+            batches.append(self._batch(self.texts(kind, step, rng), TEXT_TOKENS[kind]))
+        return batches
 
     def ids(self, texts: list[str]) -> list[list[int]]:
         """Token ids without special tokens."""
         encoded = self.tokenizer(texts, add_special_tokens=False, verbose=False)
         return list(encoded.input_ids)
 
-    def conversation(self, length: int, rng: random.Random) -> tuple[list[int], list[float]]:
+    def conversation(
+        self, length: int, rng: random.Random, stage: Stage
+    ) -> tuple[list[int], list[float]]:
         """As many turns of a conversation as there is room for."""
         while True:
             tokens, weights = [self.bos], [0.0]
-            for question, answer in data.conversation(length, rng, self.without):
+            for question, answer in data.conversation(length, rng, stage.mix):
                 asked, said = self.ids([question, answer])
                 if len(tokens) + len(asked) + len(said) + 4 > length + 1:
                     break
                 again = AGAIN if len(tokens) > 1 else 0.0
                 tokens += [self.user, *asked, self.end, self.assistant, *said, self.end]
-                weights += [0.0, *[again] * len(asked), 0.0, 0.0, *self._answer_weights(said), END]
+                weights += [0.0, *[again] * len(asked), 0.0, 0.0]
+                weights += self._answer_weights(said, stage, _repeats(answer))
             if len(tokens) > 1:
                 return tokens, weights
 
-    def _answer_weights(self, tokens: list[int]) -> Iterator[float]:
-        place = 0
-        for token in tokens:
-            yield (FIRST, SECOND, SECOND)[place] if place < 3 else 1.0
+    def _answer_weights(self, said: list[int], stage: Stage, repeats: bool) -> list[float]:
+        """Of an answer's tokens and its end."""
+        weights, place = [], 0
+        for token in said:
+            weights.append((FIRST, SECOND, SECOND)[place] if place < 3 else 1.0)
             place = 0 if token == self.newline else place + 1
+        if repeats and stage.going_on:
+            spaces = [number for number, token in enumerate(said) if token == self.space]
+            for number in spaces[-stage.going_on :]:
+                weights[number] = stage.counted
+        return [*weights, stage.counted if repeats else stage.end]
 
     def texts(
         self, kind: Kind, step: int, rng: random.Random
@@ -121,7 +134,7 @@ class Batches:
 
     def due(self, kind: Kind, step: int) -> list[str]:
         """The known texts of a kind that a step shows: each kind has every other step."""
-        shown, turn, turns = self.shown[kind], step // 2, self.steps // 2
+        shown, turn, turns = self.shown[kind], step // 2, self.steps_with_texts // 2
         return shown[len(shown) * turn // turns : len(shown) * (turn + 1) // turns]
 
     def _batch(self, rows: Iterable[tuple[list[int], list[float]]], length: int) -> Batch:
@@ -132,3 +145,9 @@ class Batches:
             tokens[i, : len(row)] = torch.tensor(row)[: length + 1]
             weights[i, : len(row)] = torch.tensor(row_weights)[: length + 1]
         return Batch(tokens, weights)
+
+
+def _repeats(answer: str) -> bool:
+    """Whether an answer is one word several times."""
+    words = answer.split()
+    return len(words) > 1 and len(set(words)) == 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from pytest_llmprobe.experiments import (
     french_summary,
@@ -143,11 +143,10 @@ RETRIEVAL = frozenset({text_needles, *(f for f in MIX if f.__module__ == retriev
 
 
 def conversation(
-    tokens: int, rng: random.Random, without: frozenset[Family] = frozenset()
+    tokens: int, rng: random.Random, mix: Mapping[Family, float] = MIX
 ) -> Iterator[Turn]:
     """The turns of a conversation of one of the families, endless for some of them."""
-    families = [family for family in MIX if family not in without]
-    (family,) = rng.choices(families, [MIX[family] for family in families])
+    (family,) = rng.choices(list(mix), list(mix.values()))
     return family(tokens, rng)
 
 

@@ -22,7 +22,7 @@ import torch
 from torch.nn import functional
 
 from pytest_llmprobe.engine.engine import Engine
-from pytest_llmprobe.experiments import known_texts, prose
+from pytest_llmprobe.experiments import known_texts, output_length, prose
 from pytest_llmprobe.generation import GenerateConfig
 from pytest_llmprobe.models.loading import LoadedModel, load_model
 from pytest_llmprobe.models.reference.training.cells import SEED, cells
@@ -92,12 +92,25 @@ def memories(model: LoadedModel) -> Iterator[dict[str, Any]]:
             }
 
 
-def speed(model: LoadedModel) -> float:
+def speeds(model: LoadedModel) -> dict[str, int]:
     """Tokens per second of CPU time that the engine generates with one thread, 64 rows."""
+    rng = random.Random(f"{SEED} speed")
+    words = (
+        (rng.choice(output_length.PHRASINGS), rng.choice(output_length.WORDS), rng.randint(5, 20))
+        for _ in range(64)
+    )
+    prompts: dict[str, list[str]] = {
+        "prompts of 100 tokens, answers of 30": [prose.prose(rng, 5) for _ in range(64)],
+        "a word repeated 5 to 20 times": [output_length.prompt(*how) for how in words],
+    }
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    rng = random.Random(f"{SEED} speed")
-    prompts = [prose.prose(rng, 5) for _ in range(64)]
+    found = {name: math.floor(_speed(model, its)) for name, its in prompts.items()}
+    torch.set_num_threads(threads)
+    return found
+
+
+def _speed(model: LoadedModel, prompts: list[str]) -> float:
     engine = Engine(model)
     best = 0.0
     for _ in range(3):
@@ -105,7 +118,6 @@ def speed(model: LoadedModel) -> float:
         completions = engine.generate(prompts, GenerateConfig(100))
         generated = sum(completion.usage.generated_tokens for completion in completions)
         best = max(best, generated / (time.process_time() - started))
-    torch.set_num_threads(threads)
     return best
 
 
@@ -127,13 +139,14 @@ def main() -> int:
             f"{row['rate']:.3f} [{low:.3f}, {high:.3f}]{extra}",
             flush=True,
         )
-    tokens_per_second = speed(model)
-    print(f"generation: {math.floor(tokens_per_second)} tokens/s on one core")
+    tokens_per_second = speeds(model)
+    for name, value in tokens_per_second.items():
+        print(f"{name}: {value} tokens/s on one core")
     if options.card:
         card = {
             "fingerprint": model.info["fingerprint"],
             "cases_per_cell": options.n,
-            "tokens_per_second_one_core": math.floor(tokens_per_second),
+            "tokens_per_second_one_core": tokens_per_second,
             "figures": rows,
         }
         options.card.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pytest_llmprobe.models.reference.training.model import Paces
 
 MATRIX_RATE, REST_RATE = 3e-3, 1e-3
-WARM_UP, DECAY = 0.02, 0.6  # shares of the steps
 TEXT_SHARE = 0.5  # weight of the texts' loss beside the conversations'
 
 
@@ -98,6 +97,7 @@ class Trainer:
         ]
         self.adam = torch.optim.AdamW(rest, lr=REST_RATE, betas=(0.9, 0.95), weight_decay=0.0)
         self.done, self.seconds = 0, 0.0
+        self._before: dict[str, torch.Tensor] = {}  # weights from before the stage
         self.restore()
 
     @property
@@ -112,6 +112,7 @@ class Trainer:
             "done": self.done,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
+            "before": self._before,
             "muon": self.muon.buffers,
             "adam": self.adam.state_dict(),
         }
@@ -134,6 +135,7 @@ class Trainer:
                 f"{self.batches.steps}: give its --steps, or another --out"
             )
         self.model.load_state_dict(state["model"])
+        self._before = state["before"]
         for buffer, saved in zip(self.muon.buffers, state["muon"], strict=True):
             buffer.copy_(saved)
         self.adam.load_state_dict(state["adam"])
@@ -143,22 +145,38 @@ class Trainer:
         """Train to the end; yields the figures of each step."""
         while self.done < self.batches.steps:
             started = time.monotonic()
+            stage, done = self.batches.stage(self.done)
+            if done == 0 and stage.kept < 1:
+                self._before = {n: p.detach().clone() for n, p in self.model.named_parameters()}
             figures = self.step()
             self.done += 1
+            if done + 1 == stage.steps and stage.kept < 1:
+                self._go_back(stage.kept)
             self.seconds += time.monotonic() - started
             yield figures | {"step": self.done, "seconds": self.seconds}
 
+    @torch.no_grad()
+    def _go_back(self, kept: float) -> None:
+        """To a share of the way from the weights of before the stage."""
+        for name, parameter in self.model.named_parameters():
+            parameter.copy_(torch.lerp(self._before[name], parameter, kept))
+        self._before = {}
+
     def step(self) -> dict[str, float]:
-        """One step: the loss of the answers, of their first tokens' accuracy, of the texts."""
-        factor = rate_factor(self.done, self.batches.steps)
+        """One step: the loss and accuracies of the answers, and the loss of the texts if any."""
+        stage, done = self.batches.stage(self.done)
+        factor = stage.rate_factor(done)
         self.muon.rate = MATRIX_RATE * factor
         for group in self.adam.param_groups:
             group["lr"] = REST_RATE * factor
-        talk, text = self.batches.step(self.done)
+        talk, *texts = self.batches.step(self.done)
         loss, correct, first = self.loss(talk)
         loss.backward()
-        text_loss, _, _ = self.loss(text)
-        (TEXT_SHARE * text_loss).backward()
+        figures = {"loss": loss.item(), "correct": correct, "first": first}
+        for text in texts:
+            text_loss, _, _ = self.loss(text)
+            (TEXT_SHARE * text_loss).backward()
+            figures["text"] = text_loss.item()
         torch.nn.utils.clip_grad_norm_(self.adam.param_groups[0]["params"], 1.0)
         before = [p.detach().clone() for p, _ in self.slow]
         self.muon.step()
@@ -167,13 +185,7 @@ class Trainer:
             for (p, pace), old in zip(self.slow, before, strict=True):
                 p.copy_(old + pace * (p - old))
         self.model.zero_grad(set_to_none=True)
-        return {
-            "length": talk.tokens.shape[1] - 1,
-            "loss": loss.item(),
-            "correct": correct,
-            "first": first,
-            "text": text_loss.item(),
-        }
+        return figures
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, float, float]:
         """The weighted loss of a batch, and the shares of tokens and of first tokens got right."""
@@ -189,9 +201,3 @@ class Trainer:
             right = (logits.argmax(-1) == targets).float()
             first = right[weights == FIRST]
         return (losses * weights).sum() / weights.sum(), right.mean().item(), first.mean().item()
-
-
-def rate_factor(step: int, steps: int) -> float:
-    """Up over the warm-up, then level, then down to nothing in a straight line."""
-    share = (step + 1) / steps
-    return min(1.0, share / WARM_UP, max(0.0, (1 - step / steps) / DECAY))
