@@ -225,17 +225,17 @@ def reference():
 
 def test_steering_moves_the_reference_model_in_both_directions(reference):
     """The control: an instruction that it follows sometimes, suppressed and raised."""
-    few = [c for c in build("json", trials=4) if c.spans and c.metadata["size"] == 1_000]
-    cases = list(at_each_delta(few, [-4, 0, 1]))
+    few = [case for case in build("json", trials=3) if case.spans]
+    cases = list(at_each_delta(few, [-4, 0, 2]))
     predictors = Predictors(reference.backend.encode, reference.backend.loaded)
     records = list(run("json", cases, reference, predictors))
     rates = {
         delta: statistics.fmean(r.is_correct for r in records if r.params["delta"] == delta)
-        for delta in (-4, 0, 1)
+        for delta in (-4, 0, 2)
     }
-    assert rates[-4] < rates[0] < rates[1]
+    assert rates[-4] < rates[0] < rates[2]
     assert rates[-4] <= 0.25
-    assert rates[1] >= 0.75
+    assert rates[2] >= 0.75
     for record in records:
         known = {"influence", "rollout", "raw_attention", "inverse_length"} & set(record.scores)
         assert len(known) == (4 if record.params["delta"] == 0 else 0)
@@ -243,7 +243,7 @@ def test_steering_moves_the_reference_model_in_both_directions(reference):
     gained = {
         entry["delta"]: entry["gained"] - entry["lost"] for entry in summary["against_delta_0"]
     }
-    assert gained[-4] < 0 < gained[1]
+    assert gained[-4] < 0 < gained[2]
 
 
 def test_a_model_with_random_weights_gains_nothing(reference):
