@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -37,14 +36,13 @@ def _check_model(report: Path, folder: Path) -> None:
     """Make sure that the answers are of the report's model: runs may share a folder.
 
     Raises:
-        ReportError: They are of another one.
+        ReportError: They are of another one, or the report cannot be read.
     """
+    from pytest_llmprobe.report.run_file import read_json
+
     if report.is_file() and report.suffix == ".json":
-        try:
-            model = json.loads(report.read_bytes()).get("model")
-        except (OSError, ValueError, AttributeError) as error:
-            raise ReportError(f"{report} cannot be read: {error}") from None
-        if (answered := run_of(folder / COMPLETIONS).get("model")) != model:
+        model, answered = read_json(report).get("model"), run_of(folder / COMPLETIONS).get("model")
+        if answered != model:
             raise ReportError(
                 f"{report} is of {model!r}, and the answers beside it are of {answered!r}: a later "
                 "run wrote there"

@@ -1,6 +1,6 @@
 """The fast path: shared prefixes stored once, an own decode loop, guesses checked by the model.
 
-For models whose attention sees a plain cache under any mask, which is measured when they load; all
+For models whose attention can be exchanged and sees all keys, which is tried when they load; all
 others take the path of ``TransformersBackend``, which is right for every architecture.
 """
 
@@ -49,12 +49,10 @@ class FastBackend(TransformersBackend):
             return f"generate, one prompt at a time: {why}, and pads change its answers"
         return f"generate, left-padded batches: {why}"
 
-    def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
+    def together(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One batch; close calls in float32 are decided alone, ties by plain ``generate``."""
-        if any(map(self.turns_others, rows)) and len(rows) > 1:
-            return self.apart(rows, on_tokens)
         if not self.shares_prefixes or self.turns_others(rows[0]):
-            return super().generate(rows, on_tokens)
+            return super().together(rows, on_tokens)
         drafts = [self._draft(row) for row in rows]
         stops = {row.config.stop for row in rows if row.config.stop}
         checks = {stop: StopCheck(self.tokenizer, stop) for stop in stops}
@@ -74,7 +72,7 @@ class FastBackend(TransformersBackend):
             answer = self._settled(decided, ending, alone=True)
             return answer if isinstance(answer, RequestError) else replace(answer, redone=True)
         if self.model.dtype == torch.float32 and state.margin < TIE:
-            return super().generate([state.row], _ignore)[0]
+            return super().together([state.row], _ignore)[0]
         if state.ended == "broken":
             return InvalidLogitsError(BROKEN)
         after = len(state.tokens) if state.ended == "stop_string" else None

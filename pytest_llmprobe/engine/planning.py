@@ -212,10 +212,10 @@ def _own(row: Row, common: int) -> int:
     return row.length - (common if MOST_OWN * common >= len(row.path) else 0)
 
 
-def _widest(batch: Sequence[Row]) -> int:
-    """Most tokens that a row has for itself, in a batch in lexical order."""
-    common = [0, *(common_prefix(a.path, b.path) for a, b in pairwise(batch)), 0]
-    return max(_own(row, max(both)) for row, both in zip(batch, pairwise(common), strict=True))
+def _widest(batch: Sequence[Row], common: Sequence[int]) -> int:
+    """Most tokens that a row has for itself, by those that each has in common with the next."""
+    both = pairwise([0, *common, 0])
+    return max(_own(row, max(sides)) for row, sides in zip(batch, both, strict=True))
 
 
 def _joined(
@@ -225,7 +225,9 @@ def _joined(
     batches: list[list[Row]] = []
     stored = longest = widest = 0
     for batch in packed:
-        cost, length, wide = _distinct(batch), max(row.length for row in batch), _widest(batch)
+        common = [common_prefix(a.path, b.path) for a, b in pairwise(batch)]
+        cost = sum(row.length for row in batch) - sum(common)  # different tokens, and room
+        length, wide = max(row.length for row in batch), _widest(batch, common)
         joined = len(batches[-1]) + len(batch) if batches else 0
         fits = joined <= _most(max(longest, length), rows, limits)
         even = joined * max(widest, wide) <= UNEVEN * token_budget
@@ -236,13 +238,6 @@ def _joined(
             batches.append(batch)
             stored, longest, widest = cost, length, wide
     return batches
-
-
-def _distinct(batch: Sequence[Row]) -> int:
-    """Different tokens of prompts in lexical order, and room for all answers."""
-    paths: list[Path] = [(), *(row.path for row in batch)]
-    own = (len(b) - common_prefix(a, b) for a, b in pairwise(paths))
-    return sum(own) + sum(row.config.max_new_tokens for row in batch)
 
 
 def _padded(

@@ -10,7 +10,7 @@ own temperature and top-k.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from transformers import (
@@ -106,7 +106,9 @@ def leads(
     best = scores.topk(2, dim=-1).values
     stretch = [min(1.0, config.temperature or 1.0) for config in configs]
     found = (best[:, 0] - best[:, 1]) * torch.tensor(stretch, device=scores.device)
-    drops = [place for place, config in enumerate(configs) if config.temperature and _drops(config)]
+    drops = [
+        place for place, config in enumerate(configs) if config.temperature and _filters(config)
+    ]
     if not drops:
         return found
     at = torch.tensor(drops, device=scores.device)
@@ -123,13 +125,6 @@ def leads(
     return found
 
 
-def _drops(config: GenerateConfig) -> bool:
-    """Whether a config keeps only part of the tokens."""
-    off = GenerateConfig()
-    names = ("top_k", "top_p", "min_p", "typical_p", "tfs", "top_a")
-    return any(getattr(config, name) != getattr(off, name) for name in names)
-
-
 def _filtered(
     scores: torch.Tensor, config: GenerateConfig, histories: Sequence[Sequence[int]]
 ) -> torch.Tensor:
@@ -141,6 +136,8 @@ def _filtered(
         return scores
     # The filters look at scores only, so any ids will do.
     ids = torch.zeros(scores.shape[0], 1, dtype=torch.long, device=scores.device)
+    if config.temperature != 1:
+        scores = TemperatureLogitsWarper(float(config.temperature))(ids, scores)
     for processor in _filters(config):
         scores = processor(ids, scores)
     return scores
@@ -170,10 +167,10 @@ def _penalized(
     return scores
 
 
+@lru_cache(maxsize=1024)
 def _filters(config: GenerateConfig) -> LogitsProcessorList:
+    """What drops tokens, in order; none of it has a state."""
     chain = LogitsProcessorList()
-    if config.temperature != 1:
-        chain.append(TemperatureLogitsWarper(float(config.temperature)))
     if config.top_k:
         chain.append(TopKLogitsWarper(config.top_k))
     if config.top_p < 1:

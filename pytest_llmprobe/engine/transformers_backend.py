@@ -85,11 +85,18 @@ class TransformersBackend:
             with steer(self.model, layers=how.layers, phase=how.phase) as steering:
                 yield steering
 
-    @torch.inference_mode()
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
+        """A batch together, but for rows that turn others: those one by one."""
+        near = [row for row in rows if not self.turns_others(row)]
+        answers = iter(self.together(near, on_tokens) if near else ())
+        return [
+            self.together([row], on_tokens)[0] if self.turns_others(row) else next(answers)
+            for row in rows
+        ]
+
+    @torch.inference_mode()
+    def together(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One ``generate`` call; every field that a checkpoint's own config could set is set."""
-        if len(rows) > 1 and any(map(self.turns_others, rows)):
-            return self.apart(rows, on_tokens)
         config = rows[0].config
         ids, mask = self._left_pad([row.prompt_ids for row in rows])
         watch = _FiniteScores()
@@ -122,15 +129,6 @@ class TransformersBackend:
     def turns_others(self, row: Row) -> bool:
         """Whether a row is so long that the rows of its batch would be rotated otherwise."""
         return self._even_to is not None and row.length > self._even_to
-
-    def apart(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
-        """As ``generate``, rows that turn others one by one."""
-        together = [row for row in rows if not self.turns_others(row)]
-        answers = iter(self.generate(together, on_tokens) if together else ())
-        return [
-            self.generate([row], on_tokens)[0] if self.turns_others(row) else next(answers)
-            for row in rows
-        ]
 
     def is_out_of_memory(self, error: Exception) -> bool:
         """Accelerate's list of messages, and the two that it does not know."""
