@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmprobe.work_units import UNIT_SIZE, group_of, unit_numbers, work_units
+from pytest_llmprobe.plugin.units import UNIT_SIZE, group_of, unit_numbers, work_units
 
 many = settings(deadline=None, max_examples=200)
 sizes = st.integers(1, 12)

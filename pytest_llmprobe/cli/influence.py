@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.settings import project_models
+from pytest_llmprobe.models.settings import project_models
 
 METHODS = ("influence", "heads", "rollout", "attention")
 LAST = 10

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.models.registry import registered
+from pytest_llmprobe.models.settings import project_models
 from pytest_llmprobe.report.schema import validate
-from pytest_llmprobe.settings import project_models
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.cli.progress import Progress
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.settings import project_models
+from pytest_llmprobe.models.settings import project_models
 
 if TYPE_CHECKING:
     from pytest_llmprobe.experiments.length_data import LengthData, Split

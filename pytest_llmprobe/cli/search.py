@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pytest_llmprobe.arguments import PROFILES, positive
 from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.plugin.arguments import PROFILES, positive
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,8 +39,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _search(options: argparse.Namespace) -> None:
     from pytest_llmprobe.generation import GenerateConfig
+    from pytest_llmprobe.plugin.nested_runs import EvalSearch
     from pytest_llmprobe.search.space import configuration, configurations
-    from pytest_llmprobe.search_runs import EvalSearch
 
     if options.seed == options.held_out_seed:
         raise SettingsError(

@@ -17,7 +17,7 @@ def test_the_evaluation_in_the_readme_runs(project, probe):
 
 
 def test_the_readme_names_every_option():
-    from pytest_llmprobe import arguments
+    from pytest_llmprobe.plugin import arguments
 
     class Names:
         def __init__(self):

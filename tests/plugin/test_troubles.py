@@ -376,8 +376,8 @@ def test_a_run_without_probe_cases_says_and_leaves_nothing(pytester, mode):
         """
         import sys
         def pytest_unconfigure(config):
-            heavy = {"torch", "numpy", "transformers", "pytest_llmprobe.recorder",
-                     "pytest_llmprobe.collection", "pytest_llmprobe.options"}
+            heavy = {"torch", "numpy", "transformers", "pytest_llmprobe.plugin.recorder",
+                     "pytest_llmprobe.plugin.collection", "pytest_llmprobe.plugin.options"}
             assert not heavy & set(sys.modules), heavy & set(sys.modules)
         """
     )

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmprobe.collection import GENERATION
 from pytest_llmprobe.engine.completion_file import COMPLETIONS
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.options import options_of
+from pytest_llmprobe.plugin.collection import GENERATION
+from pytest_llmprobe.plugin.options import options_of
 from pytest_llmprobe.search.ahead import AheadEngine
 from pytest_llmprobe.search.passes import Judged, conclude, judged_cases, search_table
 from pytest_llmprobe.search.space import SEED, Configuration
@@ -125,7 +125,7 @@ class EvalSearch:
     def model(self, session: pytest.Session) -> LoadedModel:
         """The model, loaded at the first call."""
         if self._loaded is None:
-            from pytest_llmprobe.answers import load_for_session
+            from pytest_llmprobe.plugin.asking import load_for_session
 
             self._loaded = load_for_session(session)
         return self._loaded

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 from pytest_llmprobe.case import Case, check_cases, checked_spans, spread
-from pytest_llmprobe.distribution import share_plan
 from pytest_llmprobe.errors import CasesError, ReportError, SettingsError
 from pytest_llmprobe.generation import GenerateConfig, Request, Steer, delta_grid
-from pytest_llmprobe.options import Options, options_of
+from pytest_llmprobe.plugin.distribution import share_plan
+from pytest_llmprobe.plugin.engines import protocol_remarks
+from pytest_llmprobe.plugin.options import Options, options_of
+from pytest_llmprobe.plugin.units import function_of, work_units
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan
 from pytest_llmprobe.report.summary_function import SummaryFunction
-from pytest_llmprobe.served import protocol_remarks
 from pytest_llmprobe.suite import seed_of
-from pytest_llmprobe.work_units import function_of, work_units
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ PREDICTORS = pytest.StashKey[Any]()
 @pytest.fixture(scope="session")
 def model(request: pytest.FixtureRequest) -> LoadedModel:
     """The model under evaluation, loaded once in each worker: model, tokenizer, capabilities."""
-    from pytest_llmprobe.answers import load_for_session
-    from pytest_llmprobe.served import need_model
+    from pytest_llmprobe.plugin.asking import load_for_session
+    from pytest_llmprobe.plugin.engines import need_model
 
     need_model(request.config)
     return load_for_session(request.session)
@@ -39,7 +39,7 @@ def model(request: pytest.FixtureRequest) -> LoadedModel:
 @pytest.fixture(scope="session")
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Generates with the model, in batches; every test of a worker shares it."""
-    from pytest_llmprobe.answers import make_engine
+    from pytest_llmprobe.plugin.asking import make_engine
 
     return make_engine(request)
 
@@ -47,7 +47,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 @pytest.fixture(scope="session")
 def suite(request: pytest.FixtureRequest) -> Suite:
     """What the user asked of all evaluations, as cases functions receive it."""
-    from pytest_llmprobe.options import options_of
+    from pytest_llmprobe.plugin.options import options_of
 
     return options_of(request.config).suite
 
@@ -55,7 +55,7 @@ def suite(request: pytest.FixtureRequest) -> Suite:
 @pytest.fixture
 def completion(request: pytest.FixtureRequest, engine: Engine) -> Completion:
     """The model's answer to this test's case; its whole work unit is generated at once."""
-    from pytest_llmprobe.answers import answer_case
+    from pytest_llmprobe.plugin.asking import answer_case
 
     return answer_case(request.node, engine)
 
@@ -67,7 +67,7 @@ def generate(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., An
     One prompt (a string or chat messages) gives a Completion, a list of prompts a list. The
     probe marker's generation options hold unless ``config`` changes them.
     """
-    from pytest_llmprobe.answers import Asker
+    from pytest_llmprobe.plugin.asking import Asker
 
     return Asker(request.node, engine)
 
@@ -80,7 +80,7 @@ def log_probabilities(engine: Engine) -> Callable[..., list[TokenLogProbabilitie
     process, or a server that repeats a text with them, as vLLM does.
     ``log_probabilities(texts, model=NAME)`` asks another model, in its own tokens.
     """
-    from pytest_llmprobe.answers import text_scorer
+    from pytest_llmprobe.plugin.asking import text_scorer
 
     return text_scorer(engine)
 
@@ -93,7 +93,7 @@ def prefix_map(
 
     The other arguments are those of ``PrefixCut``: location, size, crop, seed.
     """
-    from pytest_llmprobe.answers import prefix_cutter
+    from pytest_llmprobe.plugin.asking import prefix_cutter
 
     return prefix_cutter(engine, tmp_path_factory.mktemp("prefixes"))
 
@@ -104,7 +104,7 @@ def continuations(engine: Engine) -> Callable[..., list[dict[str, Any]]]:
 
     Gives a dictionary for each string; the other arguments are those of ``Prompting``.
     """
-    from pytest_llmprobe.answers import prompter
+    from pytest_llmprobe.plugin.asking import prompter
 
     return prompter(engine)
 
@@ -137,7 +137,7 @@ def predictors(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., 
     can be traced, and ``inverse_length``, as a dictionary. With the environment variable
     ``LLMPROBE_INFLUENCE=FOLDER`` the whole map of each test is written there as .npy.
     """
-    from pytest_llmprobe.served import need_model
+    from pytest_llmprobe.plugin.engines import need_model
 
     need_model(request.config)
     from pytest_llmprobe.whitebox.predictors import Predictors, map_file
@@ -173,7 +173,7 @@ def search(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., Sear
     ``SearchTask`` and ``search``; the probe marker's generation options are the default that
     the best is compared with. The result is in the record, for ``search_summary``.
     """
-    from pytest_llmprobe.searching import Searcher
+    from pytest_llmprobe.plugin.search_fixture import Searcher
 
     return Searcher(request.node, engine)
 
@@ -181,6 +181,6 @@ def search(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., Sear
 @pytest.fixture
 def score(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
     """Record a measurement beside pass or miss: ``score("lenient", True)``."""
-    from pytest_llmprobe.answers import trace_of
+    from pytest_llmprobe.plugin.asking import trace_of
 
     return trace_of(request.node).score

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmprobe.distribution import is_first, plan_of, scratch_folder, started_at
-from pytest_llmprobe.earlier_run import guessed_from
 from pytest_llmprobe.engine.completion_file import COMPLETIONS, begin
 from pytest_llmprobe.engine.completion_store import CompletionStore
 from pytest_llmprobe.errors import ReportError
-from pytest_llmprobe.options import Options, options_of
+from pytest_llmprobe.plugin.distribution import is_first, plan_of, scratch_folder, started_at
+from pytest_llmprobe.plugin.earlier_run import guessed_from
+from pytest_llmprobe.plugin.options import Options, options_of
+from pytest_llmprobe.plugin.self_check_once import check_once
 from pytest_llmprobe.report.environment import commit
 from pytest_llmprobe.report.files import RunFiles, open_run, write_atomically
 from pytest_llmprobe.report.schema import SCHEMA_VERSION
-from pytest_llmprobe.self_checks import check_once
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmprobe.case import Prompt, RawPrompt, prompt_text
-from pytest_llmprobe.collection import PROBE, UNITS, case_of, request_of, steer_of
-from pytest_llmprobe.distribution import placement
 from pytest_llmprobe.errors import ModelError, SettingsError
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
-from pytest_llmprobe.options import options_of
-from pytest_llmprobe.progress import progress_of
-from pytest_llmprobe.run_folder import recorded
-from pytest_llmprobe.served import echoed, new_engine, stopping
+from pytest_llmprobe.plugin.collection import PROBE, UNITS, case_of, request_of, steer_of
+from pytest_llmprobe.plugin.distribution import placement
+from pytest_llmprobe.plugin.engines import echoed, new_engine, stopping
+from pytest_llmprobe.plugin.options import options_of
+from pytest_llmprobe.plugin.progress import progress_of
+from pytest_llmprobe.plugin.run_folder import recorded
 from pytest_llmprobe.suite import seed_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from pytest_llmprobe.distribution import is_worker, scratch_folder, watched, worker_input
+from pytest_llmprobe.plugin.distribution import is_worker, scratch_folder, watched, worker_input
 from pytest_llmprobe.report.terminal import printable
 
 if TYPE_CHECKING:

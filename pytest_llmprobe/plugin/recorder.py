@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from pytest_llmprobe.answers import MODEL_INFO, Trace, forget_trace, trace_of
-from pytest_llmprobe.collection import PROBE, case_of
-from pytest_llmprobe.distribution import MISSED, PROPERTY, plan_of, started_at
 from pytest_llmprobe.errors import LlmprobeError, ReportError
-from pytest_llmprobe.options import options_of
-from pytest_llmprobe.properties import properties, wanted
+from pytest_llmprobe.plugin.asking import MODEL_INFO, Trace, forget_trace, trace_of
+from pytest_llmprobe.plugin.collection import PROBE, case_of
+from pytest_llmprobe.plugin.distribution import MISSED, PROPERTY, plan_of, started_at
+from pytest_llmprobe.plugin.engines import NOT_ASKED
+from pytest_llmprobe.plugin.options import options_of
+from pytest_llmprobe.plugin.other_reporters import properties, wanted
+from pytest_llmprobe.plugin.run_folder import header, model_changes, run_files
+from pytest_llmprobe.plugin.self_check_once import checked, said_of_check
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.comparison import Comparison, compare
 from pytest_llmprobe.report.comparison_text import lines as compared_lines
@@ -26,9 +29,6 @@ from pytest_llmprobe.report.record import Outcome, Record, build_record, explain
 from pytest_llmprobe.report.run_file import read_run, reduce_report
 from pytest_llmprobe.report.self_check import self_check_warning
 from pytest_llmprobe.report.terminal import failed_summaries, printable, remarks, summaries, table
-from pytest_llmprobe.run_folder import header, model_changes, run_files
-from pytest_llmprobe.self_checks import checked, said_of_check
-from pytest_llmprobe.served import NOT_ASKED
 
 
 def attach_record(
@@ -226,7 +226,7 @@ class Recorder:
         times = self._options.calibrate
         if not times or measured["status"] != "complete":
             return
-        from pytest_llmprobe.calibration import repeats
+        from pytest_llmprobe.plugin.calibration import repeats
 
         try:
             self._repeats = repeats(self._config, times, run_files(self._config).report.parent)

@@ -10,13 +10,6 @@ from typing import Any
 
 import pytest
 
-from pytest_llmprobe.earlier_run import (
-    check_calibration,
-    check_same_cases,
-    compared_run,
-    find_answers,
-    resumed_run,
-)
 from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S, EndpointOptions
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
@@ -24,12 +17,19 @@ from pytest_llmprobe.experiments.sources import read_datasets
 from pytest_llmprobe.generation import Layers, Phase
 from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
+from pytest_llmprobe.models.settings import bars_of, read_settings, settings_file
 from pytest_llmprobe.models.token_counter import counter_of
+from pytest_llmprobe.plugin.earlier_run import (
+    check_calibration,
+    check_same_cases,
+    compared_run,
+    find_answers,
+    resumed_run,
+)
+from pytest_llmprobe.plugin.units import UNIT_SIZE
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar
-from pytest_llmprobe.settings import bars_of, read_settings, settings_file
 from pytest_llmprobe.suite import Suite
-from pytest_llmprobe.work_units import UNIT_SIZE
 
 DEFAULT_MODEL = "reference"
 

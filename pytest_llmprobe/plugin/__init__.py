@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pytest_llmprobe import arguments
-from pytest_llmprobe.controller import Controller
-from pytest_llmprobe.distribution import MISSED, PLAN, is_worker, unit_scheduler
-from pytest_llmprobe.fixtures import (
+from pytest_llmprobe.plugin import arguments
+from pytest_llmprobe.plugin.controller import Controller
+from pytest_llmprobe.plugin.distribution import MISSED, PLAN, is_worker, unit_scheduler
+from pytest_llmprobe.plugin.fixtures import (
     bert_score,
     completion,
     continuations,
@@ -64,7 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     arguments.declare_markers(config)
     if not is_worker(config):
         if arguments.names_model_or_report(config):
-            from pytest_llmprobe.options import check_explicit
+            from pytest_llmprobe.plugin.options import check_explicit
 
             check_explicit(config)
         config.pluginmanager.register(Controller(config), "llmprobe-controller")
@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test per case."""
     if metafunc.definition.get_closest_marker("probe") is not None:
-        from pytest_llmprobe.collection import parametrise
+        from pytest_llmprobe.plugin.collection import parametrise
 
         parametrise(metafunc)
 
@@ -83,7 +83,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Experiments and work units of what was selected, before xdist is told the ids."""
     if any(item.get_closest_marker("probe") is not None for item in session.items):
-        from pytest_llmprobe.collection import plan_session
+        from pytest_llmprobe.plugin.collection import plan_session
 
         plan_session(session)
 
@@ -95,7 +95,7 @@ def pytest_runtest_makereport(
     """The record rides on the report."""
     report = yield
     if PLAN in item.config.stash:  # this run has probe cases
-        from pytest_llmprobe.recorder import attach_record
+        from pytest_llmprobe.plugin.recorder import attach_record
 
         attach_record(item, call, report)
     return report

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmprobe.distribution import (
+from pytest_llmprobe.plugin.distribution import (
     PROPERTY,
     plan_of,
     prepare_worker,
@@ -19,8 +19,8 @@ from pytest_llmprobe.distribution import (
 )
 
 if TYPE_CHECKING:
-    from pytest_llmprobe.progress import WorkersProgress
-    from pytest_llmprobe.recorder import Recorder
+    from pytest_llmprobe.plugin.progress import WorkersProgress
+    from pytest_llmprobe.plugin.recorder import Recorder
 
 
 class Controller:
@@ -37,7 +37,7 @@ class Controller:
     def recorder(self) -> Recorder:
         """The recorder, made when it is first needed."""
         if self._recorder is None:
-            from pytest_llmprobe.recorder import Recorder
+            from pytest_llmprobe.plugin.recorder import Recorder
 
             self._recorder = Recorder(self.config)
         return self._recorder
@@ -46,7 +46,7 @@ class Controller:
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker where to leave its plan; watch the workers' progress for a person."""
         if prepare_worker(self.config, node.workerinput) and self._progress is None:
-            from pytest_llmprobe.progress import WorkersProgress
+            from pytest_llmprobe.plugin.progress import WorkersProgress
 
             self._progress = WorkersProgress(self.config)
             self._progress.start()
@@ -68,7 +68,7 @@ class Controller:
         """What a case's answer was, in pytest-html's table."""
         if self._recorder is None:
             return
-        from pytest_llmprobe.properties import add_columns, row_cells
+        from pytest_llmprobe.plugin.other_reporters import add_columns, row_cells
 
         if self._columns is None:
             self._columns = add_columns(self.config)

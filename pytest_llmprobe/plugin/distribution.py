@@ -158,7 +158,7 @@ def unit_scheduler(config: pytest.Config, log: Any) -> object | None:
         return None
     from xdist.scheduler import LoadScheduling
 
-    from pytest_llmprobe.work_units import unit_numbers, work_units
+    from pytest_llmprobe.plugin.units import unit_numbers, work_units
 
     class UnitScheduling(LoadScheduling):  # type: ignore[misc] # xdist has no type information
         """Rounds every chunk up to the end of its last work unit."""
@@ -184,6 +184,6 @@ def unit_scheduler(config: pytest.Config, log: Any) -> object | None:
 
 
 def _unit_size(config: pytest.Config) -> int:
-    from pytest_llmprobe.options import options_of
+    from pytest_llmprobe.plugin.options import options_of
 
     return options_of(config).unit_size

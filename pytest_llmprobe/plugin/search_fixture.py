@@ -7,18 +7,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmprobe.answers import MODEL_INFO, Trace, trace_of
-from pytest_llmprobe.collection import PROBE
 from pytest_llmprobe.engine.completion_file import COMPLETIONS
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
-from pytest_llmprobe.options import options_of
-from pytest_llmprobe.progress import progress_of
+from pytest_llmprobe.plugin.asking import MODEL_INFO, Trace, trace_of
+from pytest_llmprobe.plugin.collection import PROBE
+from pytest_llmprobe.plugin.engines import stopping
+from pytest_llmprobe.plugin.options import options_of
+from pytest_llmprobe.plugin.progress import progress_of
 from pytest_llmprobe.search.rows import Data, Prompter
 from pytest_llmprobe.search.scorers import Scorer
 from pytest_llmprobe.search.space import Parameters, Space
 from pytest_llmprobe.search.task import SearchTask, recording
 from pytest_llmprobe.search.tuner import SearchResult, search
-from pytest_llmprobe.served import stopping
 
 if TYPE_CHECKING:
     import pytest

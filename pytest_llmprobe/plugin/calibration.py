@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmprobe.errors import ReportError
-from pytest_llmprobe.fixtures import PREDICTORS
+from pytest_llmprobe.plugin.fixtures import PREDICTORS
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.run_file import read_run
 

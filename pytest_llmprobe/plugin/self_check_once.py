@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmprobe.distribution import is_first, scratch_folder
-from pytest_llmprobe.options import options_of
-from pytest_llmprobe.progress import progress_of
+from pytest_llmprobe.plugin.distribution import is_first, scratch_folder
+from pytest_llmprobe.plugin.options import options_of
+from pytest_llmprobe.plugin.progress import progress_of
 from pytest_llmprobe.report.files import to_json, write_atomically
 from pytest_llmprobe.report.self_check import self_check_lines
 

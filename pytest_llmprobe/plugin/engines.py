@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmprobe.case import Prompt
-from pytest_llmprobe.distribution import is_worker, scratch_folder
 from pytest_llmprobe.errors import (
     AccessError,
     BudgetError,
@@ -21,9 +20,10 @@ from pytest_llmprobe.errors import (
     UnsupportedError,
 )
 from pytest_llmprobe.generation import Completion, GenerateConfig
-from pytest_llmprobe.options import Options, options_of
+from pytest_llmprobe.plugin.distribution import is_worker, scratch_folder
+from pytest_llmprobe.plugin.options import Options, options_of
+from pytest_llmprobe.plugin.run_folder import replayed
 from pytest_llmprobe.report.environment import usable_cores
-from pytest_llmprobe.run_folder import replayed
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
