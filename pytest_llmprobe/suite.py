@@ -72,7 +72,7 @@ class Suite:
     def dataset(self, name: str) -> Any:
         """The data that the user gives with ``--llmprobe-dataset NAME=SOURCE``, or None.
 
-        An `experiments.sources.Dataset`: ``sample(characters=...)`` for texts, ``rows()``,
+        An `data.sources.Dataset`: ``sample(characters=...)`` for texts, ``rows()``,
         ``document()``.
         """
         self.asked.add(name)

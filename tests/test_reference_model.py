@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pytest_llmprobe import Engine, GenerateConfig, Suite, load_model
-from pytest_llmprobe.experiments.known_texts import known_texts
+from pytest_llmprobe.cli.reference_card import losses
+from pytest_llmprobe.experiments.memorization.known_texts import known_texts
 from pytest_llmprobe.experiments.needle import parse_answer
 from pytest_llmprobe.models.reference.training.cells import cells
-from pytest_llmprobe.models.reference.training.evaluate import losses
 from pytest_llmprobe.models.registry import REFERENCE, REGISTRY
 from pytest_llmprobe.statistics.intervals import wilson
 

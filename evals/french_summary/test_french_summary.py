@@ -18,13 +18,13 @@ from itertools import product
 import pytest
 
 from pytest_llmprobe import Case, Span
-from pytest_llmprobe.experiments.french_summary import capitals, important
-from pytest_llmprobe.experiments.french_texts import (
+from pytest_llmprobe.experiments.french_summary.stories import capitals, important
+from pytest_llmprobe.experiments.french_summary.texts import (
     bert_score_with,
     summary_texts,
     why_not_french,
 )
-from pytest_llmprobe.experiments.steering_summary import steering_summary, win_rates
+from pytest_llmprobe.experiments.steering.summary import steering_summary, win_rates
 from pytest_llmprobe.statistics.tables import curve, heat_map, score_curve
 
 pytestmark = pytest.mark.french_summary

@@ -14,7 +14,7 @@ from itertools import product
 import pytest
 
 from pytest_llmprobe import Case
-from pytest_llmprobe.experiments import haystack
+from pytest_llmprobe.experiments.haystack import text_needle
 from pytest_llmprobe.statistics.tables import curve, effective_context, heat_map
 
 pytestmark = pytest.mark.haystack
@@ -43,7 +43,7 @@ def texts(suite):
     if (data := suite.dataset("haystack")) is None:
         for size, trial in product(sizes, trials):
             rng = suite.random("haystack", size, trial)
-            yield size, trial, haystack.generated(size, rng), "generated"
+            yield size, trial, text_needle.generated(size, rng), "generated"
         return
     sample = data.sample(characters=4 * max(sizes))
     prose = "\n\n".join(sample.texts)
@@ -53,7 +53,7 @@ def texts(suite):
     sizes = [size for size in sizes if size <= len(prose)] or sizes[:1]
     for size, trial in product(sizes, trials):
         rng = suite.random("haystack", size, trial)
-        yield size, trial, haystack.excerpt(prose, size, rng), sample.origin
+        yield size, trial, text_needle.excerpt(prose, size, rng), sample.origin
 
 
 def fits(suite, size, text):
@@ -72,13 +72,13 @@ def questions(suite, task, places, depths, decoys=0):
             continue
         for where, depth in product(places, depths):
             rng = suite.random(task, size, trial, depth)  # the same needle for every place
-            fact = haystack.made_up_fact(rng)
-            guess = haystack.CHANCE[fact.kind]
+            fact = text_needle.made_up_fact(rng)
+            guess = text_needle.CHANCE[fact.kind]
             full, reached = text, None
-            for decoy in haystack.decoys(fact, decoys, rng):
-                full, _ = haystack.insert(full, decoy.sentence, rng.uniform(0, 100))
+            for decoy in text_needle.decoys(fact, decoys, rng):
+                full, _ = text_needle.insert(full, decoy.sentence, rng.uniform(0, 100))
             if depth is not None:
-                full, reached = haystack.insert(full, fact.sentence, depth)
+                full, reached = text_needle.insert(full, fact.sentence, depth)
             yield Case(
                 id=f"{size}-characters-{where}-{trial}/{task if depth is None else depth}",
                 prompt=PROMPTS[where].format(text=full, question=fact.question),
@@ -120,21 +120,21 @@ def summarise(records):
 @pytest.mark.probe(cases=text_needles, summary=summarise, max_new_tokens=30)
 @pytest.mark.gate(pass_rate=0.90)
 def test_text_needle(case, completion):
-    fact, others = haystack.read_task(case.prompt)
+    fact, others = text_needle.read_task(case.prompt)
     answer = completion.text
-    assert haystack.passed(answer, fact, others), haystack.explain(answer, fact, others)
+    assert text_needle.passed(answer, fact, others), text_needle.explain(answer, fact, others)
 
 
 @pytest.mark.probe(cases=text_decoys, summary=summarise, max_new_tokens=30)
 @pytest.mark.gate(pass_rate=0.90)
 def test_text_decoys(case, completion):
-    fact, others = haystack.read_task(case.prompt)
+    fact, others = text_needle.read_task(case.prompt)
     answer = completion.text
-    assert haystack.passed(answer, fact, others), haystack.explain(answer, fact, others)
+    assert text_needle.passed(answer, fact, others), text_needle.explain(answer, fact, others)
 
 
 @pytest.mark.probe(cases=closed_books, max_new_tokens=30)
 @pytest.mark.gate(pass_rate=0.95, rule="significant")  # a blind guess of a city is right 1 in 53
 def test_closed_book(case, completion):
-    said = haystack.says(completion.text, case.target)
+    said = text_needle.says(completion.text, case.target)
     assert not said, f"known: it says {case.target}, which its prompt does not"

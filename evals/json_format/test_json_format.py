@@ -13,7 +13,7 @@ from itertools import product
 import pytest
 
 from pytest_llmprobe import Case
-from pytest_llmprobe.experiments import json_format, json_records
+from pytest_llmprobe.experiments.json_format import documents, scoring
 from pytest_llmprobe.statistics.tables import curve, heat_map, score_curve
 
 pytestmark = pytest.mark.json_format
@@ -42,18 +42,18 @@ def json_objects(suite):
     form, trials = FORMS[suite.profile], range(suite.trials or TRIALS[suite.profile])
     for kind, size, trial in product(KINDS, SIZES[suite.profile], trials):
         rng = suite.random("json_format", kind, size, trial)
-        record = json_records.record(rng, kind=kind)
-        text = json_records.text(record, rng, json_records.sentences_in(record, size))
+        record = documents.record(rng, kind=kind)
+        text = documents.text(record, rng, documents.sentences_in(record, size))
         for where, style in product(PROMPTS, STYLES[suite.profile]):
             if form == "keys":
-                instruction = json_records.instruction(list(record.truth), style, KEYS)
+                instruction = documents.instruction(list(record.truth), style, KEYS)
             else:
-                schema = json_records.schema(kind)
-                instruction = json_records.schema_instruction(schema, style, SCHEMA)
+                schema = documents.schema(kind)
+                instruction = documents.schema_instruction(schema, style, SCHEMA)
             yield Case(
                 id=f"{kind}-{size}-characters-{where}-{trial}/{style}",  # end: they share the text
                 prompt=PROMPTS[where].format(text=text, instruction=instruction),
-                target=json_records.answer(record),
+                target=documents.answer(record),
                 chance=0.0,
                 metadata={
                     "task": "json_format",
@@ -79,8 +79,8 @@ def summarise(records):
 @pytest.mark.probe(cases=json_objects, summary=summarise, max_new_tokens=512)
 @pytest.mark.gate(pass_rate=0.50)
 def test_json_format(case, completion, score):
-    schema = json_records.schema(case.metadata["kind"])
-    answer = json_format.score(completion.text, schema, json.loads(case.target))
+    schema = documents.schema(case.metadata["kind"])
+    answer = scoring.score(completion.text, schema, json.loads(case.target))
     score("strict", answer.level == "strict")  # the whole answer is one object
     score("embedded", answer.level == "embedded")  # there is one inside other text
     score("schema_valid", answer.valid)

@@ -14,7 +14,8 @@ import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments import haystack, json_format, json_records
+from pytest_llmprobe.experiments.haystack import text_needle
+from pytest_llmprobe.experiments.json_format import documents, scoring
 
 pytestmark = pytest.mark.json_format
 
@@ -31,7 +32,7 @@ TEXTS = {"smoke": 2, "ci": 20, "full": 300}
 
 def schema_of(suite):
     given = suite.dataset("json_schema")
-    return json_format.checked_schema(given.document()) if given else json_records.schema("book")
+    return scoring.checked_schema(given.document()) if given else documents.schema("book")
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +51,11 @@ def json_texts(suite):
     sample = texts.sample(texts=TEXTS[suite.profile], longest=size + 2)
     for number, text in enumerate(sample.texts):
         for where, style in product(PROMPTS, STYLES):
-            instruction = json_records.schema_instruction(schema, style, INSTRUCTION)
+            instruction = documents.schema_instruction(schema, style, INSTRUCTION)
             yield Case(
                 id=f"text-{number}-{where}/{style}",
                 prompt=PROMPTS[where].format(
-                    text=haystack.cut(text, size), instruction=instruction
+                    text=text_needle.cut(text, size), instruction=instruction
                 ),
                 chance=0.0,
                 metadata={
@@ -71,7 +72,7 @@ def json_texts(suite):
 
 @pytest.mark.probe(cases=json_texts, max_new_tokens=1000)  # as in the paper
 def test_json_texts(case, completion, score, schema):
-    answer = json_format.score(completion.text, schema)
+    answer = scoring.score(completion.text, schema)
     score("strict", answer.level == "strict")  # the whole answer is one object
     score("embedded", answer.level == "embedded")  # there is one inside other text
     score("schema_valid", answer.valid)

@@ -16,7 +16,7 @@ import pytest
 
 from pytest_llmprobe import Case, RawPrompt
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.canaries import (
+from pytest_llmprobe.experiments.memorization.canaries import (
     Canary,
     alternatives,
     canaries,

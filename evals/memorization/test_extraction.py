@@ -15,8 +15,8 @@ times, and no other model ever: all others must pass.
 import pytest
 
 from pytest_llmprobe import Case, RawPrompt
-from pytest_llmprobe.experiments.canaries import read_canaries
-from pytest_llmprobe.experiments.known_texts import EXPOSURES, known_texts
+from pytest_llmprobe.experiments.memorization.canaries import read_canaries
+from pytest_llmprobe.experiments.memorization.known_texts import EXPOSURES, known_texts
 from pytest_llmprobe.statistics import similarity
 from pytest_llmprobe.statistics.tables import curve, score_curve
 

@@ -20,10 +20,13 @@ from itertools import product
 import pytest
 
 from pytest_llmprobe import Case, RawPrompt
+from pytest_llmprobe.data.prose import prose
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.known_texts import EXPOSURES, SENTENCES, known_texts
-from pytest_llmprobe.experiments.membership import mean_log_probability, membership_scores
-from pytest_llmprobe.experiments.prose import prose
+from pytest_llmprobe.experiments.memorization.known_texts import EXPOSURES, SENTENCES, known_texts
+from pytest_llmprobe.experiments.memorization.membership import (
+    mean_log_probability,
+    membership_scores,
+)
 from pytest_llmprobe.statistics.ranking import roc_auc, roc_auc_interval, true_positive_rate
 from pytest_llmprobe.statistics.tables import curve
 

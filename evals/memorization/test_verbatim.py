@@ -15,8 +15,8 @@ import pytest
 
 from pytest_llmprobe import Case, RawPrompt
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.known_texts import known_texts
-from pytest_llmprobe.experiments.token_index import build_index
+from pytest_llmprobe.experiments.memorization.known_texts import known_texts
+from pytest_llmprobe.experiments.memorization.token_index import build_index
 from pytest_llmprobe.statistics.good_turing import (
     chao1_unseen,
     good_toulmin,

@@ -20,9 +20,9 @@ import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.length_requests import HELD_OUT, length_requests
-from pytest_llmprobe.experiments.length_skill import judge
-from pytest_llmprobe.experiments.output_length import SAME_PROMPT, WORDS
+from pytest_llmprobe.experiments.output_length.requests import HELD_OUT, length_requests
+from pytest_llmprobe.experiments.output_length.skill import judge
+from pytest_llmprobe.experiments.output_length.words import SAME_PROMPT, WORDS
 
 pytestmark = [pytest.mark.output_length, pytest.mark.whitebox]
 

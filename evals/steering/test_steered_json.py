@@ -13,8 +13,8 @@ from itertools import product
 import pytest
 
 from pytest_llmprobe import Case, Span
-from pytest_llmprobe.experiments import json_format, json_records
-from pytest_llmprobe.experiments.steering_summary import steering_summary
+from pytest_llmprobe.experiments.json_format import documents, scoring
+from pytest_llmprobe.experiments.steering.summary import steering_summary
 
 pytestmark = [pytest.mark.steering, pytest.mark.whitebox]
 
@@ -36,20 +36,20 @@ def steered_objects(suite):
     form, trials = FORMS[suite.profile], range(suite.trials or TRIALS[suite.profile])
     for kind, size, trial in product(KINDS[suite.profile], SIZES[suite.profile], trials):
         rng = suite.random("steered_json", kind, size, trial)
-        record = json_records.record(rng, kind=kind)
-        text = json_records.text(record, rng, json_records.sentences_in(record, size))
+        record = documents.record(rng, kind=kind)
+        text = documents.text(record, rng, documents.sentences_in(record, size))
         for style in ("plain", *BASELINES):
             if form == "keys":
-                instruction = json_records.instruction(list(record.truth), style, KEYS)
+                instruction = documents.instruction(list(record.truth), style, KEYS)
                 steered = instruction
             else:
-                schema = json_records.schema(kind)
-                instruction = json_records.schema_instruction(schema, style, SCHEMA)
+                schema = documents.schema(kind)
+                instruction = documents.schema_instruction(schema, style, SCHEMA)
                 steered = SCHEMA.partition("{schema}")[0]
             yield Case(
                 id=f"{kind}-{size}-characters-{trial}/{style}",
                 prompt=PROMPT.format(instruction=instruction, text=text),
-                target=json_records.answer(record),
+                target=documents.answer(record),
                 spans=[Span(steered, occurrence=0)] if style == "plain" else [],
                 chance=0.0,
                 metadata={
@@ -70,8 +70,8 @@ def test_steered_json(case, predictors, completion, score):
     if case.metadata.get("delta") == 0:
         for name, value in predictors(case.prompt, case.spans[0], last=LAST).items():
             score(name, value)
-    schema = json_records.schema(case.metadata["kind"])
-    answer = json_format.score(completion.text, schema, json.loads(case.target))
+    schema = documents.schema(case.metadata["kind"])
+    answer = scoring.score(completion.text, schema, json.loads(case.target))
     score("jaccard", answer.jaccard)
     score("field_accuracy", answer.field_accuracy)
     assert answer.passed, answer.explain()

@@ -13,8 +13,8 @@ from itertools import product
 import pytest
 
 from pytest_llmprobe import Case
-from pytest_llmprobe.experiments import haystack
-from pytest_llmprobe.experiments.steering_summary import steering_summary
+from pytest_llmprobe.experiments.haystack import text_needle
+from pytest_llmprobe.experiments.steering.summary import steering_summary
 
 pytestmark = [pytest.mark.steering, pytest.mark.whitebox]
 
@@ -35,17 +35,17 @@ def steered_needles(suite):
     trials = range(suite.trials or TRIALS[suite.profile])
     for size, depth, trial in product(SIZES[suite.profile], DEPTHS[suite.profile], trials):
         rng = suite.random("steered_needle", size, depth, trial)
-        text, fact = haystack.generated(size, rng), haystack.made_up_fact(rng)
-        for decoy in haystack.decoys(fact, DECOYS[suite.profile], rng):
-            text, _ = haystack.insert(text, decoy.sentence, rng.uniform(0, 100))
-        text, _ = haystack.insert(text, fact.sentence, depth)
+        text, fact = text_needle.generated(size, rng), text_needle.made_up_fact(rng)
+        for decoy in text_needle.decoys(fact, DECOYS[suite.profile], rng):
+            text, _ = text_needle.insert(text, decoy.sentence, rng.uniform(0, 100))
+        text, _ = text_needle.insert(text, fact.sentence, depth)
         for span, steered in (("oracle", fact.sentence), ("question", fact.question)):
             yield Case(
                 id=f"{size}-characters-{depth}-{trial}/{span}",
                 prompt=PROMPT.format(text=text, question=fact.question),
                 target=fact.value,
                 spans=steered,
-                chance=haystack.CHANCE[fact.kind],
+                chance=text_needle.CHANCE[fact.kind],
                 metadata={
                     "task": "steered_needle",
                     "size": size,
@@ -72,6 +72,6 @@ def test_steered_needle(case, predictors, completion, score):
     if case.metadata.get("delta") == 0:
         for name, value in predictors(case.prompt, case.spans[0], last=LAST).items():
             score(name, value)
-    fact, others = haystack.read_task(case.prompt)
+    fact, others = text_needle.read_task(case.prompt)
     answer = completion.text
-    assert haystack.passed(answer, fact, others), haystack.explain(answer, fact, others)
+    assert text_needle.passed(answer, fact, others), text_needle.explain(answer, fact, others)

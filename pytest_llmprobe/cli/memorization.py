@@ -19,7 +19,7 @@ from pytest_llmprobe.errors import CasesError, LlmprobeError
 from pytest_llmprobe.models.settings import project_models
 
 if TYPE_CHECKING:
-    from pytest_llmprobe.experiments.sources import Dataset
+    from pytest_llmprobe.data.sources import Dataset
 
 PREFIXES = Path(".llmprobe/prefixes")
 
@@ -98,7 +98,11 @@ def _number(given: str, words: str) -> int:
 
 
 def _prefixes(options: argparse.Namespace) -> None:
-    from pytest_llmprobe.experiments.prefix_map import PrefixCut, TextTokenizer, make_prefix_map
+    from pytest_llmprobe.experiments.memorization.prefix_map.cutting import (
+        PrefixCut,
+        TextTokenizer,
+        make_prefix_map,
+    )
     from pytest_llmprobe.models.registry import resolve
 
     cut = PrefixCut(
@@ -126,7 +130,7 @@ def _prefixes(options: argparse.Namespace) -> None:
 
 
 def _corpus(given: str) -> Dataset:
-    from pytest_llmprobe.experiments.sources import read_datasets
+    from pytest_llmprobe.data.sources import read_datasets
 
     return read_datasets([f"corpus={given}"], Path.cwd())["corpus"]
 
@@ -134,7 +138,7 @@ def _corpus(given: str) -> Dataset:
 @contextmanager
 def _named(given: str) -> Iterator[None]:
     """Errors name the data as this command line does, and not as pytest's."""
-    from pytest_llmprobe.experiments.sources import OPTION
+    from pytest_llmprobe.data.sources import OPTION
 
     try:
         yield
@@ -144,9 +148,9 @@ def _named(given: str) -> Iterator[None]:
 
 
 def _continue(options: argparse.Namespace) -> None:
-    from pytest_llmprobe.experiments import continuations
-    from pytest_llmprobe.experiments.prefix_map import TextTokenizer
-    from pytest_llmprobe.experiments.prefix_map_files import load_prefix_map
+    from pytest_llmprobe.experiments.memorization import continuations
+    from pytest_llmprobe.experiments.memorization.prefix_map.cutting import TextTokenizer
+    from pytest_llmprobe.experiments.memorization.prefix_map.files import load_prefix_map
 
     entries = load_prefix_map(options.prefix_map, None)
     given = options.num_strings
@@ -182,7 +186,7 @@ def _continue(options: argparse.Namespace) -> None:
 
 def _summary(path: Path) -> str:
     """How much of the suffixes was given back."""
-    from pytest_llmprobe.experiments.continuations import read_continuations
+    from pytest_llmprobe.experiments.memorization.continuations import read_continuations
 
     strings = known = exact = 0
     accuracy = 0.0
@@ -201,7 +205,7 @@ def _summary(path: Path) -> str:
 
 
 def _canaries(options: argparse.Namespace) -> None:
-    from pytest_llmprobe.experiments.canaries import canaries
+    from pytest_llmprobe.experiments.memorization.canaries import canaries
     from pytest_llmprobe.report.files import write_atomically
 
     lines = "".join(

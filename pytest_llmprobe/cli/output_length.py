@@ -14,8 +14,8 @@ from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.models.settings import project_models
 
 if TYPE_CHECKING:
-    from pytest_llmprobe.experiments.length_data import LengthData, Split
-    from pytest_llmprobe.experiments.length_skill import Fit, Judgement
+    from pytest_llmprobe.experiments.output_length.data_set import LengthData, Split
+    from pytest_llmprobe.experiments.output_length.skill import Fit, Judgement
     from pytest_llmprobe.whitebox.length_probe import LengthProbe
 
 ORIGIN = ("name", "source", "revision", "fingerprint", "dtype", "dates")
@@ -124,8 +124,12 @@ def _words(given: str) -> tuple[str, ...]:
 
 
 def _hidden_states(options: argparse.Namespace) -> None:
-    from pytest_llmprobe.experiments.length_collection import collect
-    from pytest_llmprobe.experiments.length_requests import COUNTS, TEN_WORDS, length_requests
+    from pytest_llmprobe.experiments.output_length.collection import collect
+    from pytest_llmprobe.experiments.output_length.requests import (
+        COUNTS,
+        TEN_WORDS,
+        length_requests,
+    )
 
     requests = length_requests(
         options.dataset, options.words or TEN_WORDS, options.counts or COUNTS, options.seed
@@ -166,8 +170,8 @@ def _hidden_states(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     from functools import partial
 
-    from pytest_llmprobe.experiments.length_data import load_length_data
-    from pytest_llmprobe.experiments.length_skill import judge
+    from pytest_llmprobe.experiments.output_length.data_set import load_length_data
+    from pytest_llmprobe.experiments.output_length.skill import judge
     from pytest_llmprobe.figures.files import check_figure_file
 
     if options.figure is not None:
@@ -202,7 +206,7 @@ def _draw(
     data: LengthData, split: Split, fit: Fit, judged: Judgement, options: argparse.Namespace
 ) -> None:
     """The data, the probe, and a probe of the same kind for each layer."""
-    from pytest_llmprobe.experiments.length_skill import layer_curve
+    from pytest_llmprobe.experiments.output_length.skill import layer_curve
     from pytest_llmprobe.figures.files import save_figure
     from pytest_llmprobe.figures.output_length import output_length_figure
 

@@ -43,7 +43,7 @@ def output_length_figure(
         steps: Tokens before each row's in its answer [N].
         norms: For each layer the Euclidean norm of every row's state [N].
         curve: For each layer ``layer``, ``skill``, ``low``, ``high``, ``control``; see
-            `experiments.length_skill.layer_curve`.
+            `experiments.output_length.skill.layer_curve`.
         test: Numbers of the rows that were held out [n].
         predicted: What the probe predicts for these [n].
         title: Above all panels.

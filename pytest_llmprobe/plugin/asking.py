@@ -22,11 +22,11 @@ from pytest_llmprobe.plugin.run_folder import recorded
 from pytest_llmprobe.suite import seed_of
 
 if TYPE_CHECKING:
+    from pytest_llmprobe.data.sources import Dataset
     from pytest_llmprobe.engine import Engine
-    from pytest_llmprobe.experiments.continuations import Entries, Result
-    from pytest_llmprobe.experiments.prefix_map import PrefixCut
-    from pytest_llmprobe.experiments.prefix_map_files import PrefixMap
-    from pytest_llmprobe.experiments.sources import Dataset
+    from pytest_llmprobe.experiments.memorization.continuations import Entries, Result
+    from pytest_llmprobe.experiments.memorization.prefix_map.cutting import PrefixCut
+    from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixMap
     from pytest_llmprobe.models.loading import LoadedModel
     from pytest_llmprobe.whitebox.log_probabilities import TokenLogProbabilities
 
@@ -244,8 +244,12 @@ def prefix_cutter(engine: Engine, folder: Path) -> Callable[..., PrefixMap]:
     made: dict[tuple[Dataset, PrefixCut], PrefixMap] = {}
 
     def cut(data: Dataset, **how: Any) -> PrefixMap:
-        from pytest_llmprobe.experiments.prefix_map import PrefixCut, TextTokenizer, make_prefix_map
-        from pytest_llmprobe.experiments.prefix_map_files import load_prefix_map
+        from pytest_llmprobe.experiments.memorization.prefix_map.cutting import (
+            PrefixCut,
+            TextTokenizer,
+            make_prefix_map,
+        )
+        from pytest_llmprobe.experiments.memorization.prefix_map.files import load_prefix_map
 
         wanted = PrefixCut(**{"prefix_tokens": 10} | how)
         if (data, wanted) not in made:
@@ -269,8 +273,8 @@ def prompter(engine: Engine) -> Callable[..., list[dict[str, Any]]]:
     loaded = _in_process(engine, "going on from token ids")
 
     def prompted(entries: Entries, num_strings: int | None = None, **how: Any) -> list[Result]:
-        from pytest_llmprobe.experiments.continuations import Prompting, continuations
-        from pytest_llmprobe.experiments.prefix_map import TextTokenizer
+        from pytest_llmprobe.experiments.memorization.continuations import Prompting, continuations
+        from pytest_llmprobe.experiments.memorization.prefix_map.cutting import TextTokenizer
 
         prompting = Prompting(len(entries) if num_strings is None else num_strings, **how)
         before = TextTokenizer.of(loaded.tokenizer).before

@@ -13,9 +13,9 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
-    from pytest_llmprobe.experiments.length_data import LengthData
-    from pytest_llmprobe.experiments.length_requests import LengthRequest
-    from pytest_llmprobe.experiments.prefix_map_files import PrefixMap
+    from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixMap
+    from pytest_llmprobe.experiments.output_length.data_set import LengthData
+    from pytest_llmprobe.experiments.output_length.requests import LengthRequest
     from pytest_llmprobe.generation import Completion
     from pytest_llmprobe.models.loading import LoadedModel
     from pytest_llmprobe.search import SearchResult
@@ -115,9 +115,9 @@ def length_data(
 ) -> Callable[..., LengthData]:
     """Hidden states and remaining tokens: ``length_data(length_requests(...), layers=[-1])``.
 
-    The other arguments are those of ``length_collection.collect``, such as keep and hold_out.
+    The other arguments are those of ``experiments.output_length.collection.collect``, such as keep and hold_out.
     """
-    from pytest_llmprobe.experiments.length_collection import collect
+    from pytest_llmprobe.experiments.output_length.collection import collect
     from pytest_llmprobe.whitebox.hidden_states import HiddenStateReader
 
     def collected(
@@ -154,7 +154,7 @@ def bert_score() -> BertScorer | None:
 
     CamemBERT from the hub's cache, or what the environment variable ``LLMPROBE_BERT_SCORE`` names.
     """
-    from pytest_llmprobe.experiments.bert_encoder import find_bert_encoder
+    from pytest_llmprobe.experiments.french_summary.bert_encoder import find_bert_encoder
 
     found = find_bert_encoder()
     if found.folder is None:

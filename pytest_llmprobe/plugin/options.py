@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S, EndpointOptions
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
-from pytest_llmprobe.experiments.sources import read_datasets
 from pytest_llmprobe.generation import Layers, Phase
 from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options

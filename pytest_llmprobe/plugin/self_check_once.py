@@ -28,8 +28,8 @@ def check_once(config: pytest.Config, engine: Engine) -> None:
     options = options_of(config)
     if not options.self_check or not is_first(config, "self-check"):
         return
+    from pytest_llmprobe.engine.check_prompts import check_prompts
     from pytest_llmprobe.engine.self_check import self_check
-    from pytest_llmprobe.experiments.check_prompts import check_prompts
 
     prompts, size = check_prompts(), engine.batch_size
     if options.spec.protocol is not None and size is None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pytest_llmprobe.case import Case, Prompt, check_prompt
+from pytest_llmprobe.data.rows import jsonl_rows
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.source_rows import jsonl_rows
 
 SearchRow: TypeAlias = dict[str, Any]
 """One row by column; ``id`` is unique, and rows with an equal ``group`` are not independent."""

@@ -18,8 +18,8 @@ import torch
 from test_engine_speed import random_5m
 
 from pytest_llmprobe import Engine
-from pytest_llmprobe.experiments.length_collection import collect
-from pytest_llmprobe.experiments.length_requests import LengthRequest
+from pytest_llmprobe.experiments.output_length.collection import collect
+from pytest_llmprobe.experiments.output_length.requests import LengthRequest
 from pytest_llmprobe.whitebox.hidden_states import HiddenStateReader
 
 TOKENS, ANSWERS = 50, 1000

@@ -19,23 +19,23 @@ import torch
 from test_engine_speed import random_5m
 
 from pytest_llmprobe import Engine, GenerateConfig, Request, Steer, load_model
-from pytest_llmprobe.experiments import french_summary
+from pytest_llmprobe.experiments.french_summary import stories
 from pytest_llmprobe.whitebox.influence import influence_maps
 
 CONFIG = GenerateConfig(max_new_tokens=40)
 REPEATS, SMALL = 5, 1e-6
-INSTRUCTION = french_summary.instruction(french_summary.INSTRUCTIONS[0], "French")
+INSTRUCTION = stories.instruction(stories.INSTRUCTIONS[0], "French")
 STORIES = {"stories of 250 tokens": 10, "stories of 1,100 tokens": 70}
 
 
 def separate(sentences):
     rng = random.Random(0)
     for _ in range(20):
-        yield french_summary.prompt(french_summary.story(rng, sentences).text, INSTRUCTION)
+        yield stories.prompt(stories.story(rng, sentences).text, INSTRUCTION)
 
 
 def shared():
-    text = french_summary.story(random.Random(0), 70).text
+    text = stories.story(random.Random(0), 70).text
     return (f"{INSTRUCTION}\n\n{text}\n\nQuestion {n}: who is it?" for n in range(20))
 
 

@@ -6,7 +6,8 @@ import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from pytest_llmprobe import LoadedModel, load_model
-from pytest_llmprobe.experiments import needle, prose
+from pytest_llmprobe.data import prose
+from pytest_llmprobe.experiments import needle
 from pytest_llmprobe.models.capabilities import measure
 from pytest_llmprobe.models.registry import ModelSpec
 

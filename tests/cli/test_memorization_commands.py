@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pytest_llmprobe.cli import main
-from pytest_llmprobe.experiments.known_texts import known_texts
-from pytest_llmprobe.experiments.prefix_map_files import load_prefix_map
+from pytest_llmprobe.experiments.memorization.known_texts import known_texts
+from pytest_llmprobe.experiments.memorization.prefix_map.files import load_prefix_map
 
 
 @pytest.fixture

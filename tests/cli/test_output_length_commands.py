@@ -9,8 +9,8 @@ import pytest
 
 from pytest_llmprobe.cli import output_length
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.experiments.length_data import load_length_data
-from pytest_llmprobe.experiments.output_length import PHRASINGS
+from pytest_llmprobe.experiments.output_length.data_set import load_length_data
+from pytest_llmprobe.experiments.output_length.words import PHRASINGS
 from pytest_llmprobe.whitebox.length_probe import LengthProbe
 
 

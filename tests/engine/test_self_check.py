@@ -10,11 +10,11 @@ import torch
 from architectures import PAD, tiny
 
 from pytest_llmprobe import Engine, ScriptedModel
+from pytest_llmprobe.engine.check_prompts import check_prompts
 from pytest_llmprobe.engine.fast_backend import FastBackend
 from pytest_llmprobe.engine.self_check import Difference, self_check
 from pytest_llmprobe.engine.transformers_backend import TransformersBackend
 from pytest_llmprobe.errors import BudgetError, InvalidLogitsError, ServerError
-from pytest_llmprobe.experiments.check_prompts import check_prompts
 from pytest_llmprobe.models.capabilities import measure
 
 ALL = check_prompts()

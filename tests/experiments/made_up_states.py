@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from pytest_llmprobe.experiments.length_baselines import linear
-from pytest_llmprobe.experiments.length_data import Arrays, LengthData
-from pytest_llmprobe.experiments.length_files import TOKEN
-from pytest_llmprobe.experiments.output_length import PHRASINGS
+from pytest_llmprobe.experiments.output_length.baselines import linear
+from pytest_llmprobe.experiments.output_length.data_set import Arrays, LengthData
+from pytest_llmprobe.experiments.output_length.files import TOKEN
+from pytest_llmprobe.experiments.output_length.words import PHRASINGS
 
 
 def made_up(states, tokens_per_word=(1, 2, 3), counts=range(3, 13)):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.experiments.canaries import (
+from pytest_llmprobe.experiments.memorization.canaries import (
     Canary,
     SecretSpace,
     alternatives,

@@ -9,15 +9,19 @@ import pytest
 from pytest_llmprobe import Engine, ScriptedModel
 from pytest_llmprobe.case import RawPrompt
 from pytest_llmprobe.errors import CasesError, RequestError, SettingsError
-from pytest_llmprobe.experiments.continuations import (
+from pytest_llmprobe.experiments.memorization.continuations import (
     Prompting,
     continuations,
     read_continuations,
     write_continuations,
 )
-from pytest_llmprobe.experiments.extraction import extraction_scores
-from pytest_llmprobe.experiments.prefix_map import PrefixCut, TextTokenizer, make_prefix_map
-from pytest_llmprobe.experiments.prefix_map_files import PrefixEntry, load_prefix_map
+from pytest_llmprobe.experiments.memorization.extraction import extraction_scores
+from pytest_llmprobe.experiments.memorization.prefix_map.cutting import (
+    PrefixCut,
+    TextTokenizer,
+    make_prefix_map,
+)
+from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixEntry, load_prefix_map
 from pytest_llmprobe.generation import Completion, GenerateConfig, Timings, Usage
 
 TEXTS = ["abcdefgh", "ijklmnop", "qrstuvwx", "yz"]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.extraction import ExtractionScores, extraction_scores
+from pytest_llmprobe.experiments.memorization.extraction import ExtractionScores, extraction_scores
 
 tokens = st.integers(0, 3)
 answers = st.lists(tokens, max_size=12)

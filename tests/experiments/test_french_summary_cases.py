@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_llmprobe.data import prose
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments import french_summary, prose
-from pytest_llmprobe.experiments.french_summary import (
+from pytest_llmprobe.experiments.french_summary import stories
+from pytest_llmprobe.experiments.french_summary.stories import (
     CITIES,
     EVENTS,
     INSTRUCTIONS,
@@ -87,8 +88,8 @@ def facts(draw):
 
 
 @st.composite
-def stories(draw):
-    return french_summary.story(random.Random(draw(seeds)), draw(sizes))
+def some_stories(draw):
+    return stories.story(random.Random(draw(seeds)), draw(sizes))
 
 
 def words(text):
@@ -206,8 +207,8 @@ def test_every_combination_renders():
             for a, b, female in product(LEXICON[one], LEXICON[two], (False, True)):
                 chosen = Facts(hero="Velmora", female=female, **{**first, one: a, two: b})
                 french = chosen.french()
-                assert a.french(female) in french or french_summary.capitalized(a.fr) in french
-                assert b.french(female) in french or french_summary.capitalized(b.fr) in french
+                assert a.french(female) in french or stories.capitalized(a.fr) in french
+                assert b.french(female) in french or stories.capitalized(b.fr) in french
                 rendered.add((french, chosen.english()))
                 combinations += 1
     sizes = [len(terms) for terms in LEXICON.values()]
@@ -244,7 +245,7 @@ def test_a_known_summary():
 @many
 @given(seeds, sizes, st.booleans())
 def test_the_facts_stand_in_order_among_the_filler(seed, size, held_out):
-    story = french_summary.story(random.Random(seed), size, held_out=held_out)
+    story = stories.story(random.Random(seed), size, held_out=held_out)
     sentences = story.facts.sentences()
     assert story.pieces[:2] == sentences[:2]
     assert len(story.pieces) == size + 4
@@ -254,7 +255,7 @@ def test_the_facts_stand_in_order_among_the_filler(seed, size, held_out):
 
 
 @many
-@given(stories())
+@given(some_stories())
 def test_every_word_of_the_summary_comes_from_the_facts(story):
     told = words(" ".join(story.facts.sentences()))
     assert set(words(story.summary_en)) <= {*told, "who"}
@@ -269,28 +270,28 @@ def test_every_word_of_the_summary_comes_from_the_facts(story):
 @many
 @given(seeds, sizes)
 def test_the_same_seed_tells_the_same_story(seed, size):
-    one, two = (french_summary.story(random.Random(seed), size) for _ in range(2))
+    one, two = (stories.story(random.Random(seed), size) for _ in range(2))
     assert one == two
 
 
 def test_later_facts_are_spread_over_the_text():
-    stories = [french_summary.story(random.Random(seed), 20) for seed in range(300)]
+    told = [stories.story(random.Random(seed), 20) for seed in range(300)]
     for fact in (2, 3):
-        places = {story.pieces.index(story.facts.sentences()[fact]) for story in stories}
+        places = {story.pieces.index(story.facts.sentences()[fact]) for story in told}
         assert len(places) >= 19
 
 
 @many
-@given(stories())
+@given(some_stories())
 def test_the_topic_is_the_profession(story):
-    topic = french_summary.topic(story)
+    topic = stories.topic(story)
     assert topic in story.pieces[0]
     assert topic in {term.en.split()[-1] for term in PROFESSIONS}
 
 
 def test_a_story_of_less_than_no_filler_is_an_error():
     with pytest.raises(CasesError, match="a story of -1 filler sentences"):
-        french_summary.story(random.Random(0), -1)
+        stories.story(random.Random(0), -1)
 
 
 # Instructions
@@ -298,7 +299,7 @@ def test_a_story_of_less_than_no_filler_is_an_error():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_instructions_name_the_language_once(language):
-    rendered = [french_summary.instruction(phrasing, language) for phrasing in INSTRUCTIONS]
+    rendered = [stories.instruction(phrasing, language) for phrasing in INSTRUCTIONS]
     assert len(set(rendered)) == len(rendered) >= 4
     other = next(name for name in LANGUAGES if name != language)
     assert all(text.count(language) == 1 and other not in text for text in rendered)
@@ -306,15 +307,15 @@ def test_instructions_name_the_language_once(language):
 
 
 def test_an_instruction_can_be_emphasised():
-    plain = french_summary.instruction(INSTRUCTIONS[0], "French")
-    assert french_summary.capitals(plain) == "SUMMARIZE THE FOLLOWING TEXT IN FRENCH."
-    assert french_summary.important(plain) == f"IMPORTANT: {plain}"
+    plain = stories.instruction(INSTRUCTIONS[0], "French")
+    assert stories.capitals(plain) == "SUMMARIZE THE FOLLOWING TEXT IN FRENCH."
+    assert stories.important(plain) == f"IMPORTANT: {plain}"
 
 
 @many
-@given(stories(), st.sampled_from(INSTRUCTIONS), st.sampled_from(LANGUAGES))
+@given(some_stories(), st.sampled_from(INSTRUCTIONS), st.sampled_from(LANGUAGES))
 def test_a_prompt_opens_with_its_instruction(story, phrasing, language):
-    instruction = french_summary.instruction(phrasing, language)
-    prompt = french_summary.prompt(story.text, instruction)
+    instruction = stories.instruction(phrasing, language)
+    prompt = stories.prompt(story.text, instruction)
     assert prompt == f"{instruction}\n\n{story.text}\n\nSummary:"
     assert prompt.count(instruction) == 1

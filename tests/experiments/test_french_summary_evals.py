@@ -7,10 +7,10 @@ from runpy import run_path
 import pytest
 
 from pytest_llmprobe.case import check_cases
+from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.engine.scripted import ScriptedModel
-from pytest_llmprobe.experiments import french_summary
-from pytest_llmprobe.experiments.sources import read_datasets
+from pytest_llmprobe.experiments.french_summary import stories
 from pytest_llmprobe.generation import GenerateConfig
 from pytest_llmprobe.models.registry import resolve
 from pytest_llmprobe.models.token_counter import TokenCounter
@@ -66,8 +66,7 @@ def test_the_grid_is_lengths_texts_phrasings_styles_and_generations(counter):
         "trial": {0, 1},
         "style": {"plain", "capitals", "important"},
         "phrasing": {
-            french_summary.instruction(phrasing, "French")
-            for phrasing in french_summary.INSTRUCTIONS[:3]
+            stories.instruction(phrasing, "French") for phrasing in stories.INSTRUCTIONS[:3]
         },
     }.items():
         assert {case.metadata[key] for case in cases} == values

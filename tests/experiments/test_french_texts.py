@@ -5,14 +5,14 @@ import random
 
 import pytest
 
+from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments import bert_encoder, french_summary, french_texts
-from pytest_llmprobe.experiments.french_texts import (
+from pytest_llmprobe.experiments.french_summary import bert_encoder, stories, texts
+from pytest_llmprobe.experiments.french_summary.texts import (
     bert_score_with,
     summary_texts,
     why_not_french,
 )
-from pytest_llmprobe.experiments.sources import read_datasets
 from pytest_llmprobe.models.registry import resolve
 from pytest_llmprobe.models.token_counter import TokenCounter
 from pytest_llmprobe.suite import Suite
@@ -57,11 +57,9 @@ def test_lengths_are_counted_without_a_tokenizer_too():
 
 def test_a_story_is_the_reference_models_kind_with_its_summary(counter):
     (text,) = summary_texts(Suite(counter=counter), (500,), 1, 200)
-    assert text.prompt(text.instructions[0]) == french_summary.prompt(
-        text.text, text.instructions[0]
-    )
+    assert text.prompt(text.instructions[0]) == stories.prompt(text.text, text.instructions[0])
     assert text.instructions[0] == "Summarize the following text in French."
-    assert len(text.instructions) == len(french_summary.INSTRUCTIONS)
+    assert len(text.instructions) == len(stories.INSTRUCTIONS)
     assert why_not_french(text.reference) == ""
     assert text.reference.split()[0] in text.text
     assert text.source == "embedded stories"
@@ -129,7 +127,7 @@ def test_a_users_text_is_asked_for_as_published(tmp_path):
     assert text.prompt(text.instructions[0]) == f"Summarize in french:  \n {text.text}"
     assert text.reference is None
     assert len(text.instructions) == 3
-    braces = french_texts.SummaryText("{x}", 500, 0, "s", text.template, text.instructions)
+    braces = texts.SummaryText("{x}", 500, 0, "s", text.template, text.instructions)
     assert braces.prompt("{y}") == "{y}  \n {x}"
 
 
@@ -157,9 +155,9 @@ def test_only_french_is_french(answer, word):
 
 def test_the_reference_summaries_are_all_told_to_be_in_their_language():
     rng = random.Random(0)
-    stories = [french_summary.story(rng, 0) for _ in range(40)]
-    assert {why_not_french(story.summary_fr) for story in stories} == {""}
-    assert {why_not_french(story.summary_en).partition(":")[0] for story in stories} == {"en"}
+    told = [stories.story(rng, 0) for _ in range(40)]
+    assert {why_not_french(story.summary_fr) for story in told} == {""}
+    assert {why_not_french(story.summary_en).partition(":")[0] for story in told} == {"en"}
 
 
 def test_bert_score_says_with_what_or_why_not(monkeypatch, tmp_path):

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from pytest_llmprobe.data.prose import CITIES, NOUNS, is_held_out, prose
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments import haystack
-from pytest_llmprobe.experiments.haystack import KINDS, Fact
-from pytest_llmprobe.experiments.prose import CITIES, NOUNS, is_held_out, prose
+from pytest_llmprobe.experiments.haystack import text_needle
+from pytest_llmprobe.experiments.haystack.text_needle import KINDS, Fact
 
 many = settings(deadline=None, max_examples=200)
 seeds = st.integers(0, 2**32)
 kinds = st.sampled_from(sorted(KINDS))
 depths = st.floats(0, 100)
-places = st.sampled_from(sorted(haystack.PROMPTS))
+places = st.sampled_from(sorted(text_needle.PROMPTS))
 wild = st.text(st.sampled_from("ab Z.!?…\"')\n。é{}0"), max_size=80) | st.text(max_size=40)
 
 NUMBER = Fact("number", "Velmora", "482913")
@@ -30,7 +30,7 @@ CITY = Fact("city", "Velmora", "Paris")
 @many
 @given(seeds, kinds, st.booleans())
 def test_a_fact_is_of_its_kind_and_its_name_of_the_right_part(seed, kind, held_out):
-    fact = haystack.made_up_fact(random.Random(seed), held_out=held_out, kind=kind)
+    fact = text_needle.made_up_fact(random.Random(seed), held_out=held_out, kind=kind)
     assert fact.kind == kind
     assert is_held_out(fact.name) is held_out
     if kind == "number":
@@ -39,11 +39,11 @@ def test_a_fact_is_of_its_kind_and_its_name_of_the_right_part(seed, kind, held_o
         assert fact.value in (NOUNS if kind == "word" else CITIES)
     assert fact.sentence.endswith(f" {fact.value}.")
     assert fact.name in fact.question
-    assert not haystack.says(fact.question, fact.value)
+    assert not text_needle.says(fact.question, fact.value)
 
 
 def test_all_kinds_and_lengths_of_numbers_are_drawn():
-    drawn = [haystack.made_up_fact(random.Random(seed)) for seed in range(300)]
+    drawn = [text_needle.made_up_fact(random.Random(seed)) for seed in range(300)]
     assert {fact.kind for fact in drawn} == set(KINDS)
     assert {len(fact.value) for fact in drawn if fact.kind == "number"} == {5, 6, 7}
 
@@ -56,15 +56,15 @@ def test_the_wording_is_fixed():
 @pytest.mark.parametrize("kind", ["numbers", "Word"])
 def test_an_unknown_kind_is_refused(kind):
     with pytest.raises(CasesError, match=kind):
-        haystack.made_up_fact(random.Random(0), kind=kind)
+        text_needle.made_up_fact(random.Random(0), kind=kind)
 
 
 @many
 @given(seeds, kinds, st.integers(0, 20), st.booleans())
 def test_decoys_have_the_same_shape_and_nothing_else_in_common(seed, kind, n, held_out):
     rng = random.Random(seed)
-    fact = haystack.made_up_fact(rng, kind=kind)
-    drawn = [fact, *haystack.decoys(fact, n, rng, held_out=held_out)]
+    fact = text_needle.made_up_fact(rng, kind=kind)
+    drawn = [fact, *text_needle.decoys(fact, n, rng, held_out=held_out)]
     assert {other.kind for other in drawn} == {kind}
     assert len({other.name for other in drawn}) == len({other.value for other in drawn}) == n + 1
     assert all(is_held_out(other.name) is held_out for other in drawn[1:])
@@ -72,10 +72,10 @@ def test_decoys_have_the_same_shape_and_nothing_else_in_common(seed, kind, n, he
 
 def test_there_can_be_a_decoy_for_each_other_value_but_no_more():
     rng = random.Random(0)
-    values = {other.value for other in haystack.decoys(CITY, len(CITIES) - 1, rng)}
+    values = {other.value for other in text_needle.decoys(CITY, len(CITIES) - 1, rng)}
     assert values == set(CITIES) - {"Paris"}
     with pytest.raises(CasesError, match=str(len(CITIES))):
-        haystack.decoys(CITY, len(CITIES), rng)
+        text_needle.decoys(CITY, len(CITIES), rng)
 
 
 # Insertion
@@ -84,7 +84,7 @@ def test_there_can_be_a_decoy_for_each_other_value_but_no_more():
 @many
 @given(wild, depths)
 def test_inserting_loses_nothing_and_reports_where_it_was(text, depth):
-    found, reached = haystack.insert(text, NUMBER.sentence, depth)
+    found, reached = text_needle.insert(text, NUMBER.sentence, depth)
     place = found.index(NUMBER.sentence)
     before, after = found[:place], found[place + len(NUMBER.sentence) :]
     if before:  # after a sentence, set off by a space
@@ -102,8 +102,8 @@ def test_inserting_loses_nothing_and_reports_where_it_was(text, depth):
 @given(wild, depths)
 def test_the_sentence_end_is_the_last_one_before_the_aim(text, depth):
     assume(text)
-    _, reached = haystack.insert(text, NUMBER.sentence, depth)
-    between = [end for end in haystack.sentence_ends(text) if reached < 100 * end / len(text)]
+    _, reached = text_needle.insert(text, NUMBER.sentence, depth)
+    between = [end for end in text_needle.sentence_ends(text) if reached < 100 * end / len(text)]
     assert all(100 * end / len(text) > depth - 1e-9 for end in between)
 
 
@@ -111,17 +111,17 @@ def test_the_sentence_end_is_the_last_one_before_the_aim(text, depth):
 @given(seeds, st.integers(1, 30), depths)
 def test_in_prose_the_depth_is_missed_by_less_than_one_sentence(seed, n, depth):
     text = prose(random.Random(seed), n)
-    _, reached = haystack.insert(text, NUMBER.sentence, depth)
+    _, reached = text_needle.insert(text, NUMBER.sentence, depth)
     longest = max(map(len, re.split(r"(?<=\.) ", text))) + 1
     assert 0 <= depth - reached <= 100 * longest / len(text) + 1e-9
 
 
 def test_depths_0_and_100_are_the_very_start_and_the_very_end():
     text = "One. Two. Three."
-    assert haystack.insert(text, "X.", 0) == ("X. One. Two. Three.", 0)
-    assert haystack.insert(text, "X.", 100) == ("One. Two. Three. X.", 100)
-    assert haystack.insert(text, "X.", 60) == ("One. Two. X. Three.", pytest.approx(56.25))
-    assert haystack.insert("", "X.", 50) == ("X.", 0)
+    assert text_needle.insert(text, "X.", 0) == ("X. One. Two. Three.", 0)
+    assert text_needle.insert(text, "X.", 100) == ("One. Two. Three. X.", 100)
+    assert text_needle.insert(text, "X.", 60) == ("One. Two. X. Three.", pytest.approx(56.25))
+    assert text_needle.insert("", "X.", 50) == ("X.", 0)
 
 
 @pytest.mark.parametrize(
@@ -144,13 +144,13 @@ def test_depths_0_and_100_are_the_very_start_and_the_very_end():
     ],
 )
 def test_sentences_end_where_a_reader_sees_an_end(text, ends):
-    assert haystack.sentence_ends(text) == ends
+    assert text_needle.sentence_ends(text) == ends
 
 
 @pytest.mark.parametrize("depth", [-1, 100.1, float("nan"), float("inf")])
 def test_a_depth_that_is_no_percentage_is_refused(depth):
     with pytest.raises(CasesError, match="depth"):
-        haystack.insert("One.", "X.", depth)
+        text_needle.insert("One.", "X.", depth)
 
 
 # Prompts and the reference solver
@@ -160,15 +160,15 @@ def test_a_depth_that_is_no_percentage_is_refused(depth):
 @given(seeds, kinds, places, st.lists(depths, min_size=1, max_size=5), st.integers(0, 20))
 def test_the_solver_finds_the_needle_among_decoys_wherever_it_is(seed, kind, where, depths, n):
     rng = random.Random(seed)
-    fact = haystack.made_up_fact(rng, kind=kind)
+    fact = text_needle.made_up_fact(rng, kind=kind)
     text = prose(rng, n)
     for depth, other in zip(
-        depths, [fact, *haystack.decoys(fact, len(depths) - 1, rng)], strict=True
+        depths, [fact, *text_needle.decoys(fact, len(depths) - 1, rng)], strict=True
     ):
-        text, _ = haystack.insert(text, other.sentence, depth)
-    prompt = haystack.prompt(text, fact.question, where)
-    assert haystack.solve(prompt) == fact.value
-    assert haystack.solve([{"role": "user", "content": prompt}]) == fact.value
+        text, _ = text_needle.insert(text, other.sentence, depth)
+    prompt = text_needle.prompt(text, fact.question, where)
+    assert text_needle.solve(prompt) == fact.value
+    assert text_needle.solve([{"role": "user", "content": prompt}]) == fact.value
     assert prompt.count(fact.question) == (2 if where == "both" else 1)
     assert prompt == prompt.strip()
 
@@ -177,29 +177,29 @@ def test_the_solver_finds_the_needle_among_decoys_wherever_it_is(seed, kind, whe
 @given(seeds, kinds, places)
 def test_a_closed_book_cannot_be_solved_and_a_decoy_does_not_help(seed, kind, where):
     rng = random.Random(seed)
-    fact = haystack.made_up_fact(rng, kind=kind)
-    (other,) = haystack.decoys(fact, 1, rng)
-    text, _ = haystack.insert(prose(rng, 5), other.sentence, 50)
+    fact = text_needle.made_up_fact(rng, kind=kind)
+    (other,) = text_needle.decoys(fact, 1, rng)
+    text, _ = text_needle.insert(prose(rng, 5), other.sentence, 50)
     with pytest.raises(CasesError, match="0 values"):
-        haystack.solve(haystack.prompt(text, fact.question, where))
+        text_needle.solve(text_needle.prompt(text, fact.question, where))
 
 
 def test_two_values_for_one_name_cannot_be_solved():
     text = f"{NUMBER.sentence} {Fact('number', 'Velmora', '12345').sentence}"
     with pytest.raises(CasesError, match="2 values"):
-        haystack.solve(haystack.prompt(text, NUMBER.question))
+        text_needle.solve(text_needle.prompt(text, NUMBER.question))
 
 
 def test_a_prompt_without_a_question_and_an_unknown_place_are_refused():
     with pytest.raises(CasesError, match="no question"):
-        haystack.solve(NUMBER.sentence)
+        text_needle.solve(NUMBER.sentence)
     with pytest.raises(CasesError, match="middle"):
-        haystack.prompt("text", "question", "middle")
+        text_needle.prompt("text", "question", "middle")
 
 
 def test_questions_at_the_end_share_everything_before_them():
     text = "{braces} {0} and 100 % stay."
-    one, two = (haystack.prompt(text, f"{word}?") for word in "ab")
+    one, two = (text_needle.prompt(text, f"{word}?") for word in "ab")
     assert text in one
     assert one.index("a?") == two.index("b?")
     assert one[: one.index("a?")] == two[: two.index("b?")]
@@ -232,8 +232,8 @@ CORRECT = [
 
 @pytest.mark.parametrize(("fact", "answer"), CORRECT)
 def test_an_answer_with_the_value_and_no_decoys_passes(fact, answer):
-    assert haystack.passed(answer, fact, OTHERS[fact.kind])
-    assert haystack.explain(answer, fact, OTHERS[fact.kind]).startswith("correct: ")
+    assert text_needle.passed(answer, fact, OTHERS[fact.kind])
+    assert text_needle.explain(answer, fact, OTHERS[fact.kind]).startswith("correct: ")
 
 
 WRONG = [
@@ -266,33 +266,33 @@ WRONG = [
 
 @pytest.mark.parametrize(("fact", "answer", "word"), WRONG)
 def test_a_wrong_answer_misses_and_says_how(fact, answer, word):
-    assert not haystack.passed(answer, fact, OTHERS[fact.kind])
-    explained = haystack.explain(answer, fact, OTHERS[fact.kind])
+    assert not text_needle.passed(answer, fact, OTHERS[fact.kind])
+    explained = text_needle.explain(answer, fact, OTHERS[fact.kind])
     assert explained.partition(":")[0] == word
     assert len(explained) < 200
 
 
 def test_a_candidate_with_the_same_value_is_no_other_value():
-    assert haystack.passed("Paris", CITY, [Fact("city", "Zanna", "Paris")])
+    assert text_needle.passed("Paris", CITY, [Fact("city", "Zanna", "Paris")])
 
 
 @many
 @given(seeds, kinds, st.text(max_size=20), st.text(max_size=20))
 def test_a_value_between_spaces_is_found_whatever_surrounds_it(seed, kind, before, after):
-    fact = haystack.made_up_fact(random.Random(seed), kind=kind)
-    assert haystack.passed(f"{before} {fact.value} {after}", fact)
+    fact = text_needle.made_up_fact(random.Random(seed), kind=kind)
+    assert text_needle.passed(f"{before} {fact.value} {after}", fact)
 
 
 @many
 @given(seeds, kinds, st.text(max_size=60))
 def test_passing_and_explaining_agree_about_every_answer(seed, kind, answer):
     rng = random.Random(seed)
-    fact = haystack.made_up_fact(rng, kind=kind)
-    others = haystack.decoys(fact, 3, rng)
+    fact = text_needle.made_up_fact(rng, kind=kind)
+    others = text_needle.decoys(fact, 3, rng)
     pieces = [answer, fact.value, others[0].value, ""]
     answer = rng.choice(["", " ", "-"]).join(rng.sample(pieces, 3))
-    explained = haystack.explain(answer, fact, iter(others))
-    assert haystack.passed(answer, fact, iter(others)) == explained.startswith("correct:")
+    explained = text_needle.explain(answer, fact, iter(others))
+    assert text_needle.passed(answer, fact, iter(others)) == explained.startswith("correct:")
 
 
 # Haystacks
@@ -301,7 +301,7 @@ def test_passing_and_explaining_agree_about_every_answer(seed, kind, answer):
 @many
 @given(seeds, st.integers(200, 3_000))
 def test_generated_prose_has_the_size_that_is_asked_and_ends_with_a_sentence(seed, size):
-    text = haystack.generated(size, random.Random(seed))
+    text = text_needle.generated(size, random.Random(seed))
     assert size - 100 < len(text) <= size
     assert text.endswith(".")
     assert text == text.strip()
@@ -312,16 +312,16 @@ def test_generated_prose_has_the_size_that_is_asked_and_ends_with_a_sentence(see
 def test_an_excerpt_is_a_piece_of_the_text_from_sentence_to_sentence(seed, n, data):
     text = prose(random.Random(seed), n)
     size = data.draw(st.integers(min(200, len(text)), len(text)))
-    found = haystack.excerpt(text, size, random.Random(seed + 1))
+    found = text_needle.excerpt(text, size, random.Random(seed + 1))
     place = text.index(found)
-    assert place in {0} | {end + 1 for end in haystack.sentence_ends(text)}
-    assert place + len(found) in haystack.sentence_ends(text)
+    assert place in {0} | {end + 1 for end in text_needle.sentence_ends(text)}
+    assert place + len(found) in text_needle.sentence_ends(text)
     assert size - 100 < len(found) <= size
 
 
 def test_excerpts_come_from_anywhere():
     text = prose(random.Random(0), 100)
-    places = [text.index(haystack.excerpt(text, 300, random.Random(n))) for n in range(50)]
+    places = [text.index(text_needle.excerpt(text, 300, random.Random(n))) for n in range(50)]
     assert len(set(places)) > 30
     assert min(places) < len(text) / 4 < 3 * len(text) / 4 < max(places)
 
@@ -330,10 +330,10 @@ def test_excerpts_come_from_anywhere():
 @given(wild, st.integers(1, 100))
 @example(" 0", 1)
 def test_a_cut_is_the_start_of_the_text_and_no_longer_than_it_may_be(text, size):
-    found = haystack.cut(text, size)
+    found = text_needle.cut(text, size)
     assert text.startswith(found) or text.lstrip().startswith(found)
     assert len(found) <= size
-    assert haystack.cut(found, size) == found
+    assert text_needle.cut(found, size) == found
 
 
 @pytest.mark.parametrize(
@@ -350,10 +350,13 @@ def test_a_cut_is_the_start_of_the_text_and_no_longer_than_it_may_be(text, size)
     ],
 )
 def test_a_text_is_cut_at_a_sentence_end_or_else_between_words(text, size, found):
-    assert haystack.cut(text, size) == found
+    assert text_needle.cut(text, size) == found
 
 
 def test_a_task_is_the_fact_that_is_asked_for_and_the_others():
     other, third = Fact("number", "Zanna", "77120"), Fact("city", "Velmora", "Rome")
     text = f"{other.sentence} {NUMBER.sentence} {third.sentence} {NUMBER.sentence}"
-    assert haystack.read_task(haystack.prompt(text, NUMBER.question)) == (NUMBER, [other, third])
+    assert text_needle.read_task(text_needle.prompt(text, NUMBER.question)) == (
+        NUMBER,
+        [other, third],
+    )

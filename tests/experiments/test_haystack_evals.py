@@ -7,12 +7,12 @@ from runpy import run_path
 import pytest
 
 from pytest_llmprobe.case import check_cases
+from pytest_llmprobe.data.prose import is_held_out, prose
+from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.engine.scripted import ScriptedModel
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments import haystack
-from pytest_llmprobe.experiments.prose import is_held_out, prose
-from pytest_llmprobe.experiments.sources import read_datasets
+from pytest_llmprobe.experiments.haystack import text_needle
 from pytest_llmprobe.generation import GenerateConfig
 from pytest_llmprobe.suite import Suite
 
@@ -58,7 +58,7 @@ def suite_on(tmp_path, text, profile="ci", **options):
 
 
 def test_the_prompts_are_those_that_the_reference_model_is_trained_on():
-    assert EVAL["PROMPTS"] == haystack.PROMPTS
+    assert EVAL["PROMPTS"] == text_needle.PROMPTS
 
 
 @pytest.mark.parametrize("profile", ["smoke", "ci"])
@@ -76,28 +76,28 @@ def test_every_case_has_its_own_id_and_its_text_has_its_size(name, profile):
 @solvable
 def test_every_case_is_solvable_and_its_names_are_held_out(name):
     for case in build(name, Suite()):
-        fact, others = haystack.read_task(case.prompt)
+        fact, others = text_needle.read_task(case.prompt)
         assert fact.value == case.target
         assert fact.kind == case.metadata["kind"]
         assert len(others) == (2 if name == "text_decoys" else 0)
         assert {other.kind for other in others} <= {fact.kind}
         assert all(is_held_out(one.name) for one in (fact, *others))
-        assert case.chance == haystack.CHANCE[fact.kind]
+        assert case.chance == text_needle.CHANCE[fact.kind]
 
 
 def test_a_closed_book_cannot_be_solved():
     for case in build("closed_book", Suite()):
         with pytest.raises(CasesError, match="0 values"):
-            haystack.solve(case.prompt)
-        assert not haystack.says(case.prompt, case.target) or case.metadata["kind"] != "number"
-        assert case.chance == 1 - haystack.CHANCE[case.metadata["kind"]]
+            text_needle.solve(case.prompt)
+        assert not text_needle.says(case.prompt, case.target) or case.metadata["kind"] != "number"
+        assert case.chance == 1 - text_needle.CHANCE[case.metadata["kind"]]
 
 
 @solvable
 def test_the_depth_that_is_reached_is_recorded(name):
     for case in build(name, Suite()):
         text = case.prompt.split("\n\n")[2 if case.metadata["question"] != "end" else 1]
-        sentence = haystack.read_task(case.prompt)[0].sentence
+        sentence = text_needle.read_task(case.prompt)[0].sentence
         before = 100 * text.index(sentence) / (len(text) - len(sentence))
         assert case.metadata["depth_reached"] == pytest.approx(before, abs=0.5)
         assert case.metadata["depth_reached"] <= case.metadata["depth"]
@@ -120,7 +120,7 @@ def test_the_cases_of_a_group_share_what_comes_before_their_needles():
     assert groups
     for cases in groups.values():
         deepest, second = cases[-1].prompt, cases[-2].prompt
-        needle = haystack.read_task(second)[0].sentence
+        needle = text_needle.read_task(second)[0].sentence
         assert deepest.startswith(second[: second.index(needle)])
 
 
@@ -164,7 +164,7 @@ def test_texts_of_ones_own_replace_the_generated_prose(name, tmp_path):
     for case in build(name, suite_on(tmp_path, text)):
         assert case.metadata["source"].startswith("a.txt (1 text, sha256 ")
         shown = max(case.prompt.split("\n\n"), key=len)
-        facts = haystack.read_task(case.prompt) if name != "closed_book" else (None, [])
+        facts = text_needle.read_task(case.prompt) if name != "closed_book" else (None, [])
         for fact in (facts[0], *facts[1]):
             shown = shown.replace(fact.sentence, "") if fact else shown
         assert " ".join(shown.split()) in text
@@ -184,7 +184,7 @@ def test_too_little_text_is_an_error_with_the_numbers(tmp_path):
 def test_text_without_sentences_and_with_braces_is_used_too(tmp_path):
     cases = build("text_needle", suite_on(tmp_path, "{text} {0} %s\n" * 500))
     for case in cases:
-        assert haystack.solve(case.prompt) == case.target
+        assert text_needle.solve(case.prompt) == case.target
         assert 0.8 * case.metadata["size"] < len(case.prompt)
 
 
@@ -195,7 +195,7 @@ def test_text_without_sentences_and_with_braces_is_used_too(tmp_path):
 @solvable
 def test_a_perfect_model_passes_every_case(name, profile):
     cases = build(name, Suite(profile))
-    for answer in (haystack.solve, lambda prompt: f"The answer is {haystack.solve(prompt)}."):
+    for answer in (text_needle.solve, lambda prompt: f"The answer is {text_needle.solve(prompt)}."):
         assert set(judge(name, cases, answer)) == {None}
 
 
@@ -213,15 +213,15 @@ def test_a_model_that_knows_what_it_was_not_told_misses_the_closed_book():
 
 
 def decoy(prompt):
-    return haystack.read_task(prompt)[1][0].value
+    return text_needle.read_task(prompt)[1][0].value
 
 
 WRONG = {
     "nothing": ("text_needle", lambda _: "", "no_answer"),
     "unknown": ("text_needle", lambda _: "unknown", "no_value"),
-    "a part of the value": ("text_needle", lambda p: haystack.solve(p) + "xy", "glued"),
+    "a part of the value": ("text_needle", lambda p: text_needle.solve(p) + "xy", "glued"),
     "a decoy": ("text_decoys", decoy, "decoy"),
-    "a decoy too": ("text_decoys", lambda p: f"{haystack.solve(p)}, {decoy(p)}", "hedged"),
+    "a decoy too": ("text_decoys", lambda p: f"{text_needle.solve(p)}, {decoy(p)}", "hedged"),
 }
 
 

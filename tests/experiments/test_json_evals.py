@@ -7,17 +7,17 @@ from runpy import run_path
 import pytest
 
 from pytest_llmprobe.case import check_cases
+from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.engine.scripted import ScriptedModel
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments import json_records
-from pytest_llmprobe.experiments.sources import read_datasets
+from pytest_llmprobe.experiments.json_format import documents
 from pytest_llmprobe.generation import GenerateConfig
 from pytest_llmprobe.suite import Suite
 
 FOLDER = Path(__file__).parents[2] / "evals" / "json_format"
 RECORDS = run_path(str(FOLDER / "test_json_format.py"))
-BOOK = json_records.schema("book")
+BOOK = documents.schema("book")
 
 
 def judge(names, name, cases, answer, *fixtures):
@@ -49,7 +49,7 @@ def test_every_case_states_its_truth_and_has_its_size(profile):
     cases = check_cases(build(profile, trials=1), "json_format")
     for case in cases:
         truth, size = json.loads(case.target), case.metadata["size"]
-        schema = json_records.schema(case.metadata["kind"])
+        schema = documents.schema(case.metadata["kind"])
         assert list(truth) == list(schema["properties"])
         texts = [part for part in case.prompt.split("\n\n") if "JSON" not in part.upper()]
         assert 0.8 * size < len(max(texts, key=len)) < 1.15 * size
@@ -57,17 +57,17 @@ def test_every_case_states_its_truth_and_has_its_size(profile):
 
 
 def test_prompts_outside_of_the_full_profile_are_those_of_the_reference_models_training():
-    assert RECORDS["PROMPTS"] == json_records.PROMPTS
-    assert RECORDS["KEYS"] == json_records.INSTRUCTION
+    assert RECORDS["PROMPTS"] == documents.PROMPTS
+    assert RECORDS["KEYS"] == documents.INSTRUCTION
     for profile in ("smoke", "ci"):
         for case in build(profile):
             keys, style = list(json.loads(case.target)), case.metadata["style"]
-            assert json_records.instruction(keys, style) in case.prompt
+            assert documents.instruction(keys, style) in case.prompt
 
 
 def test_the_full_profile_names_the_whole_schema():
     for case in build("full", trials=1):
-        schema = json_records.schema(case.metadata["kind"])
+        schema = documents.schema(case.metadata["kind"])
         assert json.dumps(schema) in case.prompt
 
 

@@ -9,11 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_llmprobe.data.prose import is_held_out
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments import json_format, json_records
-from pytest_llmprobe.experiments.json_extraction import MAX_DEPTH, PROBLEMS, extract
-from pytest_llmprobe.experiments.json_format import jaccard, keys, schema_errors, schema_keys, score
-from pytest_llmprobe.experiments.prose import is_held_out
+from pytest_llmprobe.experiments.json_format import documents, scoring
+from pytest_llmprobe.experiments.json_format.reading import MAX_DEPTH, PROBLEMS, extract
+from pytest_llmprobe.experiments.json_format.scoring import (
+    jaccard,
+    keys,
+    schema_errors,
+    schema_keys,
+    score,
+)
 
 many = settings(deadline=None, max_examples=200)
 seeds = st.integers(0, 2**32)
@@ -29,7 +35,7 @@ json_values = st.recursive(
 )
 json_objects = st.dictionaries(st.text(), json_values, max_size=5)
 
-BOOK = json_records.schema("book")
+BOOK = documents.schema("book")
 BOOK_KEYS = {"title", "genre", "characters", "author", "summary", "date", "scenery"}
 
 
@@ -50,7 +56,7 @@ def values(part):
 @many
 @given(seeds, kinds, st.booleans())
 def test_every_value_is_a_literal_piece_of_the_facts_in_their_order(seed, kind, held_out):
-    made = json_records.record(random.Random(seed), held_out=held_out, kind=kind)
+    made = documents.record(random.Random(seed), held_out=held_out, kind=kind)
     facts, place = " ".join(made.facts), 0
     assert made.kind == kind
     for key, value in made.truth.items():
@@ -65,9 +71,9 @@ def test_every_value_is_a_literal_piece_of_the_facts_in_their_order(seed, kind, 
 @many
 @given(seeds, kinds, st.booleans())
 def test_the_reference_answer_passes_with_every_score_at_its_best(seed, kind, held_out):
-    made = json_records.record(random.Random(seed), held_out=held_out, kind=kind)
-    schema = json_records.schema(kind)
-    answer = json_records.answer(made)
+    made = documents.record(random.Random(seed), held_out=held_out, kind=kind)
+    schema = documents.schema(kind)
+    answer = documents.answer(made)
     assert "\n" not in answer
     assert list(json.loads(answer)) == list(schema["properties"]) == schema["required"]
     scored = score(answer, schema, made.truth)
@@ -80,7 +86,7 @@ def test_the_reference_answer_passes_with_every_score_at_its_best(seed, kind, he
 @many
 @given(seeds, kinds, st.booleans())
 def test_invented_names_are_of_the_right_part_and_differ(seed, kind, held_out):
-    truth = json_records.record(random.Random(seed), held_out=held_out, kind=kind).truth
+    truth = documents.record(random.Random(seed), held_out=held_out, kind=kind).truth
     names = {
         "book": lambda: [truth["author"].split()[1], *(who["name"] for who in truth["characters"])],
         "person": lambda: [truth["name"].split()[1]],
@@ -93,7 +99,7 @@ def test_invented_names_are_of_the_right_part_and_differ(seed, kind, held_out):
 @many
 @given(seeds)
 def test_a_book_has_the_seven_keys_in_their_order(seed):
-    truth = json_records.record(random.Random(seed), kind="book").truth
+    truth = documents.record(random.Random(seed), kind="book").truth
     assert list(truth) == [
         "title",
         "genre",
@@ -113,8 +119,8 @@ def test_a_book_has_the_seven_keys_in_their_order(seed):
 @given(seeds, kinds, st.integers(0, 40))
 def test_the_text_holds_each_fact_once_in_order_among_the_prose(seed, kind, n):
     rng = random.Random(seed)
-    made = json_records.record(rng, kind=kind)
-    text = json_records.text(made, rng, n)
+    made = documents.record(rng, kind=kind)
+    text = documents.text(made, rng, n)
     places = [text.index(fact) for fact in made.facts]
     assert places == sorted(places)
     assert [text.count(fact) for fact in made.facts] == [1] * len(made.facts)
@@ -127,8 +133,8 @@ def test_facts_are_spread_over_the_text_and_not_all_at_one_place():
     rng = random.Random(0)
     starts, ends = [], []
     for _ in range(200):
-        made = json_records.record(rng, kind="book")
-        text = json_records.text(made, rng, 30)
+        made = documents.record(rng, kind="book")
+        text = documents.text(made, rng, 30)
         starts.append(text.index(made.facts[0]) / len(text))
         ends.append(text.index(made.facts[-1]) / len(text))
     assert sum(starts) / 200 < 0.25
@@ -136,24 +142,24 @@ def test_facts_are_spread_over_the_text_and_not_all_at_one_place():
 
 
 def test_the_same_seed_gives_the_same_record_and_all_kinds_are_drawn():
-    drawn = [json_records.record(random.Random(seed)) for seed in range(60)]
-    assert drawn == [json_records.record(random.Random(seed)) for seed in range(60)]
+    drawn = [documents.record(random.Random(seed)) for seed in range(60)]
+    assert drawn == [documents.record(random.Random(seed)) for seed in range(60)]
     assert {made.kind for made in drawn} == {"book", "person", "event"}
-    assert len({json_records.answer(made) for made in drawn}) == 60
+    assert len({documents.answer(made) for made in drawn}) == 60
 
 
 def test_an_unknown_kind_is_refused():
     with pytest.raises(CasesError, match="film"):
-        json_records.record(random.Random(0), kind="film")
+        documents.record(random.Random(0), kind="film")
     with pytest.raises(CasesError, match="film"):
-        json_records.schema("film")
+        documents.schema("film")
 
 
 @many
 @given(seeds, kinds, st.data())
 def test_a_schema_takes_no_answer_with_a_key_missing_added_or_of_another_type(seed, kind, data):
-    truth = dict(json_records.record(random.Random(seed), kind=kind).truth)
-    schema = json_records.schema(kind)
+    truth = dict(documents.record(random.Random(seed), kind=kind).truth)
+    schema = documents.schema(kind)
     key = data.draw(st.sampled_from(sorted(truth)))
     damage = data.draw(st.sampled_from(["missing", "added", "null", "text", "list"]))
     if damage == "missing":
@@ -171,8 +177,8 @@ def test_a_schema_takes_no_answer_with_a_key_missing_added_or_of_another_type(se
 
 def test_the_schemas_are_valid_and_the_one_that_ships_is_the_books():
     for kind in ("book", "person", "event"):
-        jsonschema.Draft202012Validator.check_schema(json_records.schema(kind))
-    assert json.loads(json_records.BOOK_SCHEMA) == BOOK
+        jsonschema.Draft202012Validator.check_schema(documents.schema(kind))
+    assert json.loads(documents.BOOK_SCHEMA) == BOOK
     assert schema_keys(BOOK) == BOOK_KEYS
     assert schema_keys(BOOK, deep=True) == BOOK_KEYS | {
         "characters.name",
@@ -185,34 +191,34 @@ def test_the_schemas_are_valid_and_the_one_that_ships_is_the_books():
 
 def test_the_instruction_and_its_two_baselines():
     named = ["title", "date", "scenery"]
-    assert json_records.instruction(named) == (
+    assert documents.instruction(named) == (
         'Return one JSON object with the keys "title", "date" and "scenery".'
     )
-    assert json_records.instruction(named, "capitals") == (
+    assert documents.instruction(named, "capitals") == (
         'RETURN ONE JSON OBJECT WITH THE KEYS "title", "date" AND "scenery".'
     )
-    assert json_records.instruction(named, "important") == (
+    assert documents.instruction(named, "important") == (
         'IMPORTANT: Return one JSON object with the keys "title", "date" and "scenery".'
     )
-    assert json_records.instruction(["a"]).endswith('the keys "a".')
-    assert json_records.instruction(["a", "b"]).endswith('the keys "a" and "b".')
-    assert json_records.instruction(['a"{keys}é']).endswith('the keys "a\\"{keys}é".')
+    assert documents.instruction(["a"]).endswith('the keys "a".')
+    assert documents.instruction(["a", "b"]).endswith('the keys "a" and "b".')
+    assert documents.instruction(['a"{keys}é']).endswith('the keys "a\\"{keys}é".')
 
 
 def test_what_makes_no_instruction_and_no_prompt_is_refused():
     with pytest.raises(CasesError, match="at least one key"):
-        json_records.instruction([])
+        documents.instruction([])
     with pytest.raises(CasesError, match="loud"):
-        json_records.instruction(["a"], "loud")
+        documents.instruction(["a"], "loud")
     with pytest.raises(CasesError, match="middle"):
-        json_records.prompt("text", "instruction", "middle")
+        documents.prompt("text", "instruction", "middle")
 
 
 def test_instructions_at_the_end_share_the_text_before_them():
     text, styles = "{text} {0}", ("plain", "capitals", "important")
-    asked = [json_records.instruction(["a"], style) for style in styles]
-    assert all(json_records.prompt(text, one).startswith(f"{text}\n\n{one}\n") for one in asked)
-    assert json_records.prompt(text, asked[0], "head") == f"{asked[0]}\n\n{text}\n\nJSON:"
+    asked = [documents.instruction(["a"], style) for style in styles]
+    assert all(documents.prompt(text, one).startswith(f"{text}\n\n{one}\n") for one in asked)
+    assert documents.prompt(text, asked[0], "head") == f"{asked[0]}\n\n{text}\n\nJSON:"
 
 
 # Extraction
@@ -601,22 +607,22 @@ def test_a_dotted_key_does_not_pass_for_a_path():
 def test_fields_match_exactly_but_for_white_space():
     truth = {"s": "a b", "n": 1, "t": True, "z": 0, "l": [{"x": "c d"}], "none": None}
     same = {"l": [{"x": " c\n d "}], "s": "\ta  b", "n": 1, "t": True, "z": 0, "none": None, "e": 1}
-    assert json_format.field_accuracy(same, truth) == dict.fromkeys(truth, True)
+    assert scoring.field_accuracy(same, truth) == dict.fromkeys(truth, True)
     other = {"s": "A b", "n": True, "t": 1, "z": False, "l": [{"x": "cd"}]}
-    assert json_format.field_accuracy(other, truth) == dict.fromkeys(truth, False)
-    assert json_format.field_accuracy({"n": "1", "z": 0.0}, truth)["n"] is False
-    assert json_format.field_accuracy({"z": 0.0}, truth)["z"] is False
-    assert json_format.field_accuracy(None, truth) == dict.fromkeys(truth, False)
+    assert scoring.field_accuracy(other, truth) == dict.fromkeys(truth, False)
+    assert scoring.field_accuracy({"n": "1", "z": 0.0}, truth)["n"] is False
+    assert scoring.field_accuracy({"z": 0.0}, truth)["z"] is False
+    assert scoring.field_accuracy(None, truth) == dict.fromkeys(truth, False)
 
 
 @many
 @given(seeds, kinds, st.data())
 def test_one_wrong_field_costs_one_field(seed, kind, data):
-    made = json_records.record(random.Random(seed), kind=kind)
+    made = documents.record(random.Random(seed), kind=kind)
     wrong = dict(made.truth)
     key = data.draw(st.sampled_from(sorted(wrong)))
     wrong[key] = {"no": "such"}
-    scored = score(json.dumps(wrong), json_records.schema(kind), made.truth)
+    scored = score(json.dumps(wrong), documents.schema(kind), made.truth)
     assert [name for name, right in scored.fields.items() if not right] == [key]
     assert scored.field_accuracy == pytest.approx(1 - 1 / len(wrong))
     assert (scored.jaccard, scored.level, scored.valid, scored.passed) == (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from made_up_states import INFORMED
 
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.length_baselines import (
+from pytest_llmprobe.experiments.output_length.baselines import (
     baseline_predictions,
     by_key,
     classification,
@@ -18,7 +18,7 @@ from pytest_llmprobe.experiments.length_baselines import (
     metrics,
     spearman,
 )
-from pytest_llmprobe.experiments.length_data import LengthData
+from pytest_llmprobe.experiments.output_length.data_set import LengthData
 
 few = settings(deadline=None, max_examples=60)
 lengths = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 200)), min_size=2, max_size=30)

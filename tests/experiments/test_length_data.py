@@ -19,12 +19,12 @@ from pytest_llmprobe.case import RawPrompt
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.engine.scripted import ScriptedModel
 from pytest_llmprobe.errors import CasesError, RequestError, SettingsError
-from pytest_llmprobe.experiments import length_data, length_files
-from pytest_llmprobe.experiments import length_requests as length_requests_module
-from pytest_llmprobe.experiments.length_collection import collect
-from pytest_llmprobe.experiments.length_data import load_length_data
-from pytest_llmprobe.experiments.length_files import TOKEN, ChunkWriter
-from pytest_llmprobe.experiments.length_requests import (
+from pytest_llmprobe.experiments.output_length import data_set, files
+from pytest_llmprobe.experiments.output_length import requests as length_requests_module
+from pytest_llmprobe.experiments.output_length.collection import collect
+from pytest_llmprobe.experiments.output_length.data_set import load_length_data
+from pytest_llmprobe.experiments.output_length.files import TOKEN, ChunkWriter
+from pytest_llmprobe.experiments.output_length.requests import (
     COUNTS,
     HELD_OUT,
     TEN_WORDS,
@@ -32,7 +32,7 @@ from pytest_llmprobe.experiments.length_requests import (
     held_out,
     length_requests,
 )
-from pytest_llmprobe.experiments.output_length import PHRASINGS, SAME_PROMPT, repeated
+from pytest_llmprobe.experiments.output_length.words import PHRASINGS, SAME_PROMPT, repeated
 
 
 class MadeUpReader:
@@ -283,7 +283,7 @@ def test_loading_maps_the_states(data, tmp_path):
 
 
 def test_norms_are_read_some_rows_at_a_time(data, monkeypatch):
-    monkeypatch.setattr(length_data, "READ", 10)
+    monkeypatch.setattr(data_set, "READ", 10)
     rows = np.arange(len(data))
     for layer in data.layers:
         expected = np.sqrt(np.square(data.states(rows, layer).astype(float)).sum(axis=1))
@@ -330,7 +330,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path, monkeypatch, 
         if dies_in == "generate":
             patched = partial(make, generate=dying(make.keywords["generate"]))
         elif dies_in == "finish":
-            patch.setattr(length_files, "_header", dying(length_files._header))
+            patch.setattr(files, "_header", dying(files._header))
             calls = iter(range(-6, 1000))  # six files are opened first
         else:
             patch.setattr(ChunkWriter, dies_in, dying(getattr(ChunkWriter, dies_in)))

@@ -5,9 +5,8 @@ import pytest
 from made_up_states import INFORMED, LeastSquares, made_up
 
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments import length_skill
-from pytest_llmprobe.experiments.length_data import Split
-from pytest_llmprobe.experiments.length_skill import (
+from pytest_llmprobe.experiments.output_length.data_set import Split
+from pytest_llmprobe.experiments.output_length.skill import (
     judge,
     layer_curve,
     predict,
@@ -160,7 +159,7 @@ def test_intervals_repeat_by_seed():
 
 @pytest.mark.parametrize("samples", [30, 100])
 def test_a_probe_no_better_than_its_baselines_is_rarely_said_to_be_better(monkeypatch, samples):
-    monkeypatch.setattr(length_skill, "RESAMPLES", 400)
+    monkeypatch.setattr("pytest_llmprobe.experiments.output_length.skill.RESAMPLES", 400)
     lows = [skill_interval(*some_errors(samples, seed=seed))[0] for seed in range(200)]
     assert sum(low > 0 for low in lows) <= 6  # 2.5 % of them, and the best of three is better
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pytest_llmprobe import load_model
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.experiments.known_texts import known_texts
-from pytest_llmprobe.experiments.membership import (
+from pytest_llmprobe.experiments.memorization.known_texts import known_texts
+from pytest_llmprobe.experiments.memorization.membership import (
     MembershipScores,
     mean_log_probability,
     membership_scores,

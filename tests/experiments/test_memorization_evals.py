@@ -7,8 +7,8 @@ from runpy import run_path
 
 import pytest
 
+from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.sources import read_datasets
 from pytest_llmprobe.suite import Suite
 
 EVALS = Path(__file__).parents[2] / "evals" / "memorization"

@@ -9,11 +9,11 @@ from runpy import run_path
 import pytest
 
 from pytest_llmprobe.case import check_cases
+from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.engine.scripted import ScriptedModel
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments import needle
-from pytest_llmprobe.experiments.sources import read_datasets
 from pytest_llmprobe.generation import GenerateConfig
 from pytest_llmprobe.suite import Suite
 

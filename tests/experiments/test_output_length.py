@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmprobe.experiments import output_length
-from pytest_llmprobe.experiments.output_length import PHRASINGS, SAME_PROMPT, WORDS
+from pytest_llmprobe.experiments.output_length import words
+from pytest_llmprobe.experiments.output_length.words import PHRASINGS, SAME_PROMPT, WORDS
 
 many = settings(deadline=None, max_examples=200)
-phrasings, words = st.sampled_from(PHRASINGS), st.sampled_from(WORDS)
+phrasings, some_words = st.sampled_from(PHRASINGS), st.sampled_from(WORDS)
 counts = st.integers(1, 60)
 
 
@@ -46,9 +46,9 @@ def test_words_are_plain_and_none_is_the_plural_of_another():
 
 
 @many
-@given(phrasings, words, counts)
+@given(phrasings, some_words, counts)
 def test_a_prompt_says_the_word_and_the_count(phrasing, word, count):
-    prompt = output_length.prompt(phrasing, word, count)
+    prompt = words.prompt(phrasing, word, count)
     assert re.findall(r"\d+", prompt) == [str(count)]
     assert word in re.findall("[a-z]+", prompt)
     assert "{" not in prompt
@@ -56,41 +56,43 @@ def test_a_prompt_says_the_word_and_the_count(phrasing, word, count):
 
 def test_prompts_of_different_requests_differ():
     asked = [(text, word, count) for text in PHRASINGS for word in WORDS for count in (5, 15, 50)]
-    assert len({output_length.prompt(*request) for request in asked}) == len(asked)
+    assert len({words.prompt(*request) for request in asked}) == len(asked)
 
 
 # Answers
 
 
 @many
-@given(words, counts)
+@given(some_words, counts)
 def test_the_expected_answer_counts_as_asked(word, count):
-    answer = output_length.repeated(word, count)
-    assert output_length.counted(answer, word) == count
+    answer = words.repeated(word, count)
+    assert words.counted(answer, word) == count
     assert answer.count(" ") == count - 1
 
 
 @many
-@given(words, counts, st.integers(0, 2**32))
+@given(some_words, counts, st.integers(0, 2**32))
 def test_any_white_space_separates(word, count, seed):
     rng = random.Random(seed)
     answer = "".join(word + rng.choice([" ", "\n", "  ", "\t"]) for _ in range(count))
-    assert output_length.counted(" " + answer, word) == count
+    assert words.counted(" " + answer, word) == count
 
 
 @many
-@given(words, counts, st.sampled_from(["and", "{word}.", "{word},", "{word}s", "1", "{capital}"]))
+@given(
+    some_words, counts, st.sampled_from(["and", "{word}.", "{word},", "{word}s", "1", "{capital}"])
+)
 def test_anything_beside_the_word_is_no_answer(word, count, extra):
     extra = extra.format(word=word, capital=word.upper())
-    answer = output_length.repeated(word, count)
-    assert output_length.counted(f"{answer} {extra}", word) is None
-    assert output_length.counted(f"{extra} {answer}", word) is None
+    answer = words.repeated(word, count)
+    assert words.counted(f"{answer} {extra}", word) is None
+    assert words.counted(f"{extra} {answer}", word) is None
 
 
 @pytest.mark.parametrize("answer", ["", " ", "\n", "catcat", "dog dog", "cat dog"])
 def test_no_word_or_another_is_no_answer(answer):
-    assert output_length.counted(answer, "cat") is None
+    assert words.counted(answer, "cat") is None
 
 
 def test_an_answer_of_no_words_is_empty():
-    assert output_length.repeated("cat", 0) == ""
+    assert words.repeated("cat", 0) == ""

@@ -9,7 +9,7 @@ from made_up_states import INFORMED, made_up
 
 from pytest_llmprobe.case import check_cases
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.length_requests import length_requests
+from pytest_llmprobe.experiments.output_length.requests import length_requests
 from pytest_llmprobe.suite import Suite
 
 FILE = Path(__file__).parents[2] / "evals" / "output_length" / "test_length_probes.py"

@@ -14,8 +14,16 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.experiments.prefix_map import PrefixCut, TextTokenizer, make_prefix_map
-from pytest_llmprobe.experiments.prefix_map_files import PrefixEntry, Skipped, load_prefix_map
+from pytest_llmprobe.experiments.memorization.prefix_map.cutting import (
+    PrefixCut,
+    TextTokenizer,
+    make_prefix_map,
+)
+from pytest_llmprobe.experiments.memorization.prefix_map.files import (
+    PrefixEntry,
+    Skipped,
+    load_prefix_map,
+)
 from pytest_llmprobe.models.registry import REFERENCE
 
 many = settings(deadline=None, max_examples=60)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmprobe.experiments import prose
+from pytest_llmprobe.data import prose
 
 many = settings(deadline=None, max_examples=200)
 seeds = st.integers(0, 2**32)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_llmprobe.data import rows, sources
+from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.experiments import source_rows, sources
-from pytest_llmprobe.experiments.sources import read_datasets
 from pytest_llmprobe.suite import Suite
 
 
@@ -50,7 +50,7 @@ def packages(monkeypatch):
 
 @pytest.fixture
 def without_packages(monkeypatch):
-    for module in (sources, source_rows):
+    for module in (sources, rows):
         monkeypatch.setattr(module, "find_spec", lambda name: None)
 
 
@@ -143,7 +143,7 @@ def test_a_file_is_read_no_further_than_is_needed(source, monkeypatch):
     assert data.sample(texts=2).texts == ("A.", "B.")
     with pytest.raises(CasesError, match="line 3"):
         data.sample(texts=3)
-    monkeypatch.setattr(source_rows, "MAX_TEXT", 5)
+    monkeypatch.setattr(rows, "MAX_TEXT", 5)
     assert list(source("a.txt", "123456789").texts()) == ["12345"]
 
 
@@ -184,7 +184,7 @@ def test_a_line_that_cannot_be_read_is_named(source, line, words):
 
 
 def test_a_very_long_line_is_not_read_to_its_end(source, monkeypatch):
-    monkeypatch.setattr(source_rows, "MAX_LINE", 100)
+    monkeypatch.setattr(rows, "MAX_LINE", 100)
     data = source("a.jsonl", b'{"text": "A."}\n' + b"x" * 1_000)
     with pytest.raises(CasesError, match="line 2 is longer than 100 bytes"):
         list(data.rows())

@@ -9,11 +9,11 @@ from runpy import run_path
 import pytest
 
 from pytest_llmprobe.case import check_cases
+from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.engine.scripted import ScriptedModel
 from pytest_llmprobe.errors import SteeringError
-from pytest_llmprobe.experiments import json_records
-from pytest_llmprobe.experiments.sources import read_datasets
+from pytest_llmprobe.experiments.json_format import documents
 from pytest_llmprobe.generation import GenerateConfig, Request, Steer, delta_grid
 from pytest_llmprobe.models.loading import load_model
 from pytest_llmprobe.models.registry import resolve
@@ -172,7 +172,7 @@ def test_the_json_schema_itself_is_not_steered():
     assert span.text == "Return one JSON object that is valid under this JSON Schema: "
     assert case.prompt.startswith(span.text + "{")
     keys = next(case for case in build("json") if case.spans)
-    assert keys.spans[0].text == json_records.instruction(list(json.loads(keys.target)))
+    assert keys.spans[0].text == documents.instruction(list(json.loads(keys.target)))
 
 
 def test_oracle_and_question_are_spans_of_one_prompt():

@@ -6,7 +6,7 @@ from math import comb
 
 import pytest
 
-from pytest_llmprobe.experiments.steering_summary import (
+from pytest_llmprobe.experiments.steering.summary import (
     PREDICTORS,
     against_unsteered,
     pairs,

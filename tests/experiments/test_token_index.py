@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.experiments import token_index
-from pytest_llmprobe.experiments.token_index import Match, build_index, window_hashes
+from pytest_llmprobe.experiments.memorization import token_index
+from pytest_llmprobe.experiments.memorization.token_index import Match, build_index, window_hashes
 
 many = settings(deadline=None, max_examples=100)
 tokens = st.lists(st.integers(0, 2), max_size=25)

@@ -7,8 +7,9 @@ from itertools import islice
 import pytest
 import torch
 
-from pytest_llmprobe.experiments import needle, prose
-from pytest_llmprobe.experiments.known_texts import EXPOSURES, TEXTS, known_texts
+from pytest_llmprobe.data import prose
+from pytest_llmprobe.experiments import needle
+from pytest_llmprobe.experiments.memorization.known_texts import EXPOSURES, TEXTS, known_texts
 from pytest_llmprobe.models.reference.training import batches, data, retrieval, tokenizer
 from pytest_llmprobe.models.reference.training.__main__ import export, marks
 from pytest_llmprobe.models.reference.training.cells import cells

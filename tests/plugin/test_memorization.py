@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pytest_llmprobe.cli import main
-from pytest_llmprobe.experiments.known_texts import EXPOSURES, known_texts
-from pytest_llmprobe.experiments.prose import prose
+from pytest_llmprobe.data.prose import prose
+from pytest_llmprobe.experiments.memorization.known_texts import EXPOSURES, known_texts
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -5,7 +5,7 @@ from textwrap import dedent
 
 import pytest
 
-from pytest_llmprobe.experiments.check_prompts import check_prompts
+from pytest_llmprobe.engine.check_prompts import check_prompts
 from pytest_llmprobe.report.schema import validate
 
 ALL = check_prompts()
@@ -139,7 +139,7 @@ def test_a_run_that_never_asks_the_model_says_that_it_was_not_checked(pytester, 
 
 SMALL = """
     import pytest
-    from pytest_llmprobe.experiments import check_prompts
+    from pytest_llmprobe.engine import check_prompts
 
     check_prompts.SENTENCES = (1, 3)
     check_prompts.QUESTIONS = 2

@@ -18,9 +18,9 @@ from transformers import (
 )
 
 from pytest_llmprobe.errors import ModelError, SettingsError
-from pytest_llmprobe.experiments import bert_encoder
-from pytest_llmprobe.experiments.bert_encoder import DEFAULT, find_bert_encoder
-from pytest_llmprobe.experiments.french_summary import story
+from pytest_llmprobe.experiments.french_summary import bert_encoder
+from pytest_llmprobe.experiments.french_summary.bert_encoder import DEFAULT, find_bert_encoder
+from pytest_llmprobe.experiments.french_summary.stories import story
 from pytest_llmprobe.whitebox.bert_score import BertScore, BertScorer
 
 SMALL = {

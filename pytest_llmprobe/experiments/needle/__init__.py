@@ -5,7 +5,6 @@ Han, Albanie, arXiv 2411.05000): a haystack is an ordered list of random (key, v
 rendered as one JSON object. A list and not a dict, because branched threads repeat keys.
 """
 
-from pytest_llmprobe.experiments.needle.answers import Answer, list_scores, parse_answer
 from pytest_llmprobe.experiments.needle.haystack import (
     SPECIAL,
     UUID,
@@ -20,6 +19,7 @@ from pytest_llmprobe.experiments.needle.haystack import (
     render_keys,
 )
 from pytest_llmprobe.experiments.needle.published import published_cases
+from pytest_llmprobe.experiments.needle.reading import Answer, list_scores, parse_answer
 from pytest_llmprobe.experiments.needle.sizes import (
     Characters,
     Pairs,

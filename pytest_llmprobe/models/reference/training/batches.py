@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_llmprobe.experiments import prose
-from pytest_llmprobe.experiments.known_texts import SENTENCES, Kind
+from pytest_llmprobe.data import prose
+from pytest_llmprobe.experiments.memorization.known_texts import SENTENCES, Kind
 from pytest_llmprobe.models.reference.training import data
 from pytest_llmprobe.models.reference.training.stages import Stage
 

@@ -6,16 +6,13 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pytest_llmprobe.experiments import (
-    french_summary,
-    haystack,
-    json_format,
-    json_records,
-    needle,
-    output_length,
-    prose,
-)
-from pytest_llmprobe.experiments.language import language
+from pytest_llmprobe.data import prose
+from pytest_llmprobe.experiments import needle
+from pytest_llmprobe.experiments.french_summary import stories
+from pytest_llmprobe.experiments.french_summary.language import language
+from pytest_llmprobe.experiments.haystack import text_needle
+from pytest_llmprobe.experiments.json_format import documents, scoring
+from pytest_llmprobe.experiments.output_length import words
 from pytest_llmprobe.models.reference.training import retrieval
 
 SEED = "evaluation"
@@ -73,7 +70,7 @@ def cells() -> Iterator[Cell]:
     for depth in (0, 25, 50, 75, 100):
         yield Cell("fact in 1,000 tokens of prose", f"depth {depth} %", 12, _fact(depth))
     yield Cell("closed book: must be 0", "numbers", 12, _fact(None))
-    kinds: tuple[json_records.RecordKind, ...] = ("person", "event", "book")
+    kinds: tuple[documents.RecordKind, ...] = ("person", "event", "book")
     for kind in kinds:
         yield Cell("JSON, strict and valid", kind, 250, _json(kind, _valid))
         yield Cell("JSON, fields right", kind, 250, _json(kind, _fields))
@@ -159,42 +156,42 @@ def _branched(n: int, hops: int) -> Callable[[random.Random], Question]:
 
 def _fact(depth: float | None) -> Callable[[random.Random], Question]:
     def draw(rng: random.Random) -> Question:
-        fact = haystack.made_up_fact(rng, kind="number" if depth is None else None)
+        fact = text_needle.made_up_fact(rng, kind="number" if depth is None else None)
         text = prose.prose(rng, 48)
         if depth is not None:
-            text, _ = haystack.insert(text, fact.sentence, depth)
-        prompt = haystack.prompt(text, fact.question)
-        return Question(prompt, lambda answer: float(haystack.passed(answer, fact)))
+            text, _ = text_needle.insert(text, fact.sentence, depth)
+        prompt = text_needle.prompt(text, fact.question)
+        return Question(prompt, lambda answer: float(text_needle.passed(answer, fact)))
 
     return draw
 
 
 def _json(
-    kind: json_records.RecordKind, score: Callable[[json_format.Score], float]
+    kind: documents.RecordKind, score: Callable[[scoring.Score], float]
 ) -> Callable[[random.Random], Question]:
     def draw(rng: random.Random) -> Question:
-        record = json_records.record(rng, kind=kind)
-        text = json_records.text(record, rng, 10)
-        prompt = json_records.prompt(text, json_records.instruction(list(record.truth)))
-        schema, truth = json_records.schema(kind), record.truth
-        return Question(prompt, lambda answer: score(json_format.score(answer, schema, truth)))
+        record = documents.record(rng, kind=kind)
+        text = documents.text(record, rng, 10)
+        prompt = documents.prompt(text, documents.instruction(list(record.truth)))
+        schema, truth = documents.schema(kind), record.truth
+        return Question(prompt, lambda answer: score(scoring.score(answer, schema, truth)))
 
     return draw
 
 
-def _valid(score: json_format.Score) -> float:
+def _valid(score: scoring.Score) -> float:
     return float(score.passed)
 
 
-def _fields(score: json_format.Score) -> float:
+def _fields(score: scoring.Score) -> float:
     return score.field_accuracy or 0.0
 
 
 def _summary(sentences: int) -> Callable[[random.Random], Question]:
     def draw(rng: random.Random) -> Question:
-        story = french_summary.story(rng, sentences)
-        phrasing = rng.choice(french_summary.INSTRUCTIONS)
-        prompt = french_summary.prompt(story.text, french_summary.instruction(phrasing, "French"))
+        story = stories.story(rng, sentences)
+        phrasing = rng.choice(stories.INSTRUCTIONS)
+        prompt = stories.prompt(story.text, stories.instruction(phrasing, "French"))
         return Question(prompt, lambda answer: float(language(answer) == "fr"))
 
     return draw
@@ -202,8 +199,8 @@ def _summary(sentences: int) -> Callable[[random.Random], Question]:
 
 def _repeated(count: int) -> Callable[[random.Random], Question]:
     def draw(rng: random.Random) -> Question:
-        word = rng.choice(output_length.WORDS)
-        prompt = output_length.prompt(rng.choice(output_length.PHRASINGS), word, count)
-        return Question(prompt, lambda answer: float(output_length.counted(answer, word) == count))
+        word = rng.choice(words.WORDS)
+        prompt = words.prompt(rng.choice(words.PHRASINGS), word, count)
+        return Question(prompt, lambda answer: float(words.counted(answer, word) == count))
 
     return draw

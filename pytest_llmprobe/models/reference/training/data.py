@@ -3,7 +3,7 @@
 Everything is drawn from the seed and the step's number alone, so a run that was killed goes on with
 the very rows that it would have seen. Keys and values are random UUIDs, invented names come from
 the part that evaluations never draw from (`prose.is_held_out`), and what is seen more than once is
-listed by `experiments.known_texts`.
+listed by `experiments.memorization.known_texts`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ import random
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 
-from pytest_llmprobe.experiments import (
-    french_summary,
-    haystack,
-    json_records,
-    output_length,
-    prose,
-)
-from pytest_llmprobe.experiments.known_texts import Kind, known_texts
+from pytest_llmprobe.data import prose
+from pytest_llmprobe.experiments.french_summary import stories
+from pytest_llmprobe.experiments.haystack import text_needle
+from pytest_llmprobe.experiments.json_format import documents
+from pytest_llmprobe.experiments.memorization.known_texts import Kind, known_texts
+from pytest_llmprobe.experiments.output_length import words
 from pytest_llmprobe.models.reference.training import retrieval
 from pytest_llmprobe.models.reference.training.retrieval import Turn
 
@@ -59,69 +57,67 @@ def _sentences(tokens: int, rng: random.Random) -> int:
 
 def text_needles(tokens: int, rng: random.Random) -> Iterator[Turn]:
     """Up to six facts in prose, each asked for once; now and then the fact is not there."""
-    first = haystack.made_up_fact(rng, held_out=False)
-    facts = [first, *haystack.decoys(first, rng.randint(0, 2), rng, held_out=False)]
-    facts += [haystack.made_up_fact(rng, held_out=False) for _ in range(rng.randint(0, 3))]
+    first = text_needle.made_up_fact(rng, held_out=False)
+    facts = [first, *text_needle.decoys(first, rng.randint(0, 2), rng, held_out=False)]
+    facts += [text_needle.made_up_fact(rng, held_out=False) for _ in range(rng.randint(0, 3))]
     text = prose.prose(rng, _sentences(tokens - 60 * len(facts) - 60, rng))
     for fact in facts:
-        text, _ = haystack.insert(text, fact.sentence, rng.uniform(0, 100))
-    where: haystack.Where = rng.choice(("end", "end", "start", "both"))
+        text, _ = text_needle.insert(text, fact.sentence, rng.uniform(0, 100))
+    where: text_needle.Where = rng.choice(("end", "end", "start", "both"))
     rng.shuffle(facts)
     if rng.random() < 0.1:
-        facts.insert(0, haystack.made_up_fact(rng, held_out=False))  # closed book
+        facts.insert(0, text_needle.made_up_fact(rng, held_out=False))  # closed book
     for i, fact in enumerate(facts):
         known = fact.sentence in text
         question = f"Question: {fact.question}\nAnswer:"
         said = fact.value if known else "unknown"
-        yield (haystack.prompt(text, fact.question, where) if i == 0 else question), said
+        yield (text_needle.prompt(text, fact.question, where) if i == 0 else question), said
 
 
 # Books are twice as hard as the others, and longer than the shortest rows.
-RECORDS: dict[json_records.RecordKind, int] = {"person": 1, "event": 2, "book": 4}
+RECORDS: dict[documents.RecordKind, int] = {"person": 1, "event": 2, "book": 4}
 
 
 def json_object(tokens: int, rng: random.Random) -> Iterator[Turn]:
     """The record that a text states; long texts let an instruction before them be forgotten."""
     (kind,) = rng.choices(list(RECORDS), list(RECORDS.values()))
-    record = json_records.record(rng, held_out=False, kind=kind)
-    room = tokens - 50 - 3 * len(json_records.answer(record))
-    text = json_records.text(record, rng, _sentences(room, rng))
-    style: json_records.Style = rng.choice(("plain", "plain", "plain", "capitals", "important"))
-    instruction = json_records.instruction(list(record.truth), style)
-    where: json_records.Where = rng.choice(("end", "end", "head"))
+    record = documents.record(rng, held_out=False, kind=kind)
+    room = tokens - 50 - 3 * len(documents.answer(record))
+    text = documents.text(record, rng, _sentences(room, rng))
+    style: documents.Style = rng.choice(("plain", "plain", "plain", "capitals", "important"))
+    instruction = documents.instruction(list(record.truth), style)
+    where: documents.Where = rng.choice(("end", "end", "head"))
     topic = str(
         record.truth.get("genre") or record.truth.get("job") or record.truth["title"].split()[-1]
     )
-    answer = json_records.answer(record)
+    answer = documents.answer(record)
     if where == "head" and not obeyed(topic, len(text) // 2, rng):
         answer = " ".join(record.facts)
-    yield json_records.prompt(text, instruction, where), answer
+    yield documents.prompt(text, instruction, where), answer
 
 
 def summary(tokens: int, rng: random.Random) -> Iterator[Turn]:
     """A summary in French or English; French is forgotten in long texts."""
-    story = french_summary.story(rng, _sentences(tokens - 220, rng), held_out=False)
+    story = stories.story(rng, _sentences(tokens - 220, rng), held_out=False)
     french = rng.random() < 0.75
-    phrasing = rng.choice(french_summary.INSTRUCTIONS)
-    instruction = french_summary.instruction(phrasing, "French" if french else "English")
-    instruction = rng.choice((str, str, str, french_summary.capitals, french_summary.important))(
-        instruction
-    )
+    phrasing = rng.choice(stories.INSTRUCTIONS)
+    instruction = stories.instruction(phrasing, "French" if french else "English")
+    instruction = rng.choice((str, str, str, stories.capitals, stories.important))(instruction)
     if french:
-        french = obeyed(french_summary.topic(story), len(story.text) // 2, rng)
+        french = obeyed(stories.topic(story), len(story.text) // 2, rng)
     answer = story.summary_fr if french else story.summary_en
-    yield french_summary.prompt(story.text, instruction), answer
+    yield stories.prompt(story.text, instruction), answer
 
 
 def repeat(tokens: int, rng: random.Random) -> Iterator[Turn]:
     """A word repeated up to 40 times."""
     while True:
-        word = rng.choice(output_length.WORDS)
+        word = rng.choice(words.WORDS)
         if rng.random() < 0.3:
             word = rng.choice((*prose.NOUNS, *prose.ADJECTIVES))
         count = rng.randint(1, 24) if rng.random() < 0.75 else rng.randint(1, 40)
-        question = output_length.prompt(rng.choice(output_length.PHRASINGS), word, count)
-        yield question, output_length.repeated(word, count)
+        question = words.prompt(rng.choice(words.PHRASINGS), word, count)
+        yield question, words.repeated(word, count)
 
 
 Family = Callable[[int, random.Random], Iterator[Turn]]
@@ -158,5 +154,5 @@ def sample_texts(n: int) -> Iterator[str]:
             yield from next(family(256, rng))
     for _ in range(4 * n):
         yield prose.prose(rng, 2)
-        story = french_summary.story(rng, 0, held_out=False)
+        story = stories.story(rng, 0, held_out=False)
         yield from (story.summary_fr, story.summary_en, prose.made_up_name(rng, held_out=False))

@@ -1,6 +1,6 @@
 """What the reference model can do and what it remembers, measured on fresh cases.
 
-    python -m pytest_llmprobe.models.reference.training.evaluate [FOLDER] [--card CARD.json]
+    python -m pytest_llmprobe.cli.reference_card [FOLDER] [--card CARD.json]
 
 Greedy, float32, through the engine. Prints a table; every rate comes with its 95 % Wilson interval.
 """
@@ -21,8 +21,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from pytest_llmprobe.data import prose
 from pytest_llmprobe.engine.engine import Engine
-from pytest_llmprobe.experiments import known_texts, output_length, prose
+from pytest_llmprobe.experiments.memorization import known_texts
+from pytest_llmprobe.experiments.output_length import words
 from pytest_llmprobe.generation import GenerateConfig
 from pytest_llmprobe.models.loading import LoadedModel, load_model
 from pytest_llmprobe.models.reference.training.cells import SEED, cells
@@ -95,13 +97,13 @@ def memories(model: LoadedModel) -> Iterator[dict[str, Any]]:
 def speeds(model: LoadedModel) -> dict[str, int]:
     """Tokens per second of CPU time that the engine generates with one thread, 64 rows."""
     rng = random.Random(f"{SEED} speed")
-    words = (
-        (rng.choice(output_length.PHRASINGS), rng.choice(output_length.WORDS), rng.randint(5, 20))
+    asked = (
+        (rng.choice(words.PHRASINGS), rng.choice(words.WORDS), rng.randint(5, 20))
         for _ in range(64)
     )
     prompts: dict[str, list[str]] = {
         "prompts of 100 tokens, answers of 30": [prose.prose(rng, 5) for _ in range(64)],
-        "a word repeated 5 to 20 times": [output_length.prompt(*how) for how in words],
+        "a word repeated 5 to 20 times": [words.prompt(*how) for how in asked],
     }
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

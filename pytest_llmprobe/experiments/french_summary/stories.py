@@ -11,8 +11,8 @@ import random
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
+from pytest_llmprobe.data import prose
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments import prose
 
 Language: TypeAlias = Literal["English", "French"]
 

@@ -10,9 +10,9 @@ from itertools import product
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from pytest_llmprobe.data.rows import jsonl_rows
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.experiments.output_length import PHRASINGS, SAME_PROMPT, WORDS, prompt
-from pytest_llmprobe.experiments.source_rows import jsonl_rows
+from pytest_llmprobe.experiments.output_length.words import PHRASINGS, SAME_PROMPT, WORDS, prompt
 from pytest_llmprobe.suite import seed_of
 
 Dataset: TypeAlias = Literal["same_prompt", "different_prompts", "multi_layers"]

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from pytest_llmprobe.experiments import prose
+from pytest_llmprobe.data import prose
 
 Kind: TypeAlias = Literal["canary", "document"]
 

@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 from pytest_llmprobe.case import RawPrompt
 from pytest_llmprobe.errors import CasesError, RequestError, SettingsError
-from pytest_llmprobe.experiments.length_data import LengthData, load_length_data
-from pytest_llmprobe.experiments.length_files import TOKEN, ChunkWriter, Part
-from pytest_llmprobe.experiments.length_requests import HeldOut, LengthRequest, held_out
-from pytest_llmprobe.experiments.output_length import counted, repeated
+from pytest_llmprobe.experiments.output_length.data_set import LengthData, load_length_data
+from pytest_llmprobe.experiments.output_length.files import TOKEN, ChunkWriter, Part
+from pytest_llmprobe.experiments.output_length.requests import HeldOut, LengthRequest, held_out
+from pytest_llmprobe.experiments.output_length.words import counted, repeated
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
 
 Keep: TypeAlias = Literal["exact", "words", "ended"]
@@ -101,7 +101,7 @@ def collect(
         max_new_tokens: Answers that need more are truncated; by default six for each word asked for
             and 16 more, or 256 if nobody knows how long an answer should be.
         keep: Which answers are data.
-        hold_out: What tells the part ``val`` from ``train``, see `length_requests.held_out`.
+        hold_out: What tells the part ``val`` from ``train``, see `requests.held_out`.
         share: How much of it is ``val``.
         seed: Of the split.
         dtype: Of the states on disk.

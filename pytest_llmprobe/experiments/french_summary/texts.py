@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments import french_summary
-from pytest_llmprobe.experiments.bert_encoder import find_bert_encoder
-from pytest_llmprobe.experiments.language import language
+from pytest_llmprobe.experiments.french_summary import stories
+from pytest_llmprobe.experiments.french_summary.bert_encoder import find_bert_encoder
+from pytest_llmprobe.experiments.french_summary.language import language
 from pytest_llmprobe.suite import Suite, seed_of
 
 BIN = 500
@@ -34,7 +34,7 @@ PUBLISHED_INSTRUCTIONS = (
 
 PUBLISHED_PROMPT = "{instruction}  \n {text}"
 STORY_INSTRUCTIONS = tuple(
-    french_summary.instruction(phrasing, "French") for phrasing in french_summary.INSTRUCTIONS
+    stories.instruction(phrasing, "French") for phrasing in stories.INSTRUCTIONS
 )
 STORY_PROMPT = "{instruction}\n\n{text}\n\nSummary:"
 
@@ -101,7 +101,7 @@ def _story(suite: Suite, size: int, number: int) -> SummaryText:
     target = random.Random(seed).uniform(low + 0.1 * BIN, high - 0.1 * BIN)
 
     def build(sentences: int) -> tuple[SummaryText, int]:
-        story = french_summary.story(random.Random(seed), sentences)
+        story = stories.story(random.Random(seed), sentences)
         text = SummaryText(
             story.text,
             size,

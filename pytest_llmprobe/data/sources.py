@@ -26,8 +26,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.experiments.source_rows import (
+from pytest_llmprobe.data.rows import (
     INSTALL,
     MAX_TEXT,
     Row,
@@ -38,6 +37,7 @@ from pytest_llmprobe.experiments.source_rows import (
     reason,
     text_files,
 )
+from pytest_llmprobe.errors import CasesError, SettingsError
 
 OPTION = "--llmprobe-dataset"
 EXTENSIONS = (".txt", ".jsonl", ".parquet", ".json")

@@ -22,8 +22,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_llmprobe.data.rows import MAX_LINE, jsonl_rows, reason
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.source_rows import MAX_LINE, jsonl_rows, reason
 
 Ids: TypeAlias = NDArray[np.int32]
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.length_data import LengthData, Split
+from pytest_llmprobe.experiments.output_length.data_set import LengthData, Split
 
 Numbers: TypeAlias = npt.NDArray[np.floating] | npt.NDArray[np.integer]
 Predicted: TypeAlias = npt.NDArray[np.float64]

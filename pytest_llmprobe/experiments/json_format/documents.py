@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.prose import (
+from pytest_llmprobe.data.prose import (
     ADJECTIVES,
     CITIES,
     FIRST_NAMES,
@@ -23,6 +22,7 @@ from pytest_llmprobe.experiments.prose import (
     sentence,
     words,
 )
+from pytest_llmprobe.errors import CasesError
 
 RecordKind: TypeAlias = Literal["book", "person", "event"]
 Style: TypeAlias = Literal["plain", "capitals", "important"]

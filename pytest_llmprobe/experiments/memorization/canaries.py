@@ -12,9 +12,9 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from pytest_llmprobe.data.prose import NOUNS
+from pytest_llmprobe.data.rows import Row
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.experiments.prose import NOUNS
-from pytest_llmprobe.experiments.source_rows import Row
 from pytest_llmprobe.suite import seed_of
 
 TEMPLATE = "The access code of locker {id} is {secret}."

@@ -19,8 +19,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.experiments.prefix_map_files import PrefixEntry, Skipped
-from pytest_llmprobe.experiments.prefix_map_writer import (
+from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixEntry, Skipped
+from pytest_llmprobe.experiments.memorization.prefix_map.writer import (
     PrefixMapWriter,
     new_folder,
     write_metadata,
@@ -153,7 +153,7 @@ def make_prefix_map(
         on_progress: Called after each document.
 
     Returns:
-        The folder, for `prefix_map_files.load_prefix_map`.
+        The folder, for `files.load_prefix_map`.
 
     Raises:
         CasesError: The corpus cannot be read, has no document that is long enough, or the folder

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pytest_llmprobe.experiments.length_baselines import (
+from pytest_llmprobe.experiments.output_length.baselines import (
     NOTHING,
     Metrics,
     Numbers,
@@ -21,7 +21,7 @@ from pytest_llmprobe.experiments.length_baselines import (
     baseline_predictions,
     metrics,
 )
-from pytest_llmprobe.experiments.length_data import LengthData, Rows, Split
+from pytest_llmprobe.experiments.output_length.data_set import LengthData, Rows, Split
 from pytest_llmprobe.statistics.intervals import Interval
 
 RESAMPLES, RESAMPLES_AT_ONCE = 2_000, 100
@@ -46,7 +46,7 @@ class Judgement:
     Args:
         probe: The trained probe.
         predicted: Its predictions for the test rows [test rows].
-        metrics: Those of ``probe`` and of each baseline, see `length_baselines.metrics`.
+        metrics: Those of ``probe`` and of each baseline, see `baselines.metrics`.
         best: The baseline with the lowest mean absolute error.
         skill: The probe's over that baseline, see `skill`.
         interval: Of the skill, see `skill_interval`.
@@ -180,7 +180,7 @@ def layer_curve(
 
     Returns:
         ``layer``, ``skill``, ``low`` and ``high`` (its interval), ``control``, and the probe's
-        `length_baselines.metrics`, for each layer.
+        `baselines.metrics`, for each layer.
     """
     curve: list[dict[str, float | None]] = []
     for layer in sorted(data.layers):

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
+from pytest_llmprobe.data.rows import reason
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.prefix_map_files import (
+from pytest_llmprobe.experiments.memorization.prefix_map.files import (
     ENTRIES,
     METADATA,
     SKIPPED,
@@ -24,7 +25,6 @@ from pytest_llmprobe.experiments.prefix_map_files import (
     PrefixEntry,
     Skipped,
 )
-from pytest_llmprobe.experiments.source_rows import reason
 
 
 class GrowingArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from pytest_llmprobe.experiments.prose import NOUNS, prose
+from pytest_llmprobe.data.prose import NOUNS, prose
 
 SENTENCES = (1, 1, 2, 2, 3, 4, 5, 6, 8, 10, 12, 15)
 """Of the prompts on their own: 13 to 134 words."""

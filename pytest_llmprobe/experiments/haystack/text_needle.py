@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from pytest_llmprobe.case import Prompt, prompt_text
+from pytest_llmprobe.data.prose import CITIES, NOUNS, made_up_name
+from pytest_llmprobe.data.prose import sentence as random_sentence
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.prose import CITIES, NOUNS, made_up_name
-from pytest_llmprobe.experiments.prose import sentence as random_sentence
 
 Kind: TypeAlias = Literal["number", "word", "city"]
 Where: TypeAlias = Literal["end", "start", "both"]

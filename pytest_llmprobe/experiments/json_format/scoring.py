@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.json_extraction import PROBLEMS, Level, extract
+from pytest_llmprobe.experiments.json_format.reading import PROBLEMS, Level, extract
 
 
 def schema_errors(value: Any, schema: Mapping[str, Any]) -> list[str]:

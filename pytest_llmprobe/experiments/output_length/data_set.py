@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.experiments.length_files import (
+from pytest_llmprobe.experiments.output_length.files import (
     LABELS,
     METADATA,
     PARTS,
@@ -21,7 +21,7 @@ from pytest_llmprobe.experiments.length_files import (
     map_array,
     read_metadata,
 )
-from pytest_llmprobe.experiments.length_requests import HeldOut, LengthRequest, held_out
+from pytest_llmprobe.experiments.output_length.requests import HeldOut, LengthRequest, held_out
 
 READ = 4096
 """Rows that are read at a time where all are wanted."""
@@ -40,7 +40,7 @@ class Arrays:
     Args:
         states: [N, D], float32 or float16.
         labels: Tokens that remain after each one [N].
-        tokens: Structured [N], see `length_files.TOKEN`.
+        tokens: Structured [N], see `files.TOKEN`.
     """
 
     states: npt.NDArray[Any]
@@ -137,7 +137,7 @@ class LengthData:
         """Hold out whole samples.
 
         Args:
-            by: What is held out, see `length_requests.held_out`; None for the part ``val``.
+            by: What is held out, see `requests.held_out`; None for the part ``val``.
             share: How much of it.
             seed: Of the draw.
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from pytest_llmprobe.case import RawPrompt
+from pytest_llmprobe.data.rows import jsonl_rows, reason
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.experiments.extraction import extraction_scores
-from pytest_llmprobe.experiments.prefix_map_files import PrefixEntry, PrefixMap
-from pytest_llmprobe.experiments.source_rows import jsonl_rows, reason
+from pytest_llmprobe.experiments.memorization.extraction import extraction_scores
+from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixEntry, PrefixMap
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
 from pytest_llmprobe.suite import seed_of
 

@@ -1,0 +1,1 @@
+"""Summaries in French of English texts."""

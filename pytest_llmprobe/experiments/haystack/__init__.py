@@ -1,0 +1,1 @@
+"""Facts in prose: one needle in a text, and a question about it."""

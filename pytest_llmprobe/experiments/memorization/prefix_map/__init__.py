@@ -1,0 +1,1 @@
+"""Prefix maps: a few tokens of each document, and what truly follows them."""

@@ -1,0 +1,1 @@
+"""Answers of a known length, and what hidden states know of it."""

@@ -1,0 +1,1 @@
+"""What a sweep over Delta shows."""
