@@ -115,7 +115,8 @@ def length_data(
 ) -> Callable[..., LengthData]:
     """Hidden states and remaining tokens: ``length_data(length_requests(...), layers=[-1])``.
 
-    The other arguments are those of ``experiments.output_length.collection.collect``, such as keep and hold_out.
+    The other arguments are those of ``collect`` in experiments/output_length/collection.py, such as
+    keep and hold_out.
     """
     from pytest_llmprobe.experiments.output_length.collection import collect
     from pytest_llmprobe.whitebox.hidden_states import HiddenStateReader

@@ -15,7 +15,7 @@ from pytest_llmprobe.experiments.json_format import documents
 from pytest_llmprobe.generation import GenerateConfig
 from pytest_llmprobe.suite import Suite
 
-FOLDER = Path(__file__).parents[2] / "evals" / "json_format"
+FOLDER = Path(__file__).parents[3] / "evals" / "json_format"
 RECORDS = run_path(str(FOLDER / "test_json_format.py"))
 BOOK = documents.schema("book")
 

@@ -42,7 +42,7 @@ class Weighing:
 
 
 def evaluation(name):
-    path = Path(__file__).parents[2] / "evals" / "needle" / f"test_{name}.py"
+    path = Path(__file__).parents[3] / "evals" / "needle" / f"test_{name}.py"
     names = run_path(str(path))
     return names[EVALS[name]], names["SIZES"], names[f"test_{name}"]
 

@@ -11,7 +11,7 @@ from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.suite import Suite
 
-EVALS = Path(__file__).parents[2] / "evals" / "memorization"
+EVALS = Path(__file__).parents[3] / "evals" / "memorization"
 
 
 def suite_on(tmp_path, name, texts, profile="ci"):

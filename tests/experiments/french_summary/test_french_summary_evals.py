@@ -20,7 +20,7 @@ from pytest_llmprobe.suite import Suite
 from pytest_llmprobe.whitebox.bert_score import BertScore
 
 EVAL = run_path(
-    str(Path(__file__).parents[2] / "evals" / "french_summary" / "test_french_summary.py")
+    str(Path(__file__).parents[3] / "evals" / "french_summary" / "test_french_summary.py")
 )
 
 

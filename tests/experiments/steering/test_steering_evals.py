@@ -24,7 +24,7 @@ from pytest_llmprobe.suite import Suite
 from pytest_llmprobe.whitebox.predictors import Predictors
 from pytest_llmprobe.whitebox.spans import locate_with
 
-FOLDER = Path(__file__).parents[2] / "evals" / "steering"
+FOLDER = Path(__file__).parents[3] / "evals" / "steering"
 EVALS = {
     name: run_path(str(FOLDER / f"test_steered_{name}.py")) for name in ("french", "json", "needle")
 }

@@ -17,7 +17,7 @@ from pytest_llmprobe.experiments import needle
 from pytest_llmprobe.generation import GenerateConfig
 from pytest_llmprobe.suite import Suite
 
-EVAL = run_path(str(Path(__file__).parents[2] / "evals" / "needle" / "test_published.py"))
+EVAL = run_path(str(Path(__file__).parents[3] / "evals" / "needle" / "test_published.py"))
 
 # The row that the data set's README shows, with its haystack and key filled in.
 README_ROW = {

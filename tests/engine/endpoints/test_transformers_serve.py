@@ -75,7 +75,7 @@ def same(here, there, prompts, **config):
 
 def test_needles_and_json_are_answered_alike_in_an_evaluation(url, pytester):
     """The same cases: the server's tokenizer is named, so that sizes in tokens agree."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     entry = f'source = "openai:{REFERENCE}"\nbase_url = "{url}/v1"\ntokenizer = "reference"\n'
     (pytester.path / "llmprobe.toml").write_text(f"[models.served]\n{entry}")
     tests = {}

@@ -12,7 +12,7 @@ from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments.output_length.requests import length_requests
 from pytest_llmprobe.suite import Suite
 
-FILE = Path(__file__).parents[2] / "evals" / "output_length" / "test_length_probes.py"
+FILE = Path(__file__).parents[3] / "evals" / "output_length" / "test_length_probes.py"
 EVAL = run_path(str(FILE))
 MODEL = SimpleNamespace(capabilities=SimpleNamespace(hidden_states=2))
 

@@ -16,7 +16,7 @@ from pytest_llmprobe.models.reference.training.cells import cells
 from pytest_llmprobe.models.registry import REFERENCE, REGISTRY
 from pytest_llmprobe.statistics.intervals import wilson
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CARD = json.loads((REFERENCE / "card.json").read_text(encoding="utf-8"))
 CONTROLS = ["reference-random", "reference-unlearned"]
 

@@ -18,7 +18,7 @@ from pytest_llmprobe.experiments.needle import Pair
 from pytest_llmprobe.generation import Completion, Timings, Usage
 from pytest_llmprobe.suite import Suite
 
-EVALS = Path(__file__).parents[2] / "evals" / "needle"
+EVALS = Path(__file__).parents[3] / "evals" / "needle"
 VERSION_4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 many = settings(deadline=None, max_examples=200)

@@ -24,7 +24,7 @@ class Evaluation:
     """An eval file: its prompt, its cases and its test."""
 
     def __init__(self, name, cases):
-        path = Path(__file__).parents[2] / "evals" / "needle" / f"test_{name}.py"
+        path = Path(__file__).parents[3] / "evals" / "needle" / f"test_{name}.py"
         names = run_path(str(path))
         self.cases, self.test, self.prompt = names[cases], names[f"test_{name}"], names["PROMPT"]
         marks = {mark.name: mark for mark in self.test.pytestmark}

@@ -16,7 +16,7 @@ from pytest_llmprobe.experiments.haystack import text_needle
 from pytest_llmprobe.generation import GenerateConfig
 from pytest_llmprobe.suite import Suite
 
-EVAL = run_path(str(Path(__file__).parents[2] / "evals" / "haystack" / "test_text_needle.py"))
+EVAL = run_path(str(Path(__file__).parents[3] / "evals" / "haystack" / "test_text_needle.py"))
 BUILDERS = {
     "text_needle": "text_needles",
     "text_decoys": "text_decoys",
