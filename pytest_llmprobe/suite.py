@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 from pytest_llmprobe.case import Prompt, RawPrompt, prompt_text
 
+PROFILES = ("smoke", "ci", "full")
+"""Sizes of the grids: seconds a family, a few minutes for everything, the papers' own."""
+
 CHARACTERS_PER_TOKEN = 4
 """For models whose tokenizer cannot be had."""
 

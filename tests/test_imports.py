@@ -1,4 +1,4 @@
-"""What may import what (MAY_IMPORT), and what an import costs a stranger's pytest run."""
+"""What may import what (FLOORS), and what an import costs a stranger's pytest run."""
 
 import ast
 import json
@@ -21,43 +21,26 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
-VOCABULARY = {"case", "generation", "suite", "work_units", "errors", "score"}
-PYTEST_LAYER = {
+FLOORS = (  # from the ground up: a folder may import what stands below it, and itself
+    {"vocabulary"},
+    {"data", "statistics", "figures"},
+    {"experiments", "report"},
+    {"models"},
+    {"whitebox"},
+    {"engine"},
+    {"search"},
+    {"plugin"},
+    {"cli"},
+)
+VOCABULARY = {"case", "errors", "generation", "suite"}
+BELOW = {room: set().union(*FLOORS[:floor]) for floor, rooms in enumerate(FLOORS) for room in rooms}
+LIGHT = {
     "plugin",
-    "arguments",
-    "options",
-    "fixtures",
-    "answers",
-    "collection",
-    "controller",
-    "recorder",
-    "distribution",
-    "progress",
-    "served",
-    "run_folder",
-    "earlier_run",
-    "calibration",
-    "properties",
-    "settings",
-    "searching",
-    "search_runs",
-    "self_checks",
+    "plugin.arguments",
+    "plugin.controller",
+    "plugin.distribution",
+    "plugin.fixtures",
 }
-LIGHT = {"plugin", "arguments", "controller", "distribution", "fixtures"}
-MAY_IMPORT = {
-    "vocabulary": {"vocabulary"},
-    "statistics": {"vocabulary", "statistics"},
-    "models": {"vocabulary", "models"},
-    "whitebox": {"vocabulary", "models", "statistics", "whitebox"},
-    "engine": {"vocabulary", "models", "statistics", "whitebox", "engine"},
-    "experiments": {"vocabulary", "models", "statistics", "whitebox", "experiments"},
-    "figures": {"vocabulary", "statistics", "figures"},
-    "report": {"vocabulary", "models", "statistics", "whitebox", "report"},
-    "search": {"vocabulary", "models", "statistics", "engine", "experiments", "search"},
-    # A program of its own: makes the reference model from the experiments' own prompts.
-    "training": {"vocabulary", "models", "statistics", "engine", "experiments", "training"},
-}
-TOP = {"pytest layer", "command line", "public names"}
 HEAVY = {"torch", "transformers", "accelerate"}
 
 
@@ -105,22 +88,12 @@ def imports(module):
     return visitor.found
 
 
-def layer(module):
-    """The part of the package that a module belongs to: a name of MAY_IMPORT or of TOP."""
+def room(module):
+    """The folder of the package that a module is in; the package itself stands above all."""
     if module == NAME:
         return "public names"
     first = module.split(".")[1]
-    if module.startswith(f"{NAME}.models.reference.training"):
-        return "training"
-    if first in MAY_IMPORT:
-        return first
-    if first in VOCABULARY:
-        return "vocabulary"
-    if first in PYTEST_LAYER:
-        return "pytest layer"
-    if first in ("cli", "__main__"):
-        return "command line"
-    pytest.fail(f"{module} is in no layer; MAY_IMPORT must say where it belongs")
+    return "vocabulary" if first in VOCABULARY else first
 
 
 def fresh(code):
@@ -130,8 +103,13 @@ def fresh(code):
     return json.loads(done.stdout)
 
 
-def modules_of(*layers):
-    return [module for module in MODULES if layer(module) in layers]
+def modules_of(*rooms):
+    return [module for module in MODULES if room(module) in rooms]
+
+
+def ours(module):
+    """What a module imports of the package; but for its name, which every import of it mentions."""
+    return [found for found in imports(module) if found.name in MODULES and found.name != NAME]
 
 
 def roots(module, at_once=False):
@@ -139,16 +117,37 @@ def roots(module, at_once=False):
     return {found.root for found in imports(module) if not (at_once and found.in_function)}
 
 
+def test_every_folder_has_its_floor_and_the_root_explains_the_product():
+    assert {room(module) for module in MODULES} == {*BELOW, "public names"}
+    names = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
+    assert len(names) <= 16, names
+
+
 def test_imports_point_downward():
     upward = [
-        f"{module}:{found.line} imports {found.name}: {layer(module)} knows {layer(found.name)}"
-        for module in modules_of(*MAY_IMPORT)
-        for found in imports(module)
-        if found.name in MODULES
-        and found.name != NAME  # named by every ``from pytest_llmprobe import module``
-        and layer(found.name) not in MAY_IMPORT[layer(module)]
+        f"{module}:{found.line} imports {found.name}"
+        for module in modules_of(*BELOW)
+        for found in ours(module)
+        if room(found.name) not in BELOW[room(module)] | {room(module)}
     ]
     assert upward == []
+
+
+def test_the_house_has_few_floors():
+    """Files of the vocabulary and folders, each one floor above the highest that it imports."""
+
+    def place(module):
+        return module.split(".")[1] if module != NAME else NAME
+
+    below = {place(module): set() for module in MODULES}
+    for module in MODULES:
+        below[place(module)] |= {place(found.name) for found in ours(module)} - {place(module)}
+
+    @cache
+    def floor(name):
+        return 1 + max(map(floor, below[name]), default=0)
+
+    assert max(map(floor, below)) <= 11, {name: floor(name) for name in below}
 
 
 def test_no_module_takes_a_name_from_the_package_instead_of_its_home():
@@ -171,19 +170,20 @@ def test_statistics_need_numpy_at_most():
         assert roots(module) <= sys.stdlib_module_names | {NAME, "numpy"}, module
 
 
-def test_only_the_pytest_layer_imports_pytest():
+def test_only_the_plugin_imports_pytest():
     users = {m for m in MODULES if roots(m) & {"pytest", "_pytest", "xdist"}}
-    assert users - set(modules_of("pytest layer")) == set()
+    assert users - set(modules_of("plugin")) == set()
 
 
-def test_report_and_experiments_never_import_torch():
-    users = [m for m in modules_of("report", "experiments") if roots(m) & HEAVY]
+def test_what_is_below_the_models_never_imports_torch():
+    users = [m for m in modules_of(*BELOW["models"]) if roots(m) & HEAVY]
     assert users == []
 
 
 def test_torch_is_imported_at_once_only_where_a_model_is_at_work():
     users = {m for m in MODULES if roots(m, at_once=True) & HEAVY}
-    assert users - set(modules_of("models", "engine", "whitebox", "training")) == set()
+    at_work = {*modules_of("models", "engine", "whitebox"), f"{NAME}.cli.reference_card"}
+    assert users - at_work == set()
 
 
 def test_a_module_fits_into_300_lines():
@@ -196,7 +196,6 @@ def test_the_hooks_fit_on_two_screens():
 
 
 def test_the_checks_above_see_what_they_look_for():
-    assert {layer(module) for module in MODULES} >= set(MAY_IMPORT) - {"whitebox"} | TOP
     assert "torch" in roots(f"{NAME}.models.loading", at_once=True)
     assert f"{NAME}.case" in {found.name for found in imports(f"{NAME}.generation")}
     inner = {found.name for found in imports(f"{NAME}.engine.engine") if found.in_function}
@@ -207,8 +206,8 @@ def test_loading_the_plugin_costs_a_strangers_run_nothing():
     loaded = set(fresh(f"import json, sys, {NAME}.plugin; print(json.dumps(list(sys.modules)))"))
     packages = {name.partition(".")[0] for name in loaded}
     assert not packages & {*HEAVY, "numpy", "jsonschema", "huggingface_hub", "tokenizers", "xdist"}
-    ours = {name for name in loaded if name.partition(".")[0] == NAME}
-    assert ours == {NAME, *(f"{NAME}.{module}" for module in LIGHT)}
+    own = {name for name in loaded if name.partition(".")[0] == NAME}
+    assert own == {NAME, *(f"{NAME}.{module}" for module in LIGHT)}
 
 
 def test_importing_the_package_loads_nothing_of_it():

@@ -100,7 +100,6 @@ def _number(given: str, words: str) -> int:
 def _prefixes(options: argparse.Namespace) -> None:
     from pytest_llmprobe.experiments.memorization.prefix_map.cutting import (
         PrefixCut,
-        TextTokenizer,
         make_prefix_map,
     )
     from pytest_llmprobe.models.registry import resolve
@@ -112,8 +111,9 @@ def _prefixes(options: argparse.Namespace) -> None:
     with _named(options.dataset):
         corpus = _corpus(options.dataset)
     from pytest_llmprobe.models.loading import load_tokenizer
+    from pytest_llmprobe.models.text_tokenizer import text_tokenizer
 
-    tokenizer = TextTokenizer.of(load_tokenizer(spec))
+    tokenizer = text_tokenizer(load_tokenizer(spec))
     with Progress() as progress, _named(options.dataset):
         folder = make_prefix_map(
             corpus.documents(),
@@ -149,7 +149,6 @@ def _named(given: str) -> Iterator[None]:
 
 def _continue(options: argparse.Namespace) -> None:
     from pytest_llmprobe.experiments.memorization import continuations
-    from pytest_llmprobe.experiments.memorization.prefix_map.cutting import TextTokenizer
     from pytest_llmprobe.experiments.memorization.prefix_map.files import load_prefix_map
 
     entries = load_prefix_map(options.prefix_map, None)
@@ -165,9 +164,10 @@ def _continue(options: argparse.Namespace) -> None:
     )
     from pytest_llmprobe.engine.engine import Engine
     from pytest_llmprobe.models.loading import load_model
+    from pytest_llmprobe.models.text_tokenizer import text_tokenizer
 
     loaded = load_model(options.model, models=project_models())
-    tokenizer = TextTokenizer.of(loaded.tokenizer)
+    tokenizer = text_tokenizer(loaded.tokenizer)
     if prompting.num_strings > len(entries) and prompting.temperature == 0:
         print(f"llmprobe: {len(entries)} prefixes: {continuations.REPEATED}", file=sys.stderr)
     with Progress() as progress:

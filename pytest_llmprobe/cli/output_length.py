@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmprobe.cli.arguments import positive
 from pytest_llmprobe.cli.progress import Progress
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.models.settings import project_models
@@ -49,14 +50,14 @@ def _add_hidden_states(parser: argparse.ArgumentParser) -> None:
     add("--layers", type=_layers, metavar="L,...|all", help=layers)
     add("--counts", type=_counts, metavar="A:B|N,...", help="how often a word (default: 5:49)")
     add("--words", type=_words, metavar="W,...", help="which words (default: ten common ones)")
-    add("--max-new-tokens", type=_positive, metavar="N", help="longer answers are left out")
+    add("--max-new-tokens", type=positive, metavar="N", help="longer answers are left out")
     add("--keep", choices=("exact", "words", "ended"), default="exact", help=keep)
     add("--hold-out", choices=SPLITS, default="sample", metavar="|".join(SPLITS), help=held)
     add("--share", type=float, default=0.2, metavar="X", help="how much of it (default: 0.2)")
     add("--seed", type=int, default=0, metavar="S", help="of phrasings and split (default: 0)")
     add("--half", action="store_true", help="store float16")
     add("--pin-dates", action="store_true", help="keep a template's date lines, with one date")
-    add("--batch-size", type=_positive, metavar="N", help="generated together (default: auto)")
+    add("--batch-size", type=positive, metavar="N", help="generated together (default: auto)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the arrays")
     parser.set_defaults(run=_hidden_states)
 
@@ -85,17 +86,11 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     add("--probe", type=Path, required=True, metavar="DIR", help="what `train-length-probe` wrote")
     add("--prompt", required=True, metavar="TEXT", help="what the user says")
     add("--model", metavar="M", help="default: the one that the probe was trained on")
-    add("--max-new-tokens", type=_positive, default=256, metavar="N", help="default: 256")
+    add("--max-new-tokens", type=positive, default=256, metavar="N", help="default: 256")
     parser.set_defaults(run=_predict)
 
 
 SPLITS = ("sample", "word", "phrasing", "count")
-
-
-def _positive(given: str) -> int:
-    if not given.isdecimal() or int(given) < 1:
-        raise argparse.ArgumentTypeError(f"{given!r} is not a whole number from 1 up")
-    return int(given)
 
 
 def _layers(given: str) -> tuple[int, ...]:

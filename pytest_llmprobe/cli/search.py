@@ -10,8 +10,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from pytest_llmprobe.cli.arguments import positive
 from pytest_llmprobe.errors import SettingsError
-from pytest_llmprobe.plugin.arguments import PROFILES, positive
+from pytest_llmprobe.suite import PROFILES
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

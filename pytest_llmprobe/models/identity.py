@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pytest_llmprobe.models.registry import ModelSpec
-from pytest_llmprobe.models.tokenizer_hash import tokenizer_hash
+from pytest_llmprobe.models.text_tokenizer import tokenizer_hash
 
 _WHOLE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Whole numbers by the bytes of a value."""

@@ -5,27 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.report.plan import Bar
-
-if TYPE_CHECKING:
-    import pytest
-
-
-def settings_file(config: pytest.Config) -> Path | None:
-    """The configuration file that the user names, or the project's.
-
-    Raises:
-        SettingsError: There is no such file.
-    """
-    if (given := config.option.llmprobe_config) is not None:
-        path: Path = config.invocation_params.dir / given
-        if not path.is_file():
-            raise SettingsError(f"--llmprobe-config: there is no file {path}")
-        return path
-    return project_file(config.rootpath)
 
 
 def project_file(folder: Path) -> Path | None:

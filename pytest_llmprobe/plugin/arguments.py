@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
-PROFILES = ("smoke", "ci", "full")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("4bit", "8bit")
 
@@ -124,7 +123,7 @@ def add_options(parser: pytest.Parser) -> None:
         "environment LLMPROBE_MODEL)",
         metavar="NAME",
     )
-    add("profile", "size of the grids (default: ci)", choices=PROFILES, default="ci")
+    add("profile", "size of the grids (default: ci)", choices=("smoke", "ci", "full"), default="ci")
     add("seed", "seed of all cases (default: 0)", int, default=0, metavar="N")
     add("trials", "repeats of each cell of a grid", positive, metavar="N")
     add("limit", "at most N cases per experiment, evenly spread", positive, metavar="N")

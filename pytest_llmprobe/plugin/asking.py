@@ -246,14 +246,14 @@ def prefix_cutter(engine: Engine, folder: Path) -> Callable[..., PrefixMap]:
     def cut(data: Dataset, **how: Any) -> PrefixMap:
         from pytest_llmprobe.experiments.memorization.prefix_map.cutting import (
             PrefixCut,
-            TextTokenizer,
             make_prefix_map,
         )
         from pytest_llmprobe.experiments.memorization.prefix_map.files import load_prefix_map
+        from pytest_llmprobe.models.text_tokenizer import text_tokenizer
 
         wanted = PrefixCut(**{"prefix_tokens": 10} | how)
         if (data, wanted) not in made:
-            tokenizer = TextTokenizer.of(loaded.tokenizer)
+            tokenizer = text_tokenizer(loaded.tokenizer)
             path = make_prefix_map(
                 data.documents(),
                 tokenizer,
@@ -274,10 +274,10 @@ def prompter(engine: Engine) -> Callable[..., list[dict[str, Any]]]:
 
     def prompted(entries: Entries, num_strings: int | None = None, **how: Any) -> list[Result]:
         from pytest_llmprobe.experiments.memorization.continuations import Prompting, continuations
-        from pytest_llmprobe.experiments.memorization.prefix_map.cutting import TextTokenizer
+        from pytest_llmprobe.models.text_tokenizer import text_tokenizer
 
         prompting = Prompting(len(entries) if num_strings is None else num_strings, **how)
-        before = TextTokenizer.of(loaded.tokenizer).before
+        before = text_tokenizer(loaded.tokenizer).before
         return continuations(entries, engine.generate, prompting, before)
 
     return prompted

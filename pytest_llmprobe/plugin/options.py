@@ -17,7 +17,7 @@ from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.generation import Layers, Phase
 from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
-from pytest_llmprobe.models.settings import bars_of, read_settings, settings_file
+from pytest_llmprobe.models.settings import bars_of, project_file, read_settings
 from pytest_llmprobe.models.token_counter import counter_of
 from pytest_llmprobe.plugin.earlier_run import (
     check_calibration,
@@ -188,7 +188,7 @@ def check_explicit(config: pytest.Config) -> None:
 
 def _read(config: pytest.Config) -> Options:
     option = config.option
-    settings = read_settings(settings_file(config))
+    settings = read_settings(_settings_file(config))
     start = config.invocation_params.dir
     storage = (start / option.llmprobe_storage).resolve()
     given = option.llmprobe_replay
@@ -248,6 +248,20 @@ def _read(config: pytest.Config) -> Options:
     if replay is not None:
         check_same_cases(replay, options.as_dict())
     return options
+
+
+def _settings_file(config: pytest.Config) -> Path | None:
+    """The configuration file that the user names, or the project's.
+
+    Raises:
+        SettingsError: There is no such file.
+    """
+    if (given := config.option.llmprobe_config) is not None:
+        path: Path = config.invocation_params.dir / given
+        if not path.is_file():
+            raise SettingsError(f"--llmprobe-config: there is no file {path}")
+        return path
+    return project_file(config.rootpath)
 
 
 def _shared(option: Any, spec: ModelSpec) -> bool:

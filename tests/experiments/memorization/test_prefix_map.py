@@ -25,6 +25,7 @@ from pytest_llmprobe.experiments.memorization.prefix_map.files import (
     load_prefix_map,
 )
 from pytest_llmprobe.models.registry import REFERENCE
+from pytest_llmprobe.models.text_tokenizer import text_tokenizer
 
 many = settings(deadline=None, max_examples=60)
 NOON = datetime(2026, 1, 2, 12, 0, 0, tzinfo=timezone.utc)
@@ -359,7 +360,7 @@ def test_lines_that_were_edited_are_noticed(made):
 
 
 def test_ids_and_texts_of_a_transformers_tokenizer(reference):
-    tokenizer = TextTokenizer.of(reference)
+    tokenizer = text_tokenizer(reference)
     text = "The code of door 17 is 20."
     assert list(tokenizer.before) == [reference.bos_token_id]
     assert [*tokenizer.before, *tokenizer.encode(text)] == reference(text)["input_ids"]
@@ -369,11 +370,11 @@ def test_ids_and_texts_of_a_transformers_tokenizer(reference):
 
 def test_a_call_does_not_change_the_hash_and_another_token_does():
     tokenizer = AutoTokenizer.from_pretrained(REFERENCE)
-    before = TextTokenizer.of(tokenizer).hash
+    before = text_tokenizer(tokenizer).hash
     tokenizer(["a", "a b c"], padding=True, truncation=True, max_length=2)
-    assert TextTokenizer.of(tokenizer).hash == before
+    assert text_tokenizer(tokenizer).hash == before
     tokenizer.add_tokens(["<new>"])
-    assert TextTokenizer.of(tokenizer).hash != before
+    assert text_tokenizer(tokenizer).hash != before
 
 
 def test_a_tokenizer_without_a_backend_has_a_hash_of_its_vocabulary():
@@ -387,6 +388,6 @@ def test_a_tokenizer_without_a_backend_has_a_hash_of_its_vocabulary():
         def __call__(self, text, **options):
             return {"input_ids": [self.get_vocab()[word] for word in text.split()]}
 
-    hashes = [TextTokenizer.of(Slow(words)).hash for words in ("ab", "ab", "ac")]
+    hashes = [text_tokenizer(Slow(words)).hash for words in ("ab", "ab", "ac")]
     assert hashes[0] == hashes[1] != hashes[2]
-    assert TextTokenizer.of(Slow("ab")).before == ()
+    assert text_tokenizer(Slow("ab")).before == ()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from pytest_llmprobe.experiments.memorization.prefix_map.writer import (
     new_folder,
     write_metadata,
 )
-from pytest_llmprobe.models.tokenizer_hash import tokenizer_hash
 from pytest_llmprobe.suite import seed_of
 
 Location: TypeAlias = Literal["start", "random"] | int
@@ -35,7 +34,7 @@ OnProgress: TypeAlias = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """What a prefix map needs of a tokenizer; ``of`` makes it from one of transformers.
+    """What a prefix map needs of a tokenizer, see `models.text_tokenizer`.
 
     Args:
         encode: Token ids of a text, without special tokens before or after it.
@@ -48,24 +47,6 @@ class TextTokenizer:
     decode: Callable[[Sequence[int]], str]
     hash: str
     before: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, tokenizer: Any) -> TextTokenizer:
-        """From a transformers tokenizer, such as ``load_model(...).tokenizer``."""
-
-        def encode(text: str) -> list[int]:
-            return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-        def decode(ids: Sequence[int]) -> str:
-            return str(
-                tokenizer.decode(
-                    list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
-                )
-            )
-
-        plain, full = encode("a"), list(tokenizer("a")["input_ids"])
-        starts = (at for at in range(len(full)) if plain and full[at : at + len(plain)] == plain)
-        return cls(encode, decode, tokenizer_hash(tokenizer), tuple(full[: next(starts, 0)]))
 
 
 @dataclass(frozen=True)
