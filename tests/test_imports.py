@@ -36,10 +36,10 @@ VOCABULARY = {"case", "errors", "generation", "suite"}
 BELOW = {room: set().union(*FLOORS[:floor]) for floor, rooms in enumerate(FLOORS) for room in rooms}
 LIGHT = {
     "plugin",
-    "plugin.arguments",
-    "plugin.controller",
-    "plugin.distribution",
-    "plugin.fixtures",
+    *(
+        f"plugin.{name}"
+        for name in ("arguments", "controller", "distribution", "fixtures", "process")
+    ),
 }
 HEAVY = {"torch", "transformers", "accelerate"}
 

@@ -11,6 +11,20 @@ from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.report.plan import Bar
 
 
+def settings_file(given: str | None, start: Path, root: Path) -> Path | None:
+    """The configuration file that the user names from ``start``, or the project's.
+
+    Raises:
+        SettingsError: There is no such file.
+    """
+    if given is None:
+        return project_file(root)
+    path = start / given
+    if not path.is_file():
+        raise SettingsError(f"--llmprobe-config: there is no file {path}")
+    return path
+
+
 def project_file(folder: Path) -> Path | None:
     """A project's own configuration file: its llmprobe.toml, or else its pyproject.toml."""
     candidates = (folder / "llmprobe.toml", folder / "pyproject.toml")

@@ -12,8 +12,9 @@ import pytest
 
 from pytest_llmprobe.plugin import arguments
 from pytest_llmprobe.plugin.controller import Controller
-from pytest_llmprobe.plugin.distribution import MISSED, PLAN, is_worker, unit_scheduler
+from pytest_llmprobe.plugin.distribution import unit_scheduler
 from pytest_llmprobe.plugin.fixtures import (
+    _llmprobe_run,
     bert_score,
     completion,
     continuations,
@@ -28,8 +29,10 @@ from pytest_llmprobe.plugin.fixtures import (
     search,
     suite,
 )
+from pytest_llmprobe.plugin.process import MISSED, RUN, process_of
 
 __all__ = [
+    "_llmprobe_run",
     "bert_score",
     "completion",
     "continuations",
@@ -62,7 +65,7 @@ def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None, obje
 def pytest_configure(config: pytest.Config) -> None:
     """Markers; where reports arrive, the controller; what is wrong on the command line."""
     arguments.declare_markers(config)
-    if not is_worker(config):
+    if not process_of(config).is_worker:
         if arguments.names_model_or_report(config):
             from pytest_llmprobe.plugin.options import check_explicit
 
@@ -81,11 +84,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Experiments and work units of what was selected, before xdist is told the ids."""
+    """The Run, made of what was selected, before xdist is told the ids."""
     if any(item.get_closest_marker("probe") is not None for item in session.items):
-        from pytest_llmprobe.plugin.collection import plan_session
+        from pytest_llmprobe.plugin.run import begin
 
-        plan_session(session)
+        begin(session)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -94,10 +97,10 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """The record rides on the report."""
     report = yield
-    if PLAN in item.config.stash:  # this run has probe cases
+    if (run := item.config.stash.get(RUN, None)) is not None:
         from pytest_llmprobe.plugin.recorder import attach_record
 
-        attach_record(item, call, report)
+        attach_record(run, item, call, report)
     return report
 
 

@@ -1,34 +1,31 @@
-"""Behind the fixtures: one model a worker, one generation a work unit, a trace of every test."""
+"""Behind ``completion`` and ``generate``: one generation a work unit, and a trace of every test."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_llmprobe.case import Prompt, RawPrompt, prompt_text
-from pytest_llmprobe.errors import ModelError, SettingsError
+from pytest_llmprobe.errors import (
+    AccessError,
+    BudgetError,
+    ModelError,
+    SettingsError,
+    UnsupportedError,
+)
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
-from pytest_llmprobe.plugin.collection import PROBE, UNITS, case_of, request_of, steer_of
-from pytest_llmprobe.plugin.distribution import placement
-from pytest_llmprobe.plugin.engines import echoed, new_engine, stopping
-from pytest_llmprobe.plugin.options import options_of
-from pytest_llmprobe.plugin.progress import progress_of
-from pytest_llmprobe.plugin.run_folder import recorded
+from pytest_llmprobe.plugin.collection import PROBE, case_of, request_of, steer_of
+from pytest_llmprobe.plugin.engines import stop
+from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.suite import seed_of
 
 if TYPE_CHECKING:
-    from pytest_llmprobe.data.sources import Dataset
     from pytest_llmprobe.engine import Engine
-    from pytest_llmprobe.experiments.memorization.continuations import Entries, Result
-    from pytest_llmprobe.experiments.memorization.prefix_map.cutting import PrefixCut
-    from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixMap
-    from pytest_llmprobe.models.loading import LoadedModel
-    from pytest_llmprobe.whitebox.log_probabilities import TokenLogProbabilities
 
 
 @dataclass
@@ -41,6 +38,7 @@ class Trace:
         scores: Every measurement by name.
         miss: The explanation of a failed assertion, if there was one.
         details: What a fixture found, for the record's params; JSON types.
+        not_asked: The budget is spent: the run goes no further, and a later one may ask.
     """
 
     completions: list[Completion] = field(default_factory=list)
@@ -48,6 +46,7 @@ class Trace:
     scores: dict[str, float] = field(default_factory=dict)
     miss: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    not_asked: bool = False
 
     def score(self, name: str, value: float) -> None:
         """Record a measurement; numpy scalars and booleans become floats.
@@ -62,10 +61,13 @@ class Trace:
             raise ValueError(f"score {name!r} is {number}; give a finite number")
         self.scores[name] = number
 
+    def keep(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> None:
+        """Keep answers and what was asked for them."""
+        self.completions.extend(completions)
+        self.prompt_characters += sum(len(prompt_text(prompt)) for prompt in prompts)
+
 
 TRACE = pytest.StashKey[Trace]()
-ANSWERS = pytest.StashKey["UnitAnswers"]()
-MODEL_INFO = pytest.StashKey[dict[str, Any]]()
 
 
 def trace_of(item: pytest.Item) -> Trace:
@@ -73,36 +75,7 @@ def trace_of(item: pytest.Item) -> Trace:
     return item.stash.setdefault(TRACE, Trace())
 
 
-def forget_trace(item: pytest.Item) -> None:
-    """Let go of a test's answers: pytest keeps every test until the session ends."""
-    if TRACE in item.stash:
-        del item.stash[TRACE]
-
-
-def load_for_session(session: pytest.Session) -> LoadedModel:
-    """Load the model that the options name, on this worker's share of the machine.
-
-    Raises:
-        ModelError: It cannot be loaded; the session stops, since every case would fail alike.
-    """
-    from pytest_llmprobe.models.loading import load_spec
-
-    options, share = options_of(session.config), placement()
-    try:
-        return load_spec(
-            options.spec, device=share.device(options.spec.device), threads=share.threads
-        )
-    except ModelError as error:
-        session.shouldfail = f"llmprobe: {error}"
-        raise
-
-
-def make_engine(request: pytest.FixtureRequest) -> Engine:
-    """What the ``engine`` fixture gives: the model's, a server's, or one that replays answers."""
-    return recorded(request.config, new_engine(request, options_of(request.config)))
-
-
-def answer_case(item: pytest.Function, engine: Engine) -> Completion:
+def answer_case(run: Run, item: pytest.Function, engine: Engine) -> Completion:
     """The model's answer to a test's case; the test is skipped if it cannot be asked for.
 
     Raises:
@@ -112,20 +85,30 @@ def answer_case(item: pytest.Function, engine: Engine) -> Completion:
     case = case_of(item)
     if PROBE not in item.stash or case is None:
         raise SettingsError("`completion` needs @pytest.mark.probe(cases=...) and `case`")
-    recorded(item.config, engine)
-    answer = item.config.stash.setdefault(ANSWERS, UnitAnswers()).of(item, engine)
-    _keep(item, engine, [case.prompt], [answer])
+    if item.nodeid not in run.answers:
+        run.answers = {}  # those of the last unit are let go before the next one is generated
+        run.answers = _generate_unit(run, item, run.recorded(engine))
+    answer = run.answers[item.nodeid]
+    with stopping(item, run.answers):
+        if isinstance(answer, Exception):
+            raise answer
+    trace_of(item).keep([case.prompt], [answer])
+    run.answered(engine)
     return answer
 
 
-def _keep(
-    item: pytest.Item, engine: Engine, prompts: Sequence[Prompt], completions: Sequence[Completion]
-) -> None:
-    trace = trace_of(item)
-    trace.completions.extend(completions)
-    trace.prompt_characters += sum(len(prompt_text(prompt)) for prompt in prompts)
-    store = engine.store if engine.store is not None and engine.store.replays else engine.backend
-    item.config.stash.setdefault(MODEL_INFO, store.info)
+def _generate_unit(
+    run: Run, item: pytest.Function, engine: Engine
+) -> dict[str, Completion | Exception]:
+    unit = run.unit(item)
+    outcomes: Sequence[Completion | Exception]
+    requests = [request_of(member, run.options) for member in unit]
+    with run.progress.unit(item.stash[PROBE].experiment) as on_progress:
+        try:
+            outcomes = engine.attempt(requests, on_progress)
+        except Exception as error:  # kept, so that each test of the unit shows it
+            outcomes = [error] * len(unit)
+    return {member.nodeid: outcome for member, outcome in zip(unit, outcomes, strict=True)}
 
 
 class Asker:
@@ -134,18 +117,18 @@ class Asker:
     A prompt that is the case's own is steered as the case is, and no other one.
 
     Args:
+        run: What the session knows.
         item: The test.
         engine: What answers.
     """
 
-    def __init__(self, item: pytest.Function, engine: Engine) -> None:
-        self._item, self._engine = item, recorded(item.config, engine)
-        probe = item.stash.get(PROBE, None)
+    def __init__(self, run: Run, item: pytest.Function, engine: Engine) -> None:
+        self._run, self._item = run, item
+        self._engine, options = run.recorded(engine), run.options
+        probe, case = item.stash.get(PROBE, None), case_of(item)
         self._options = vars(probe.config) if probe else {}
-        case = case_of(item)
-        self._steered, self._steer = (case.prompt if case else None), steer_of(item)
-        seed = options_of(item.config).suite.seed
-        self._seed = case.seed if case else seed_of(seed, item.nodeid)
+        self._steered, self._steer = (case.prompt if case else None), steer_of(item, options)
+        self._seed = case.seed if case else seed_of(options.suite.seed, item.nodeid)
 
     def __call__(self, prompts: Prompt | Sequence[Prompt], **config: object) -> Any:
         """A Completion for one prompt, a list of them for a list of prompts.
@@ -158,133 +141,50 @@ class Asker:
         one = isinstance(given, str | RawPrompt) or isinstance(next(iter(given), None), Mapping)
         many: list[Any] = [given] if one else list(given)
         options = GenerateConfig.of(**self._options | config)
-        asked = len(trace_of(self._item).completions)
+        trace = trace_of(self._item)
         requests = [
             Request(
                 prompt,
                 options,
-                seed_of(self._seed, asked + number),
+                seed_of(self._seed, number),
                 steer=self._steer if prompt == self._steered else None,
             )
-            for number, prompt in enumerate(many)
+            for number, prompt in enumerate(many, len(trace.completions))
         ]
         try:
             with stopping(self._item):
                 completions = self._engine.generate(requests)
         except AssertionError as error:  # not the test's own: it must not count as a miss
             raise RuntimeError(f"generation failed: {error}") from error
-        _keep(self._item, self._engine, many, completions)
+        trace.keep(many, completions)
+        self._run.answered(self._engine)
         return completions[0] if one else completions
 
 
-class UnitAnswers:
-    """The answers of the work unit at hand; a unit's are dropped when the next one begins."""
+@contextmanager
+def stopping(
+    item: pytest.Item, answers: Mapping[str, Completion | Exception] | None = None
+) -> Iterator[None]:
+    """Stop the session at what every later case would meet alike; skip what cannot be asked.
 
-    def __init__(self) -> None:
-        self._answers: dict[str, Completion | Exception] = {}
+    A refusal is the error of the case at hand, and fails the session. A spent budget interrupts it:
+    the case has no record. Cases of its unit that were answered before are still scored.
 
-    def of(self, item: pytest.Function, engine: Engine) -> Completion:
-        """The answer to this test's case, generating its unit if it is not the one at hand.
-
-        Raises:
-            RequestError: The case cannot be answered.
-        """
-        if item.nodeid not in self._answers:
-            self._answers = _generate_unit(item, engine)
-        answer = self._answers[item.nodeid]
-        with stopping(item, self._answers):
-            if isinstance(answer, Exception):
-                raise answer
-        return answer
-
-
-def _generate_unit(item: pytest.Function, engine: Engine) -> dict[str, Completion | Exception]:
-    unit = item.config.stash[UNITS][item.nodeid]
-    requests = [request_of(member) for member in unit]
-    outcomes: Sequence[Completion | Exception]
-    with progress_of(item.config).unit(item.stash[PROBE].experiment) as on_progress:
-        try:
-            outcomes = engine.attempt(requests, on_progress)
-        except Exception as error:  # kept, so that each test of the unit shows it
-            outcomes = [error] * len(unit)
-    return {member.nodeid: outcome for member, outcome in zip(unit, outcomes, strict=True)}
-
-
-def text_scorer(engine: Engine) -> Callable[..., list[TokenLogProbabilities]]:
-    """What the ``log_probabilities`` fixture gives; other models are loaded once."""
-    served = getattr(engine.backend, "log_probabilities", None)
-    encoders = {}
-    if served is None:
-        encoders[""] = _encoder(_in_process(engine, "log-probabilities of texts"))
-
-    def scored(texts: Sequence[Prompt], model: str = "") -> list[TokenLogProbabilities]:
-        raw = [RawPrompt(text) if isinstance(text, str) else text for text in texts]
-        if served is not None and not model:
-            return echoed(served, raw)
-        from pytest_llmprobe.models.loading import load_model
-        from pytest_llmprobe.whitebox.log_probabilities import log_probabilities
-
-        if model not in encoders:
-            encoders[model] = _encoder(load_model(model))
-        loaded, encode = encoders[model]
-        return log_probabilities(loaded, [encode(text) for text in raw])
-
-    return scored
-
-
-def _encoder(loaded: LoadedModel) -> tuple[LoadedModel, Callable[[Prompt], list[int]]]:
-    from pytest_llmprobe.models.prompts import PromptEncoder
-
-    return loaded, PromptEncoder(loaded.tokenizer, loaded.capabilities.chat_template).ids
-
-
-def prefix_cutter(engine: Engine, folder: Path) -> Callable[..., PrefixMap]:
-    """What the ``prefix_map`` fixture gives; maps are kept for the session."""
-    loaded = _in_process(engine, "a prefix map")
-    made: dict[tuple[Dataset, PrefixCut], PrefixMap] = {}
-
-    def cut(data: Dataset, **how: Any) -> PrefixMap:
-        from pytest_llmprobe.experiments.memorization.prefix_map.cutting import (
-            PrefixCut,
-            make_prefix_map,
-        )
-        from pytest_llmprobe.experiments.memorization.prefix_map.files import load_prefix_map
-        from pytest_llmprobe.models.text_tokenizer import text_tokenizer
-
-        wanted = PrefixCut(**{"prefix_tokens": 10} | how)
-        if (data, wanted) not in made:
-            tokenizer = text_tokenizer(loaded.tokenizer)
-            path = make_prefix_map(
-                data.documents(),
-                tokenizer,
-                wanted,
-                folder,
-                model=loaded.spec.name,
-                dataset=data.given,
-            )
-            made[data, wanted] = load_prefix_map(path, tokenizer.hash)
-        return made[data, wanted]
-
-    return cut
-
-
-def prompter(engine: Engine) -> Callable[..., list[dict[str, Any]]]:
-    """What the ``continuations`` fixture gives."""
-    loaded = _in_process(engine, "going on from token ids")
-
-    def prompted(entries: Entries, num_strings: int | None = None, **how: Any) -> list[Result]:
-        from pytest_llmprobe.experiments.memorization.continuations import Prompting, continuations
-        from pytest_llmprobe.models.text_tokenizer import text_tokenizer
-
-        prompting = Prompting(len(entries) if num_strings is None else num_strings, **how)
-        before = text_tokenizer(loaded.tokenizer).before
-        return continuations(entries, engine.generate, prompting, before)
-
-    return prompted
-
-
-def _in_process(engine: Engine, what: str) -> LoadedModel:
-    loaded: LoadedModel | None = getattr(engine.backend, "loaded", None)
-    if loaded is None:
-        pytest.skip(f"{what}: this needs a model in this process; this one only answers")
-    return loaded
+    Args:
+        item: The test.
+        answers: What became of the cases of its unit, in order.
+    """
+    try:
+        yield
+    except (AccessError, ModelError) as error:  # a ModelError: the shared engine is gone
+        stop(item.session, error)
+        raise
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+    except BudgetError as error:
+        trace_of(item).not_asked = True
+        ids = list(answers or ())
+        later = ids[ids.index(item.nodeid) + 1 :] if item.nodeid in ids else []
+        if not any(isinstance((answers or {})[name], Completion) for name in later):
+            item.session.shouldstop = f"llmprobe: {error}"
+        pytest.skip(str(error))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmprobe.errors import ReportError
-from pytest_llmprobe.plugin.fixtures import PREDICTORS
+from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.run_file import read_run
 
@@ -30,20 +30,19 @@ AGAIN = (
 NOT_INHERITED = ("GITHUB_STEP_SUMMARY",)
 
 
-def repeats(config: pytest.Config, times: int, folder: Path) -> list[Baseline]:
+def repeats(config: pytest.Config, run: Run) -> list[Baseline]:
     """Repeat the session's run in processes of their own.
 
     Args:
         config: The finished session's.
-        times: How often.
-        folder: For the repeats' reports.
+        run: What it knows: how often, and where the reports of the repeats go.
 
     Raises:
         ReportError: A repeat did not end as a complete run.
     """
-    _free_memory(config)
+    _free_memory(run)
     terminal = config.pluginmanager.get_plugin("terminalreporter")
-    runs = []
+    runs, times, folder = [], run.options.calibrate, run.folder.files.report.parent
     for number in range(1, times + 1):
         if terminal is not None:
             terminal.ensure_newline()
@@ -72,10 +71,9 @@ def _repeat(config: pytest.Config, number: int, path: Path) -> Baseline:
     return run
 
 
-def _free_memory(config: pytest.Config) -> None:
+def _free_memory(run: Run) -> None:
     """A model that this process loaded for its tests would stand beside the repeat's."""
-    if PREDICTORS in config.stash:
-        del config.stash[PREDICTORS]
+    run.predictors = None
     gc.collect()
     if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

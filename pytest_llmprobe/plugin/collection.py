@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,10 +13,8 @@ import pytest
 from pytest_llmprobe.case import Case, check_cases, checked_spans, spread
 from pytest_llmprobe.errors import CasesError, ReportError, SettingsError
 from pytest_llmprobe.generation import GenerateConfig, Request, Steer, delta_grid
-from pytest_llmprobe.plugin.distribution import share_plan
-from pytest_llmprobe.plugin.engines import protocol_remarks
 from pytest_llmprobe.plugin.options import Options, options_of
-from pytest_llmprobe.plugin.units import function_of, work_units
+from pytest_llmprobe.plugin.units import function_of
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan
 from pytest_llmprobe.report.summary_function import SummaryFunction
@@ -35,6 +33,8 @@ class Probe:
         cases: A list or a function, or None for a test that generates by itself.
         summary: The eval file's own function of all its records, or None.
         deltas: Values of Delta at which each case with spans is asked; empty: none is steered.
+        collected: Its tests before -k, -m, --lf and node ids choose among them.
+        remarks: What its cases function wants said, such as sizes that it left out.
     """
 
     experiment: str
@@ -44,15 +44,15 @@ class Probe:
     cases: Sequence[Case] | Callable[..., Any] | None
     summary: SummaryFunction | None
     deltas: tuple[float, ...] = ()
+    collected: int = 0
+    remarks: tuple[str, ...] = ()
 
 
 PROBE = pytest.StashKey[Probe]()
-NAMES = pytest.StashKey[dict[str, str]]()
-COLLECTED = pytest.StashKey[dict[str, int]]()
-REMARKS = pytest.StashKey[dict[str, list[str]]]()
-UNITS = pytest.StashKey[dict[str, list[pytest.Function]]]()
-GENERATION = pytest.StashKey[dict[str, Any]]()
-"""Generation options that hold for every experiment, whatever its marker says."""
+"""On a test: what its markers declare."""
+
+PROBES = pytest.StashKey[dict[str, Probe]]()
+"""On the config: the same by function, while tests are collected."""
 
 
 def parametrise(metafunc: pytest.Metafunc) -> None:
@@ -68,22 +68,21 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
     try:
         check_writable(options.report or options.storage / "runs" / "report.json")
         probe = read_probe(node, options)
-        twin = metafunc.config.stash.setdefault(NAMES, {}).setdefault(
-            probe.experiment, probe.function
-        )
-        if twin != probe.function:
-            raise SettingsError(
-                f"{twin} is the experiment {probe.experiment!r} too; give one of them "
-                "probe(experiment='...')"
-            )
+        probes = metafunc.config.stash.setdefault(PROBES, {})
+        for twin in probes.values():
+            if twin.experiment == probe.experiment and twin.function != probe.function:
+                raise SettingsError(
+                    f"{twin.function} is the experiment {probe.experiment!r} too; give one of them "
+                    "probe(experiment='...')"
+                )
+        probes[probe.function] = probe
         if probe.cases is not None and "case" in metafunc.fixturenames:
             suite = replace(options.suite, remarks={})
             cases = build_cases(probe, replace(options, suite=suite))
-            metafunc.config.stash.setdefault(REMARKS, {})[probe.function] = suite.said()
             metafunc.parametrize("case", cases, ids=[case.id for case in cases])
-            # Counted here because -k, -m, --lf and node ids choose among them later.
-            counts = metafunc.config.stash.setdefault(COLLECTED, {})
-            counts[probe.function] = len(metafunc._calls)
+            probes[probe.function] = replace(
+                probe, collected=len(metafunc._calls), remarks=tuple(suite.said())
+            )
         elif probe.cases is not None:
             raise SettingsError("the probe marker gives cases, but the test does not use `case`")
     except (CasesError, ReportError, SettingsError) as error:
@@ -113,7 +112,7 @@ def read_probe(node: pytest.Function, options: Options) -> Probe:
     if not isinstance(experiment, str):
         raise SettingsError(f"probe(experiment={experiment!r}): give a name")
     try:
-        config = GenerateConfig.of(**arguments | node.config.stash.get(GENERATION, {}))
+        config = GenerateConfig.of(**arguments | dict(options.generation))
     except SettingsError as error:
         raise SettingsError(
             f"probe marker: {error}; besides: cases, delta, experiment, summary"
@@ -186,45 +185,55 @@ def _at_each_delta(cases: Sequence[Case], probe: Probe, options: Options) -> Ite
             yield replace(case, id=name, metadata={**case.metadata, **how})
 
 
-def plan_session(session: pytest.Session) -> None:
-    """Work out experiments and work units of the selected cases."""
-    config = session.config
-    _refuse_unknown_data(session)
-    collected, remarks = config.stash.get(COLLECTED, {}), config.stash.get(REMARKS, {})
-    items: dict[str, list[pytest.Function]] = defaultdict(list)
-    probes: dict[str, Probe] = {}
+def plan_session(session: pytest.Session) -> tuple[Plan, dict[str, pytest.Function]]:
+    """The experiments of the selected cases, and their tests by node id."""
+    options, probes = options_of(session.config), session.config.stash.get(PROBES, {})
+    _refuse_unknown_data(session, options)
+    items: dict[str, pytest.Function] = {}
+    ids: dict[str, list[str]] = defaultdict(list)
     for item in session.items:
-        if isinstance(item, pytest.Function) and item.get_closest_marker("probe") is not None:
-            function = function_of(item.nodeid)
-            if function not in probes:
-                probes[function] = read_probe(item, options_of(config))
-            item.stash[PROBE] = probes[function]
-            items[function].append(item)
-    plan: dict[str, ExperimentPlan] = {}
-    for function, probe in probes.items():
-        ids = [item.nodeid for item in items[function]]
-        count = max(collected.get(function, 0), len(ids))
-        plan[probe.experiment] = ExperimentPlan(
+        probe = probes.get(function_of(item.nodeid))
+        if isinstance(item, pytest.Function) and probe is not None:
+            item.stash[PROBE] = probe
+            items[item.nodeid] = item
+            ids[probe.function].append(item.nodeid)
+    plan = {
+        probe.experiment: ExperimentPlan(
             probe.experiment,
             function,
-            count,
-            ids,
+            max(probe.collected, len(ids[function])),
+            ids[function],
             probe.bar,
             probe.summary,
-            remarks.get(function, []) + protocol_remarks(config, probe.config),
+            [*probe.remarks, *_protocol_remarks(options, probe.config)],
             asdict(probe.config) | {"stop": list(probe.config.stop)},
         )
-    config.stash[UNITS] = _units(plan, items, options_of(config).unit_size)
-    share_plan(config, plan)
+        for function, probe in probes.items()
+        if function in ids
+    }
+    return plan, items
 
 
-def _refuse_unknown_data(session: pytest.Session) -> None:
+def _protocol_remarks(options: Options, generation: GenerateConfig) -> list[str]:
+    """What the report is to say of settings that a server's protocol cannot promise."""
+    from pytest_llmprobe.engine.endpoints.openai_wire import BEYOND
+    from pytest_llmprobe.engine.endpoints.wire import changed
+
+    protocol = options.spec.protocol
+    if protocol == "anthropic":
+        return ["sampled as the service does it: Anthropic's protocol has no temperature"]
+    if protocol == "openai" and (names := changed(generation, BEYOND)):
+        return [f"{', '.join(names)}: not in OpenAI's protocol, so the server may ignore it"]
+    return []
+
+
+def _refuse_unknown_data(session: pytest.Session, options: Options) -> None:
     """Let the collection fail if no evaluation asked for some of the data.
 
     It is a failed collection without tests, and no exception, so that it is told once and ends the
     run under pytest-xdist too, where only the workers collect.
     """
-    suite = options_of(session.config).suite
+    suite = options.suite
     unused = sorted(suite.datasets.keys() - suite.asked)
     if unused and not session.testsfailed:  # an eval that cannot be collected may have asked for it
         known = ", ".join(sorted(suite.asked)) or "they take none"
@@ -234,19 +243,6 @@ def _refuse_unknown_data(session: pytest.Session) -> None:
         session.items.clear()
 
 
-def _units(
-    plan: Plan, items: Mapping[str, list[pytest.Function]], size: int
-) -> dict[str, list[pytest.Function]]:
-    """For each node id the items of its unit."""
-    by_id = {item.nodeid: item for members in items.values() for item in members}
-    units = {}
-    for experiment in plan.values():
-        for ids in work_units(experiment.ids, size):
-            unit = [by_id[node_id] for node_id in ids]
-            units.update(dict.fromkeys(ids, unit))
-    return units
-
-
 def case_of(item: pytest.Item) -> Case | None:
     """The case that a test was parametrised with."""
     callspec = getattr(item, "callspec", None)
@@ -254,14 +250,14 @@ def case_of(item: pytest.Item) -> Case | None:
     return case if isinstance(case, Case) else None
 
 
-def request_of(item: pytest.Function) -> Request:
+def request_of(item: pytest.Function, options: Options) -> Request:
     """What a test asks the model."""
     case = case_of(item)
     assert case is not None
-    return Request.of_case(case, item.stash[PROBE].config, steer_of(item))
+    return Request.of_case(case, item.stash[PROBE].config, steer_of(item, options))
 
 
-def steer_of(item: pytest.Item) -> Steer | None:
+def steer_of(item: pytest.Item, options: Options) -> Steer | None:
     """How a test's case is steered.
 
     Raises:
@@ -272,5 +268,4 @@ def steer_of(item: pytest.Item) -> Steer | None:
         return None
     if probe.cases is None:
         raise SettingsError("only cases that the probe marker gives can be steered")
-    options = options_of(item.config)
     return Steer(checked_spans(case.spans), case.metadata["delta"], options.layers, options.phase)

@@ -10,42 +10,48 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmprobe.plugin.distribution import (
-    PROPERTY,
-    plan_of,
-    prepare_worker,
-    scratch_folder,
-    started_at,
-)
+from pytest_llmprobe.plugin.process import PROPERTY, RUN, process_of
 
 if TYPE_CHECKING:
     from pytest_llmprobe.plugin.progress import WorkersProgress
     from pytest_llmprobe.plugin.recorder import Recorder
+    from pytest_llmprobe.plugin.run import Run
+
+
+def session_run(config: pytest.Config) -> Run | None:
+    """The session's Run where there are probe cases: collected here, or left by the workers."""
+    run: Run | None = config.stash.get(RUN, None)
+    if run is None and process_of(config).plan_file.exists():
+        from pytest_llmprobe.plugin.run import join_workers
+
+        run = join_workers(config)
+    return run if run is not None and run.plan else None
 
 
 class Controller:
     """Passes on what concerns the recorder, and makes none where there is nothing to record."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-        started_at(config)
+        self.config, self.process = config, process_of(config)
         self._recorder: Recorder | None = None
         self._progress: WorkersProgress | None = None
         self._columns: bool | None = None
 
     @property
-    def recorder(self) -> Recorder:
-        """The recorder, made when it is first needed."""
-        if self._recorder is None:
+    def recorder(self) -> Recorder | None:
+        """The recorder, made when it is first needed; None without probe cases."""
+        run = session_run(self.config)
+        if self._recorder is None and run is not None:
             from pytest_llmprobe.plugin.recorder import Recorder
 
-            self._recorder = Recorder(self.config)
+            self._recorder = Recorder(run, self.config)
         return self._recorder
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker where to leave its plan; watch the workers' progress for a person."""
-        if prepare_worker(self.config, node.workerinput) and self._progress is None:
+        node.workerinput.update(self.process.for_worker())
+        if self.process.watched and self._progress is None:
             from pytest_llmprobe.plugin.progress import WorkersProgress
 
             self._progress = WorkersProgress(self.config)
@@ -55,10 +61,10 @@ class Controller:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the record that a report carries."""
         crashed = str(report.when) == "???"  # how xdist reports the test that its worker died in
-        if crashed and plan_of(self.config):
+        if crashed and self.recorder is not None:
             self.recorder.crashed(report.nodeid, str(report.longrepr))
         for key, value in report.user_properties:
-            if key == PROPERTY:
+            if key == PROPERTY and self.recorder is not None:
                 self.recorder.keep(str(value))
         # The record is not for other reporters, which would show it whole.
         report.user_properties = [pair for pair in report.user_properties if pair[0] != PROPERTY]
@@ -80,9 +86,9 @@ class Controller:
         """Judge, raise the exit code if a gate failed, write the report."""
         if self._progress is not None:
             self._progress.stop()
-        if plan_of(self.config) and not self.config.option.collectonly:
+        if not self.config.option.collectonly and self.recorder is not None:
             self.recorder.finish(session)
-        shutil.rmtree(scratch_folder(self.config), ignore_errors=True)
+        shutil.rmtree(self.process.scratch, ignore_errors=True)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, where the report is, and the verdict."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_llmprobe.plugin.process import RUN
+
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
     from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixMap
@@ -18,50 +20,59 @@ if TYPE_CHECKING:
     from pytest_llmprobe.experiments.output_length.requests import LengthRequest
     from pytest_llmprobe.generation import Completion
     from pytest_llmprobe.models.loading import LoadedModel
+    from pytest_llmprobe.plugin.run import Run
     from pytest_llmprobe.search import SearchResult
     from pytest_llmprobe.suite import Suite
     from pytest_llmprobe.whitebox.bert_score import BertScorer
     from pytest_llmprobe.whitebox.log_probabilities import TokenLogProbabilities
 
-PREDICTORS = pytest.StashKey[Any]()
+
+@pytest.fixture(scope="session")
+def _llmprobe_run(request: pytest.FixtureRequest) -> Run:
+    """What the session knows; made here where no test has the probe marker."""
+    if RUN not in request.config.stash:
+        from pytest_llmprobe.plugin.run import begin
+
+        begin(request.session)
+    run: Run = request.config.stash[RUN]
+    return run
 
 
 @pytest.fixture(scope="session")
-def model(request: pytest.FixtureRequest) -> LoadedModel:
+def model(request: pytest.FixtureRequest, _llmprobe_run: Run) -> LoadedModel:
     """The model under evaluation, loaded once in each worker: model, tokenizer, capabilities."""
-    from pytest_llmprobe.plugin.asking import load_for_session
-    from pytest_llmprobe.plugin.engines import need_model
+    from pytest_llmprobe.plugin.engines import need_model, session_model
 
-    need_model(request.config)
-    return load_for_session(request.session)
+    need_model(_llmprobe_run.options)
+    return session_model(_llmprobe_run, request.session)
 
 
 @pytest.fixture(scope="session")
-def engine(request: pytest.FixtureRequest) -> Engine:
+def engine(request: pytest.FixtureRequest, _llmprobe_run: Run) -> Engine:
     """Generates with the model, in batches; every test of a worker shares it."""
-    from pytest_llmprobe.plugin.asking import make_engine
+    from pytest_llmprobe.plugin.engines import session_engine
 
-    return make_engine(request)
+    return _llmprobe_run.recorded(session_engine(_llmprobe_run, request))
 
 
 @pytest.fixture(scope="session")
-def suite(request: pytest.FixtureRequest) -> Suite:
+def suite(_llmprobe_run: Run) -> Suite:
     """What the user asked of all evaluations, as cases functions receive it."""
-    from pytest_llmprobe.plugin.options import options_of
-
-    return options_of(request.config).suite
+    return _llmprobe_run.options.suite
 
 
 @pytest.fixture
-def completion(request: pytest.FixtureRequest, engine: Engine) -> Completion:
+def completion(request: pytest.FixtureRequest, engine: Engine, _llmprobe_run: Run) -> Completion:
     """The model's answer to this test's case; its whole work unit is generated at once."""
     from pytest_llmprobe.plugin.asking import answer_case
 
-    return answer_case(request.node, engine)
+    return answer_case(_llmprobe_run, request.node, engine)
 
 
 @pytest.fixture
-def generate(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., Any]:
+def generate(
+    request: pytest.FixtureRequest, engine: Engine, _llmprobe_run: Run
+) -> Callable[..., Any]:
     """Ask the model as often as the test needs: ``generate(prompt_or_prompts, **config)``.
 
     One prompt (a string or chat messages) gives a Completion, a list of prompts a list. The
@@ -69,7 +80,7 @@ def generate(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., An
     """
     from pytest_llmprobe.plugin.asking import Asker
 
-    return Asker(request.node, engine)
+    return Asker(_llmprobe_run, request.node, engine)
 
 
 @pytest.fixture(scope="session")
@@ -80,9 +91,12 @@ def log_probabilities(engine: Engine) -> Callable[..., list[TokenLogProbabilitie
     process, or a server that repeats a text with them, as vLLM does.
     ``log_probabilities(texts, model=NAME)`` asks another model, in its own tokens.
     """
-    from pytest_llmprobe.plugin.asking import text_scorer
+    from pytest_llmprobe.plugin.engines import in_process
+    from pytest_llmprobe.plugin.texts import TextScorer
 
-    return text_scorer(engine)
+    served = getattr(engine.backend, "log_probabilities", None)
+    own = None if served else in_process(engine, "log-probabilities of texts")
+    return TextScorer(served, own)
 
 
 @pytest.fixture(scope="session")
@@ -93,9 +107,10 @@ def prefix_map(
 
     The other arguments are those of ``PrefixCut``: location, size, crop, seed.
     """
-    from pytest_llmprobe.plugin.asking import prefix_cutter
+    from pytest_llmprobe.plugin.engines import in_process
+    from pytest_llmprobe.plugin.texts import PrefixCutter
 
-    return prefix_cutter(engine, tmp_path_factory.mktemp("prefixes"))
+    return PrefixCutter(in_process(engine, "a prefix map"), tmp_path_factory.mktemp("prefixes"))
 
 
 @pytest.fixture(scope="session")
@@ -104,9 +119,21 @@ def continuations(engine: Engine) -> Callable[..., list[dict[str, Any]]]:
 
     Gives a dictionary for each string; the other arguments are those of ``Prompting``.
     """
-    from pytest_llmprobe.plugin.asking import prompter
+    from pytest_llmprobe.experiments.memorization import continuations as after_prefixes
+    from pytest_llmprobe.models.text_tokenizer import text_tokenizer
+    from pytest_llmprobe.plugin.engines import in_process
 
-    return prompter(engine)
+    loaded = in_process(engine, "going on from token ids")
+
+    def prompted(
+        entries: after_prefixes.Entries, num_strings: int | None = None, **how: Any
+    ) -> list[dict[str, Any]]:
+        asked = len(entries) if num_strings is None else num_strings
+        prompting = after_prefixes.Prompting(asked, **how)
+        before = text_tokenizer(loaded.tokenizer).before
+        return after_prefixes.continuations(entries, engine.generate, prompting, before)
+
+    return prompted
 
 
 @pytest.fixture(scope="session")
@@ -131,7 +158,9 @@ def length_data(
 
 
 @pytest.fixture
-def predictors(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., dict[str, float]]:
+def predictors(
+    request: pytest.FixtureRequest, engine: Engine, _llmprobe_run: Run
+) -> Callable[..., dict[str, float]]:
     """How far a span of a prompt reaches to its end: ``predictors(prompt, span, last=10)``.
 
     Gives ``influence``, ``rollout`` and ``raw_attention`` of the unsteered model, if its attention
@@ -140,13 +169,13 @@ def predictors(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., 
     """
     from pytest_llmprobe.plugin.engines import need_model
 
-    need_model(request.config)
+    need_model(_llmprobe_run.options)
     from pytest_llmprobe.whitebox.predictors import Predictors, map_file
 
-    stash, backend = request.config.stash, engine.backend
-    if PREDICTORS not in stash:
-        stash[PREDICTORS] = Predictors(backend.encode, getattr(backend, "loaded", None))
-    return partial(stash[PREDICTORS], save=map_file(request.node.name))
+    backend, shared = engine.backend, _llmprobe_run
+    if shared.predictors is None:
+        shared.predictors = Predictors(backend.encode, getattr(backend, "loaded", None))
+    return partial(shared.predictors, save=map_file(request.node.name))
 
 
 @pytest.fixture(scope="session")
@@ -166,7 +195,9 @@ def bert_score() -> BertScorer | None:
 
 
 @pytest.fixture
-def search(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., SearchResult]:
+def search(
+    request: pytest.FixtureRequest, engine: Engine, _llmprobe_run: Run
+) -> Callable[..., SearchResult]:
     """Find the best generation parameters: ``search(rows, score, "{question}", space="small")``.
 
     Rows are dictionaries, a JSON-lines file, a ``datasets`` data set or cases; ``score(rows,
@@ -176,7 +207,7 @@ def search(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., Sear
     """
     from pytest_llmprobe.plugin.search_fixture import Searcher
 
-    return Searcher(request.node, engine)
+    return Searcher(_llmprobe_run, request.node, engine)
 
 
 @pytest.fixture

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,7 @@ import pytest
 from pytest_llmprobe.engine.completion_file import COMPLETIONS
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.plugin.collection import GENERATION
-from pytest_llmprobe.plugin.options import options_of
+from pytest_llmprobe.plugin.options import OPTIONS, Options, options_of
 from pytest_llmprobe.search.ahead import AheadEngine
 from pytest_llmprobe.search.passes import Judged, conclude, judged_cases, search_table
 from pytest_llmprobe.search.space import SEED, Configuration
@@ -24,6 +22,7 @@ from pytest_llmprobe.search.tuner import SearchResult, best_of
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel
+    from pytest_llmprobe.plugin.run import Run
 
 ALWAYS = ("-n", "0", "-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning")
 """One process, and no word on this package, which a run within a process finds imported."""
@@ -122,21 +121,20 @@ class EvalSearch:
             raise SettingsError(f"pytest ran no evaluation (exit code {code}); see {log}: {last}")
         return report
 
-    def model(self, session: pytest.Session) -> LoadedModel:
+    def model(self, run: Run, session: pytest.Session) -> LoadedModel:
         """The model, loaded at the first call."""
         if self._loaded is None:
-            from pytest_llmprobe.plugin.asking import load_for_session
+            from pytest_llmprobe.plugin.engines import session_model
 
-            self._loaded = load_for_session(session)
+            self._loaded = session_model(run, session)
         return self._loaded
 
     def engine(
-        self, config: pytest.Config, one: Configuration, ahead: Sequence[Configuration]
+        self, options: Options, one: Configuration, ahead: Sequence[Configuration]
     ) -> Engine:
         """The engine, made at the first call, set to a configuration."""
         assert self._loaded is not None
         if self._engine is None:
-            options = options_of(config)
             how = {
                 "batch_size": options.batch_size,
                 "token_budget": options.token_budget,
@@ -169,23 +167,23 @@ class _Plugin:
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
-        """After all other plugins, so that this module's fixtures win over theirs."""
-        config.stash[GENERATION] = {n: v for n, v in self.one.parameters if n != SEED}
-        config.stash[RUN] = self
-        config.pluginmanager.register(sys.modules[__name__])
+        """After all other plugins, so that these fixtures win over theirs."""
+        own = {name: value for name, value in self.one.parameters if name != SEED}
+        config.stash[OPTIONS] = replace(options_of(config), generation=own)
+        config.pluginmanager.register(_Fixtures(self))
 
 
-RUN = pytest.StashKey[_Plugin]()
+class _Fixtures:
+    def __init__(self, plugin: _Plugin) -> None:
+        self._plugin = plugin
 
+    @pytest.fixture(scope="session")
+    def model(self, request: pytest.FixtureRequest, _llmprobe_run: Run) -> LoadedModel:
+        """The model that all runs share."""
+        return self._plugin.runs.model(_llmprobe_run, request.session)
 
-@pytest.fixture(scope="session")
-def model(request: pytest.FixtureRequest) -> LoadedModel:
-    """The model that all runs share."""
-    return request.config.stash[RUN].runs.model(request.session)
-
-
-@pytest.fixture(scope="session")
-def engine(request: pytest.FixtureRequest, model: LoadedModel) -> Engine:
-    """The engine that all runs share."""
-    run = request.config.stash[RUN]
-    return run.runs.engine(request.config, run.one, run.ahead)
+    @pytest.fixture(scope="session")
+    def engine(self, _llmprobe_run: Run, model: LoadedModel) -> Engine:
+        """The engine that all runs share."""
+        plugin, options = self._plugin, _llmprobe_run.options
+        return plugin.runs.engine(options, plugin.one, plugin.ahead)

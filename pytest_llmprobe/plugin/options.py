@@ -17,7 +17,7 @@ from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.generation import Layers, Phase
 from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
-from pytest_llmprobe.models.settings import bars_of, project_file, read_settings
+from pytest_llmprobe.models.settings import bars_of, read_settings, settings_file
 from pytest_llmprobe.models.token_counter import counter_of
 from pytest_llmprobe.plugin.earlier_run import (
     check_calibration,
@@ -27,6 +27,7 @@ from pytest_llmprobe.plugin.earlier_run import (
     resumed_run,
 )
 from pytest_llmprobe.plugin.units import UNIT_SIZE
+from pytest_llmprobe.report.baseline import baseline_path
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar
 from pytest_llmprobe.suite import Suite
@@ -67,6 +68,7 @@ class Options:
         replay: Folder of the run whose answers are scored again, or None.
         calibrate: How often to repeat the run for the baseline's noise; 0: not at all.
         self_check: Whether to ask a few prompts in several ways, too.
+        generation: Generation options that hold for every experiment, whatever its marker says.
     """
 
     model: str
@@ -94,6 +96,7 @@ class Options:
     calibrate: int = 0
     self_check: bool = False
     bars: Mapping[str, Bar | bool] = field(default_factory=dict)
+    generation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def unit_size(self) -> int:
@@ -188,8 +191,8 @@ def check_explicit(config: pytest.Config) -> None:
 
 def _read(config: pytest.Config) -> Options:
     option = config.option
-    settings = read_settings(_settings_file(config))
     start = config.invocation_params.dir
+    settings = read_settings(settings_file(option.llmprobe_config, start, config.rootpath))
     storage = (start / option.llmprobe_storage).resolve()
     given = option.llmprobe_replay
     replay = find_answers(given, start, storage) if given else None
@@ -232,7 +235,7 @@ def _read(config: pytest.Config) -> Options:
         report=report,
         html=_path(start, option.llmprobe_html),
         markdown=_path(start, option.llmprobe_md),
-        save=_baseline(option.llmprobe_save, storage, model),
+        save=baseline_path(storage, model, option.llmprobe_save) if option.llmprobe_save else None,
         compare=compared_run(config, storage, model),
         resume=resumed_run(config, storage, model, report),
         replay=replay,
@@ -248,20 +251,6 @@ def _read(config: pytest.Config) -> Options:
     if replay is not None:
         check_same_cases(replay, options.as_dict())
     return options
-
-
-def _settings_file(config: pytest.Config) -> Path | None:
-    """The configuration file that the user names, or the project's.
-
-    Raises:
-        SettingsError: There is no such file.
-    """
-    if (given := config.option.llmprobe_config) is not None:
-        path: Path = config.invocation_params.dir / given
-        if not path.is_file():
-            raise SettingsError(f"--llmprobe-config: there is no file {path}")
-        return path
-    return project_file(config.rootpath)
 
 
 def _shared(option: Any, spec: ModelSpec) -> bool:
@@ -305,9 +294,3 @@ def _endpoint(option: Any) -> EndpointOptions:
 
 def _path(start: Path, given: str | None) -> Path | None:
     return (start / given).resolve() if given else None
-
-
-def _baseline(name: str | None, storage: Path, model: str) -> Path | None:
-    from pytest_llmprobe.report.baseline import baseline_path
-
-    return baseline_path(storage, model, name) if name else None

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmprobe.plugin.distribution import PROPERTY
+from pytest_llmprobe.plugin.process import PROPERTY
 from pytest_llmprobe.report.terminal import printable
 
 if TYPE_CHECKING:

@@ -14,19 +14,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import pytest
-
-from pytest_llmprobe.plugin.distribution import is_worker, scratch_folder, watched, worker_input
+from pytest_llmprobe.plugin.process import process_of
 from pytest_llmprobe.report.terminal import printable
 
 if TYPE_CHECKING:
+    import pytest
+
     from pytest_llmprobe.engine import Progress
 
 INTERVAL_S = 0.2
 
 State: TypeAlias = Mapping[str, Any]
 Show: TypeAlias = Callable[[State | None], None]
-REPORTER = pytest.StashKey["UnitProgress"]()
 
 
 class UnitProgress:
@@ -39,6 +38,16 @@ class UnitProgress:
     def __init__(self, show: Show | None) -> None:
         self._show = show
         self._last = 0.0
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> UnitProgress:
+        """This process's way: a line on its terminal, a file for the controller, or none."""
+        process = process_of(config)
+        if not process.watched:
+            return cls(None)
+        if process.is_worker:
+            return cls(StateFile(process.scratch / f"progress-{process.name}.json"))
+        return cls(Line(config).show_one)
 
     @contextmanager
     def unit(self, experiment: str) -> Iterator[Callable[[Progress], None] | None]:
@@ -61,20 +70,6 @@ class UnitProgress:
         finally:
             self._last = 0.0
             show(None)
-
-
-def progress_of(config: pytest.Config) -> UnitProgress:
-    """This process's way of telling: a line on its terminal, a file for the controller, or none."""
-    if REPORTER not in config.stash:
-        show: Show | None = None
-        if watched(config):
-            if is_worker(config):
-                worker = worker_input(config)["workerid"]
-                show = StateFile(scratch_folder(config) / f"progress-{worker}.json")
-            else:
-                show = Line(config).show_one
-        config.stash[REPORTER] = UnitProgress(show)
-    return config.stash[REPORTER]
 
 
 class StateFile:
@@ -128,7 +123,7 @@ class WorkersProgress:
     """In the controller: a thread that draws the states which the workers leave in files."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._folder = scratch_folder(config)
+        self._folder = process_of(config).scratch
         self._line = Line(config)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="llmprobe-progress", daemon=True)

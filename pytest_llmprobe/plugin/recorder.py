@@ -11,14 +11,11 @@ from typing import Any
 import pytest
 
 from pytest_llmprobe.errors import LlmprobeError, ReportError
-from pytest_llmprobe.plugin.asking import MODEL_INFO, Trace, forget_trace, trace_of
+from pytest_llmprobe.plugin.asking import TRACE, Trace, trace_of
 from pytest_llmprobe.plugin.collection import PROBE, case_of
-from pytest_llmprobe.plugin.distribution import MISSED, PROPERTY, plan_of, started_at
-from pytest_llmprobe.plugin.engines import NOT_ASKED
-from pytest_llmprobe.plugin.options import options_of
 from pytest_llmprobe.plugin.other_reporters import properties, wanted
-from pytest_llmprobe.plugin.run_folder import header, model_changes, run_files
-from pytest_llmprobe.plugin.self_check_once import checked, said_of_check
+from pytest_llmprobe.plugin.process import MISSED, PROPERTY
+from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.comparison import Comparison, compare
 from pytest_llmprobe.report.comparison_text import lines as compared_lines
@@ -32,7 +29,7 @@ from pytest_llmprobe.report.terminal import failed_summaries, printable, remarks
 
 
 def attach_record(
-    item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+    run: Run, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
 ) -> None:
     """Put the record of a finished test on its report, and turn a miss into no failure.
 
@@ -40,18 +37,17 @@ def attach_record(
     """
     if PROBE not in item.stash:
         return
+    trace = trace_of(item)
     if call.when != "call" and report.outcome == "passed":
         if call.when == "teardown":
-            forget_trace(item)
+            del item.stash[TRACE]  # pytest keeps every test until the session ends
         return
-    if item.stash.get(NOT_ASKED, False):  # the run goes no further; a later one may ask it
+    if trace.not_asked:
         return
-    trace = trace_of(item)
-    options = options_of(item.config)
     error = call.excinfo.value if call.excinfo is not None else None
     if call.when == "call" and isinstance(error, AssertionError) and report.outcome == "failed":
         trace.miss = explanation(error)
-        if options.misses == "count":
+        if run.options.misses == "count":
             report.outcome, report.longrepr = "passed", None
             call.excinfo = None  # or --pdb would stop at it
     outcome = _outcome(call.when, report, trace, error)
@@ -72,13 +68,13 @@ def attach_record(
         details=trace.details,
     )
     payload: dict[str, Any] = {"record": record.as_dict()}
-    if options.resume or options.replay:
+    if run.options.resume or run.options.replay:
         payload["answers"] = len(trace.completions)
         payload["found"] = sum(completion.recorded for completion in trace.completions)
-    if info := item.config.stash.get(MODEL_INFO, None):
-        payload["model_info"] = info
-        payload["changes"] = model_changes(item.config)
-        item.config.stash[MODEL_INFO] = {}
+    if run.model_info:
+        payload["model_info"] = run.model_info
+        payload["changes"] = run.folder.model_changes()
+        run.model_info = {}  # told once
     report.user_properties.append((PROPERTY, to_json(payload)))
     if wanted(item.config):
         shown = list(properties(record))
@@ -118,13 +114,13 @@ class Recorder:
     """In the only process or the controller: keeps records, judges, writes the report.
 
     Args:
+        run: What the session knows.
         config: The session's config.
     """
 
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._options = options_of(config)
-        self._header = header(config)
+    def __init__(self, run: Run, config: pytest.Config) -> None:
+        self._run, self._config = run, config
+        self._options = run.options
         self._model_info: dict[str, Any] = {}
         self._log: RecordLog | None = None
         self._session: pytest.Session | None = None
@@ -149,7 +145,7 @@ class Recorder:
 
     def crashed(self, node_id: str, error: str) -> None:
         """Record the case that a worker died on: it has no report of its own."""
-        for experiment in plan_of(self._config).values():
+        for experiment in self._run.plan.values():
             if node_id in experiment.ids:
                 name = experiment.name
                 record = build_record(node_id, name, "error", None, (), {}, error=error)
@@ -157,7 +153,7 @@ class Recorder:
 
     def _append(self, record: Mapping[str, Any]) -> None:
         if self._log is None:
-            self._log = RecordLog(run_files(self._config).records, self._header)
+            self._log = RecordLog(self._run.folder.files.records, self._run.folder.header)
             self._config.add_cleanup(self._log.close)
         self._log.append(record)
 
@@ -166,12 +162,12 @@ class Recorder:
         from pytest_llmprobe.report.summary import summarise
 
         self._session = session
-        plan = plan_of(self._config)
+        plan = self._run.plan
         self._experiments = [
             summarise(plan[name], self._records_of(plan[name].ids)) for name in sorted(plan)
         ]
         self._checks = judge(plan, self._experiments)
-        self._self_check = checked(self._config)
+        self._self_check = self._run.self_check.found()
         measured = self._measured()
         self._compare(measured)
         self._calibrate(measured)
@@ -179,7 +175,7 @@ class Recorder:
         if session.exitstatus == 0 and (failed or self._all_faults()):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         report = self._report(measured)
-        write_atomically(run_files(self._config).report, report_text(report))
+        write_atomically(self._run.folder.files.report, report_text(report))
         self._said = self._write_forms(report)
 
     def _records_of(self, ids: Iterable[str]) -> Iterator[Record]:
@@ -223,13 +219,12 @@ class Recorder:
 
     def _calibrate(self, measured: Mapping[str, Any]) -> None:
         """Measure the baseline's noise if the user asked for it and the run is whole."""
-        times = self._options.calibrate
-        if not times or measured["status"] != "complete":
+        if not self._options.calibrate or measured["status"] != "complete":
             return
         from pytest_llmprobe.plugin.calibration import repeats
 
         try:
-            self._repeats = repeats(self._config, times, run_files(self._config).report.parent)
+            self._repeats = repeats(self._config, self._run)
         except ReportError as error:
             self._faults.append(f"the noise was not measured: {error}")
 
@@ -238,13 +233,13 @@ class Recorder:
         info = dict(self._model_info)
         accelerators = info.pop("accelerators", [])
         complete = all(e["reported"] == e["selected"] for e in self._experiments)
-        return self._header | {
+        return self._run.folder.header | {
             "status": "complete" if complete else "interrupted",
             "environment": environment(accelerators),
             "model_info": info,
             "experiments": self._experiments,
             "timings": {
-                "total_s": time.time() - started_at(self._config),
+                "total_s": time.time() - self._run.process.started,
                 "generation_s": sum(e["timings"]["generation_s"] for e in self._experiments),
             },
             "self_check": self._self_check,
@@ -284,14 +279,14 @@ class Recorder:
             *(compared_lines(self._comparison) if self._comparison else ()),
             *self._said,
             *self._gone_on(),
-            *said_of_check(self._config, self._self_check),
+            *self._run.self_check.lines(self._self_check),
         ):
             terminal.write_line(line)
         if warning := self_check_warning(self._self_check):
             terminal.write_line(warning, yellow=True, bold=True)
         verdict, reason = self._verdict()
         colour = {"PASS": "green", "FAIL": "red"}.get(verdict, "yellow")
-        terminal.write_line(f"report: {_from_here(run_files(self._config).report, self._config)}")
+        terminal.write_line(f"report: {_from_here(self._run.folder.files.report, self._config)}")
         terminal.write_line(
             f"llmprobe: GATE {verdict} ({printable(reason)})", **{colour: True, "bold": True}
         )

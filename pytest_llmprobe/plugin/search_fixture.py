@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.engine.completion_file import COMPLETIONS
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
-from pytest_llmprobe.plugin.asking import MODEL_INFO, Trace, trace_of
+from pytest_llmprobe.plugin.asking import Trace, stopping, trace_of
 from pytest_llmprobe.plugin.collection import PROBE
-from pytest_llmprobe.plugin.engines import stopping
-from pytest_llmprobe.plugin.options import options_of
-from pytest_llmprobe.plugin.progress import progress_of
+from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.search.rows import Data, Prompter
 from pytest_llmprobe.search.scorers import Scorer
 from pytest_llmprobe.search.space import Parameters, Space
@@ -35,12 +33,13 @@ class Searcher:
     """Searches within one test; what the ``search`` fixture gives.
 
     Args:
+        run: What the session knows.
         item: The test.
         engine: What answers.
     """
 
-    def __init__(self, item: pytest.Function, engine: Engine) -> None:
-        self._item, self._engine = item, engine
+    def __init__(self, run: Run, item: pytest.Function, engine: Engine) -> None:
+        self._run, self._item, self._engine = run, item, engine
         probe = item.stash.get(PROBE, None)
         self._config = probe.config if probe else GenerateConfig()
         self._name = probe.experiment if probe else item.name
@@ -64,18 +63,19 @@ class Searcher:
             RequestError: A row cannot be answered.
             SettingsError: A parameter cannot be used.
         """
-        item, trace = self._item, trace_of(self._item)
-        item.config.stash.setdefault(MODEL_INFO, self._engine.backend.info)
+        item, trace, run = self._item, trace_of(self._item), self._run
+        run.answered(self._engine)
         options = {name: getattr(self._config, name) for name in LENGTH} | how
         engine = self._engine
         if folder is not None:
             engine = recording(engine, Path(folder) / COMPLETIONS)
-        with progress_of(item.config).unit(self._name) as on_progress, stopping(item):
+        with run.progress.unit(self._name) as on_progress, stopping(item):
             recorded: Any = _Recorded(engine, trace)
             task = SearchTask(recorded, data, prompt, score, on_progress=on_progress, **options)
-            seed = options_of(item.config).suite.seed
             asked = self._default() if default is None else default
-            found = search(task, space, default=asked, held_out=held_out, seed=seed)
+            found = search(
+                task, space, default=asked, held_out=held_out, seed=run.options.suite.seed
+            )
         trace.score("held_out_best", found.held_out_best.mean)
         trace.score("held_out_default", found.held_out_default.mean)
         trace.score("difference", found.difference)

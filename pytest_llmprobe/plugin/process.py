@@ -1,0 +1,127 @@
+"""This process's place in the session: the only one, xdist's controller, or one of its workers.
+
+Imported in every pytest run of the environment, so heavier imports wait until they are needed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROPERTY = "llmprobe"
+"""Name of the user property in which a record rides on a report."""
+
+MISSED = "llmprobe_missed"
+"""Attribute of the report of a case that missed."""
+
+RUN = pytest.StashKey[Any]()
+"""The Run, from the end of collection on, where there are probe cases or their fixtures."""
+
+SCRATCH, STARTED, WATCHED = "llmprobe_scratch", "llmprobe_started", "llmprobe_watched"
+"""What the controller sends to a worker."""
+
+
+class Process:
+    """What tells the processes of a session apart, and where they leave each other word.
+
+    Args:
+        config: The process's own.
+
+    Attributes:
+        is_worker: Whether this is an xdist worker.
+        name: A worker's, such as ``gw0``.
+        started: When the session began, in seconds since the epoch: a worker's is its controller's.
+        scratch: The folder where workers leave what the controller must know beside reports. The
+            controller chooses its name, which nobody can guess; the first process that leaves
+            something makes it, so that a run without probe cases leaves nothing behind.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        sent = getattr(config, "workerinput", {})
+        self.is_worker = hasattr(config, "workerinput")
+        self.name = str(sent.get("workerid", ""))
+        self.started = float(sent.get(STARTED) or time.time())
+        # A short name: a socket's path in it has 100 characters.
+        own = Path(tempfile.gettempdir()) / f"llmprobe-{secrets.token_hex(8)}"
+        self.scratch = Path(sent.get(SCRATCH) or own)
+        self._watched = sent.get(WATCHED)
+        self._config = config
+
+    @property
+    def plan_file(self) -> Path:
+        """Where a worker leaves what it has collected: the controller collects nothing."""
+        return self.scratch / "plan.json"
+
+    @property
+    def watched(self) -> bool:
+        """Whether a person watches: output is a terminal, not quiet, not shared with prints."""
+        if self.is_worker:
+            return bool(self._watched)
+        config = self._config
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        return (
+            reporter is not None
+            and bool(reporter.isatty())
+            and config.get_verbosity() >= 0
+            and config.getoption("capture") != "no"
+        )
+
+    def for_worker(self) -> dict[str, Any]:
+        """What the controller sends to a worker."""
+        return {SCRATCH: str(self.scratch), STARTED: self.started, WATCHED: self.watched}
+
+    def make_scratch(self) -> Path:
+        """The scratch folder, which is there from now on."""
+        self.scratch.mkdir(mode=0o700, exist_ok=True)
+        return self.scratch
+
+    def is_first(self, what: str) -> bool:
+        """Whether no other process of this session has asked for ``what`` before."""
+        claim = self.make_scratch() / f"{what}.claim"
+        try:
+            os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return False
+        return True
+
+
+PROCESS = pytest.StashKey[Process]()
+
+
+def process_of(config: pytest.Config) -> Process:
+    """The process that a config belongs to."""
+    if PROCESS not in config.stash:
+        config.stash[PROCESS] = Process(config)
+    return config.stash[PROCESS]
+
+
+def workers() -> int:
+    """Processes that share this machine's cores and requests: xdist's workers.
+
+    From the environment, so that a run that a worker of another run starts has that worker's share.
+    """
+    return int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+
+def threads() -> int:
+    """CPU threads of this process: the cores divided by the workers."""
+    from pytest_llmprobe.report.environment import usable_cores
+
+    return max(1, usable_cores() // workers())
+
+
+def device(asked: str) -> str:
+    """The device for a model: with several GPUs and no wish, each worker takes its own."""
+    import torch
+
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if asked != "auto" or not worker.startswith("gw") or not torch.cuda.is_available():
+        return asked
+    # An index into the GPUs that CUDA_VISIBLE_DEVICES leaves visible.
+    return f"cuda:{int(worker.removeprefix('gw')) % torch.cuda.device_count()}"

@@ -1,0 +1,100 @@
+"""The Run: what one session knows, made once when its collection ends.
+
+Fixtures, recorder, scheduler and progress get it and ask no one else. In an xdist worker and in the
+only process it is made of what was collected, in the controller of what the workers left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmprobe.plugin.check_once import SelfCheck
+from pytest_llmprobe.plugin.collection import plan_session
+from pytest_llmprobe.plugin.options import options_of
+from pytest_llmprobe.plugin.process import RUN, process_of
+from pytest_llmprobe.plugin.progress import UnitProgress
+from pytest_llmprobe.plugin.run_folder import RunFolder
+from pytest_llmprobe.plugin.units import work_units
+from pytest_llmprobe.report.plan import Plan, read_plan, write_plan
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_llmprobe.engine import Engine
+    from pytest_llmprobe.generation import Completion
+    from pytest_llmprobe.whitebox.predictors import Predictors
+
+
+class Run:
+    """What one session knows.
+
+    Args:
+        config: The process's own.
+        plan: What is to be asked.
+        items: The tests of this process that ask it, by node id; none in xdist's controller.
+
+    Attributes:
+        options: What the user asked for.
+        process: This process and its place in the session.
+        units: Node ids that are generated together, in order.
+        progress: How this process tells how far a unit is.
+        folder: Where the run's files are, and the answers that it keeps there.
+        self_check: The check of the engine, once in a session.
+        answers: Of the unit at hand.
+        model_info: What answered says of itself, once it has.
+        predictors: What the fixture of that name shares between tests.
+    """
+
+    def __init__(
+        self, config: pytest.Config, plan: Plan, items: Mapping[str, pytest.Function]
+    ) -> None:
+        self.options, self.process = options_of(config), process_of(config)
+        self.plan, self._items = plan, items
+        size = self.options.unit_size
+        self.units = [unit for one in plan.values() for unit in work_units(one.ids, size)]
+        self._unit_of = {name: unit for unit in self.units for name in unit}
+        self.progress = UnitProgress.of(config)
+        self.folder = RunFolder(self.process, self.options, config.rootpath)
+        self.self_check = SelfCheck(self.process, self.options)
+        self.answers: dict[str, Completion | Exception] = {}
+        self.model_info: dict[str, Any] | None = None
+        self.predictors: Predictors | None = None
+
+    def unit(self, item: pytest.Item) -> list[pytest.Function]:
+        """The tests whose cases are generated together with this one's."""
+        return [self._items[node_id] for node_id in self._unit_of[item.nodeid]]
+
+    def recorded(self, engine: Engine) -> Engine:
+        """The engine, which keeps its answers beside the run's records from now on.
+
+        Where the run goes on or is replayed it looks for them first. A session without probe cases
+        keeps nothing. Before its first case the model is checked, if the user asked for that.
+        """
+        if engine.store is None and self.plan:
+            self.self_check.make_once(engine, self.progress)
+            engine.store = self.folder.store(engine.backend)
+        return engine
+
+    def answered(self, engine: Engine) -> None:
+        """Remember what the model says of itself: it has answered."""
+        if self.model_info is None:
+            store = engine.store
+            source = store if store is not None and store.replays else engine.backend
+            self.model_info = dict(source.info)
+
+
+def begin(session: pytest.Session) -> Run:
+    """Make the Run of what was collected; in a worker, leave its plan for the controller."""
+    plan, items = plan_session(session)
+    run = session.config.stash[RUN] = Run(session.config, plan, items)
+    if plan and run.process.is_worker and not run.process.plan_file.exists():
+        run.process.make_scratch()
+        write_plan(plan, run.process.plan_file)
+    return run
+
+
+def join_workers(config: pytest.Config) -> Run:
+    """Make the Run of xdist's controller from the plan that its workers left."""
+    run = config.stash[RUN] = Run(config, read_plan(process_of(config).plan_file), {})
+    return run
