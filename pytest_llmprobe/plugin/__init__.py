@@ -98,7 +98,7 @@ def pytest_runtest_makereport(
     """The record rides on the report."""
     report = yield
     if (run := item.config.stash.get(RUN, None)) is not None:
-        from pytest_llmprobe.plugin.recorder import attach_record
+        from pytest_llmprobe.plugin.recording import attach_record
 
         attach_record(run, item, call, report)
     return report

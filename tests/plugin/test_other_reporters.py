@@ -25,7 +25,8 @@ ANSWER = """
 
 
 @pytest.fixture(params=[("-p", "no:xdist"), ("-n", "2")], ids=str)
-def mode(request):
+def mode(request, monkeypatch):
+    monkeypatch.delenv("PYTEST_ADDOPTS")  # pytest-html is one of them
     return request.param
 
 
