@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from pytest_llmprobe.case import RawPrompt
-from pytest_llmprobe.data.rows import jsonl_rows, reason
+from pytest_llmprobe.data.files import append, whole_lines, write_atomically, writing
+from pytest_llmprobe.data.rows import jsonl_rows
 from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.experiments.memorization.extraction import extraction_scores
 from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixEntry, PrefixMap
@@ -141,7 +141,7 @@ def write_continuations(
         **(about or {}),
     }
     del made["num_strings"], made["batch_size"]
-    with _writing(path):
+    with writing(path):
         done = _begun(path, made)
     if done > prompting.num_strings:
         raise SettingsError(
@@ -150,13 +150,12 @@ def write_continuations(
         )
     told = on_progress or _nobody
     told(done, prompting.num_strings)
-    with _writing(path):
+    with writing(path):
         file = path.open("ab")
     with file:
         for batch in _batches(entries, generate, prompting, before, done):
-            with _writing(path):
-                file.write(b"".join(json.dumps(result).encode() + b"\n" for result in batch))
-                file.flush()
+            with writing(path):
+                append(file, *map(json.dumps, batch))
             done += len(batch)
             told(done, prompting.num_strings)
 
@@ -222,8 +221,7 @@ def _begun(path: Path, made: Mapping[str, Any]) -> int:
     """How many strings a file holds that is to be gone on with; a torn last line is cut off."""
     meta = path.with_name(f"{path.name}.meta.json")
     if not path.exists() or path.stat().st_size == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        meta.write_text(json.dumps(made, indent=1, sort_keys=True), encoding="utf-8")
+        write_atomically(meta, json.dumps(made, indent=1, sort_keys=True))
         return 0
     try:
         before = json.loads(meta.read_text(encoding="utf-8"))
@@ -239,13 +237,10 @@ def _begun(path: Path, made: Mapping[str, Any]) -> int:
                 f"{path} was begun with {name}={before.get(name)!r}, and not {made.get(name)!r}; "
                 "go on with the same, or choose another file"
             )
-    lines = size = 0
-    last = b"{}"
+    lines, last = 0, b"{}"
     with path.open("r+b") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                lines, size, last = lines + 1, size + len(line), line
-        file.truncate(size)
+        for line in whole_lines(file):
+            lines, last = lines + 1, line
     if lines and not _is_string(last, lines - 1):
         raise CasesError(f"{path} is damaged: line {lines} is not string {lines - 1}")
     return lines
@@ -257,14 +252,6 @@ def _is_string(line: bytes, index: int) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(result, dict) and result.get("index") == index
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CasesError(f"{path} cannot be written: {reason(error)}") from None
 
 
 def _nobody(done: int, total: int) -> None:

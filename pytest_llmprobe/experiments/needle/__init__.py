@@ -19,34 +19,33 @@ from pytest_llmprobe.experiments.needle.haystack import (
     render_keys,
 )
 from pytest_llmprobe.experiments.needle.published import published_cases
-from pytest_llmprobe.experiments.needle.reading import Answer, list_scores, parse_answer
+from pytest_llmprobe.experiments.needle.reading import Answer, list_scores, parse_answer, score_list
 from pytest_llmprobe.experiments.needle.sizes import (
+    PAPER_SIZES,
     Characters,
     Pairs,
-    Size,
     Tokens,
-    characters,
     fit,
     pairs,
     tokens,
 )
 from pytest_llmprobe.experiments.needle.solver import (
     Links,
-    Task,
     follow,
     read_question,
     read_task,
     solve,
 )
+from pytest_llmprobe.experiments.needle.summaries import summary
 from pytest_llmprobe.experiments.needle.threads import (
     Direction,
-    Thread,
     branched_thread,
     multi_threads,
     thread,
 )
 
 __all__ = [
+    "PAPER_SIZES",
     "SPECIAL",
     "UUID",
     "Answer",
@@ -56,12 +55,8 @@ __all__ = [
     "Pair",
     "Pairs",
     "Placement",
-    "Size",
-    "Task",
-    "Thread",
     "Tokens",
     "branched_thread",
-    "characters",
     "fit",
     "follow",
     "list_scores",
@@ -78,7 +73,9 @@ __all__ = [
     "read_task",
     "render",
     "render_keys",
+    "score_list",
     "solve",
+    "summary",
     "thread",
     "tokens",
 ]

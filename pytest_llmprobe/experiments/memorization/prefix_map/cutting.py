@@ -22,7 +22,7 @@ from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixEntry, Skipped
 from pytest_llmprobe.experiments.memorization.prefix_map.writer import (
     PrefixMapWriter,
-    new_folder,
+    map_folder,
     write_metadata,
 )
 from pytest_llmprobe.suite import seed_of
@@ -143,7 +143,7 @@ def make_prefix_map(
     now = (now or datetime.now(timezone.utc)).astimezone(timezone.utc)
     names = (model, dataset, str(cut.prefix_tokens), str(cut.location), f"{now:%Y%m%dT%H%M%SZ}")
     corpus = _Corpus(documents)
-    with new_folder(parent, "_".join(map(_safe, names))) as folder:
+    with map_folder(parent, "_".join(map(_safe, names))) as folder:
         with PrefixMapWriter(folder, cut.prefix_tokens) as writer:
             for document, text in corpus:
                 writer.add(cut.of(document, tokenizer.encode(text), tokenizer.decode))
