@@ -74,26 +74,10 @@ FIRST_NAMES = words(
 )
 
 TIMES = (
-    "after dinner",
-    "after the harvest",
-    "all summer",
-    "at dawn",
-    "at midnight",
-    "at noon",
-    "before sunrise",
-    "during the storm",
-    "early in the morning",
-    "every evening",
-    "in the afternoon",
-    "in the autumn",
-    "in the spring",
-    "in the winter",
-    "last night",
-    "late in the evening",
-    "on market day",
-    "one Sunday",
-    "that night",
-    "the next day",
+    *("after dinner", "after the harvest", "all summer", "at dawn", "at midnight", "at noon"),
+    *("before sunrise", "during the storm", "early in the morning", "every evening"),
+    *("in the afternoon", "in the autumn", "in the spring", "in the winter", "last night"),
+    *("late in the evening", "on market day", "one Sunday", "that night", "the next day"),
 )
 
 _FORMS = (

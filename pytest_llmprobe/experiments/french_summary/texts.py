@@ -36,7 +36,6 @@ PUBLISHED_PROMPT = "{instruction}  \n {text}"
 STORY_INSTRUCTIONS = tuple(
     stories.instruction(phrasing, "French") for phrasing in stories.INSTRUCTIONS
 )
-STORY_PROMPT = "{instruction}\n\n{text}\n\nSummary:"
 
 FILLER = 20
 """Sentences by which the tokens of a sentence are estimated."""
@@ -44,25 +43,15 @@ FILLER = 20
 
 @dataclass(frozen=True)
 class SummaryText:
-    """A text to be summarised.
-
-    Args:
-        text: The text.
-        size: Upper end of its length bin, in tokens of the prompt.
-        number: Counts the texts of a bin.
-        source: Where it comes from, for the report.
-        template: The prompt, with ``{instruction}`` and ``{text}``.
-        instructions: Phrasings of the instruction.
-        reference: A summary in French that an answer is compared with, or None.
-    """
+    """A text to be summarised."""
 
     text: str
-    size: int
-    number: int
-    source: str
-    template: str
-    instructions: tuple[str, ...]
-    reference: str | None = None
+    size: int  # upper end of its length bin, in tokens of the prompt
+    number: int  # counts the texts of a bin
+    source: str  # where it comes from, for the report
+    template: str  # the prompt, with ``{instruction}`` and ``{text}``
+    instructions: tuple[str, ...]  # phrasings of it
+    reference: str | None = None  # a summary in French that an answer is compared with
 
     def prompt(self, instruction: str) -> str:
         """The whole prompt."""
@@ -107,7 +96,7 @@ def _story(suite: Suite, size: int, number: int) -> SummaryText:
             size,
             number,
             "embedded stories",
-            STORY_PROMPT,
+            stories.PROMPT,
             STORY_INSTRUCTIONS,
             story.summary_fr,
         )

@@ -43,18 +43,8 @@ JOBS = words(
 TEMPERS = words(
     "brave calm clever curious famous gentle honest little old proud quiet strange strong tall"
 )
-PLACES = (
-    "castle",
-    "city",
-    "forest",
-    "garden",
-    "harbour",
-    "island",
-    "monastery",
-    "valley",
-    "village",
-)
-EVENTS = ("Fair", "Festival", "Market", "Concert", "Parade", "Regatta", "Tournament", "Exhibition")
+PLACES = words("castle city forest garden harbour island monastery valley village")
+EVENTS = words("Fair Festival Market Concert Parade Regatta Tournament Exhibition")
 
 SENTENCE = 47  # characters of a sentence of prose with the space after it, on average
 
@@ -69,17 +59,11 @@ PROMPTS: dict[Where, str] = {
 
 @dataclass(frozen=True)
 class Record:
-    """A thing with known fields.
+    """A thing with known fields."""
 
-    Args:
-        kind: What it is; names the schema.
-        facts: Sentences that state the fields, in the order of the keys.
-        truth: The fields.
-    """
-
-    kind: RecordKind
-    facts: tuple[str, ...]
-    truth: Mapping[str, Any]
+    kind: RecordKind  # names the schema
+    facts: tuple[str, ...]  # sentences that state the fields, in the order of the keys
+    truth: Mapping[str, Any]  # the fields
 
 
 def _a(words: str) -> str:
