@@ -189,12 +189,9 @@ BOOK_SCHEMA = json.dumps(schema("book"), indent=2)
 
 
 def record(rng: random.Random, *, held_out: bool = True, kind: RecordKind | None = None) -> Record:
-    """A made-up record.
+    """A made-up record, of any kind if none is given.
 
-    Args:
-        rng: Draws the kind and the fields.
-        held_out: Draw invented names from those that training never sees.
-        kind: What it is; any kind by default.
+    Its names are ``held_out``, of those that training never sees, or of those that it may see.
 
     Raises:
         CasesError: The kind is unknown.

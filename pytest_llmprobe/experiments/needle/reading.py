@@ -14,17 +14,11 @@ from pytest_llmprobe.generation import Completion
 
 @dataclass(frozen=True)
 class Answer:
-    """The UUIDs of a completion, in lower case and in order.
+    """The UUIDs of a completion."""
 
-    Args:
-        uuids: All of them.
-        cut_off: The completion ended because it had no tokens left.
-        has_marked_key: It holds a key of a conditional needle, such as ``3f*a...``.
-    """
-
-    uuids: tuple[str, ...]
-    cut_off: bool = False
-    has_marked_key: bool = False
+    uuids: tuple[str, ...]  # all of them, in lower case and in order
+    cut_off: bool = False  # the completion ended because it had no tokens left
+    has_marked_key: bool = False  # it holds a key of a conditional needle, such as ``3f*a...``
 
     @property
     def first(self) -> str | None:
