@@ -91,15 +91,8 @@ def _story(suite: Suite, size: int, number: int) -> SummaryText:
 
     def build(sentences: int) -> tuple[SummaryText, int]:
         story = stories.story(random.Random(seed), sentences)
-        text = SummaryText(
-            story.text,
-            size,
-            number,
-            "embedded stories",
-            stories.PROMPT,
-            STORY_INSTRUCTIONS,
-            story.summary_fr,
-        )
+        form = "embedded stories", stories.PROMPT, STORY_INSTRUCTIONS
+        text = SummaryText(story.text, size, number, *form, story.summary_fr)
         return text, suite.tokens(text.prompt(text.instructions[0]))
 
     text, shortest = build(0)
@@ -111,8 +104,7 @@ def _story(suite: Suite, size: int, number: int) -> SummaryText:
         text, tokens = build(sentences)
         if low < tokens <= high:
             return text
-        step = (target - tokens) / per_sentence
-        sentences = max(0, sentences + round(step))
+        sentences = max(0, sentences + round((target - tokens) / per_sentence))
     raise CasesError(f"no story has {low} to {high} tokens of this model")
 
 
@@ -137,10 +129,8 @@ def _texts(suite: Suite, given: Any, sizes: Sequence[int], count: int) -> Iterat
         draw = np.random.RandomState((SEED + suite.seed) % 2**32)
         chosen = draw.choice(len(texts), min(count, len(texts)), replace=False) if texts else ()
         for number, place in enumerate(chosen):
-            text = texts[int(place)]
-            yield SummaryText(
-                text, size, number, sample.origin, PUBLISHED_PROMPT, PUBLISHED_INSTRUCTIONS
-            )
+            form = sample.origin, PUBLISHED_PROMPT, PUBLISHED_INSTRUCTIONS
+            yield SummaryText(texts[int(place)], size, number, *form)
 
 
 def why_not_french(answer: str) -> str:

@@ -223,11 +223,8 @@ def says(answer: str, value: str) -> bool:
 
 
 def _said_others(answer: str, fact: Fact, others: Iterable[Fact]) -> list[Fact]:
-    return [
-        other
-        for other in others
-        if other.value.lower() != fact.value.lower() and says(answer, other.value)
-    ]
+    wrong = (other for other in others if other.value.lower() != fact.value.lower())
+    return [other for other in wrong if says(answer, other.value)]
 
 
 def passed(answer: str, fact: Fact, others: Iterable[Fact] = ()) -> bool:

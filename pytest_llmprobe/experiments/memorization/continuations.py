@@ -91,11 +91,7 @@ def continuations(
 ) -> list[Result]:
     """Go on from each prefix.
 
-    Args:
-        entries: A prefix map, or a list of entries.
-        generate: The model, such as ``Engine(load_model(...)).generate``.
-        prompting: How many and how.
-        before: Token ids that go before each prefix, such as BOS: ``TextTokenizer.before``.
+    Before each prefix go the token ids ``before``, such as BOS: ``TextTokenizer.before``.
 
     Raises:
         CasesError: There are no entries.
@@ -148,7 +144,7 @@ def write_continuations(
             f"{path} holds {done} strings already, more than num_strings={prompting.num_strings}; "
             "choose another file"
         )
-    told = on_progress or _nobody
+    told = on_progress or (lambda done, total: None)
     told(done, prompting.num_strings)
     with writing(path):
         file = path.open("ab")
@@ -252,7 +248,3 @@ def _is_string(line: bytes, index: int) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(result, dict) and result.get("index") == index
-
-
-def _nobody(done: int, total: int) -> None:
-    """Nobody watches."""

@@ -41,25 +41,15 @@ Fit: TypeAlias = Callable[[ReadStates, Numbers, Rows, Rows], Predictor]
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """A probe beside the baselines.
-
-    Args:
-        probe: The trained probe.
-        predicted: Its predictions for the test rows [test rows].
-        metrics: Those of ``probe`` and of each baseline, see `baselines.metrics`.
-        best: The baseline with the lowest mean absolute error.
-        skill: The probe's over that baseline, see `skill`.
-        interval: Of the skill, see `skill_interval`.
-        control: Skill of the same probe trained on shuffled labels, over the other baselines.
-    """
+    """A probe beside the baselines."""
 
     probe: Predictor
-    predicted: Predicted
-    metrics: dict[str, Metrics]
-    best: str
-    skill: float | None
-    interval: Interval | None
-    control: float | None
+    predicted: Predicted  # its predictions for the test rows [test rows]
+    metrics: dict[str, Metrics]  # of ``probe`` and of each baseline, see `baselines.metrics`
+    best: str  # the baseline with the lowest mean absolute error
+    skill: float | None  # the probe's over that baseline, see `skill`
+    interval: Interval | None  # of the skill, see `skill_interval`
+    control: float | None  # of the probe trained on shuffled labels, over the other baselines
 
 
 def judge(

@@ -34,19 +34,12 @@ OnProgress: TypeAlias = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """What a prefix map needs of a tokenizer, see `models.text_tokenizer`.
+    """What a prefix map needs of a tokenizer, see `models.text_tokenizer`."""
 
-    Args:
-        encode: Token ids of a text, without special tokens before or after it.
-        decode: The text of token ids, special tokens and all.
-        hash: 16 hex digits that tell it from every tokenizer with other ids.
-        before: The special tokens that the model wants before a text, such as BOS.
-    """
-
-    encode: Callable[[str], Sequence[int]]
-    decode: Callable[[Sequence[int]], str]
-    hash: str
-    before: tuple[int, ...] = ()
+    encode: Callable[[str], Sequence[int]]  # without special tokens before or after the text
+    decode: Callable[[Sequence[int]], str]  # special tokens and all
+    hash: str  # 16 hex digits that tell it from every tokenizer with other ids
+    before: tuple[int, ...] = ()  # special tokens that the model wants before a text, such as BOS
 
 
 @dataclass(frozen=True)
@@ -90,13 +83,7 @@ class PrefixCut:
     def of(
         self, document: str, ids: Sequence[int], decode: Callable[[Sequence[int]], str]
     ) -> PrefixEntry | Skipped:
-        """The entry of one document.
-
-        Args:
-            document: Its id.
-            ids: Its token ids, without special tokens.
-            decode: Gives the prefix's text.
-        """
+        """The entry of one document, from its id and its token ids without special tokens."""
         tokens, p = np.asarray(ids[: self.crop], dtype=np.int32), self.prefix_tokens
         if len(tokens) < p:
             return Skipped(document, f"it has {len(tokens)} tokens, and a prefix has {p}")
