@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import chain, count
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -15,13 +15,11 @@ from pytest_llmprobe.errors import CasesError
 
 def new_folder(parent: Path, name: str) -> Path:
     """Make a folder ``name``, or ``name-2`` and so on where another run was as fast."""
-    for suffix in chain([""], (f"-{number}" for number in count(2))):
-        folder = parent / f"{name}{suffix}"
-        try:
+    for number in count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
             folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
+            return folder
     raise AssertionError("unreachable: the loop has no end")
 
 

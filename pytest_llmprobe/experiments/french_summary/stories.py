@@ -203,12 +203,8 @@ def story(rng: random.Random, sentences: int, *, held_out: bool = True) -> Story
     """A story whose facts stand among filler sentences.
 
     Who it is about and what happened open the story; where it happened and how it ended follow, in
-    this order, at random places among the filler.
-
-    Args:
-        rng: Draws facts, filler and places.
-        sentences: Filler sentences, beside the four that carry the facts.
-        held_out: Name the hero from the part of the invented names that no training text uses.
+    this order, at random places among so many filler sentences. The hero's name is ``held_out``, of
+    the part of the invented names that no training text uses, or of the other part.
 
     Raises:
         CasesError: ``sentences`` is negative.

@@ -46,28 +46,20 @@ class Entries(Protocol):
 class Prompting:
     """How many continuations, and how they are generated.
 
-    Args:
-        num_strings: How many. If the map has fewer prefixes, it is gone round again from its
-            beginning, each round with other seeds. With greedy decoding the rounds give the same
-            texts, as their ``note`` says.
-        max_length: New tokens of each at most.
-        batch_size: Strings that are generated, and written, together.
-        temperature: 0 for greedy decoding.
-        top_k: Sample among the likeliest tokens; 0 for all.
-        top_p: Sample among the likeliest tokens that together hold this probability.
-        seed: Each string's own seed is made from it, the round and the place in the map.
+    If the map has fewer prefixes, it is gone round again from its beginning, each round with other
+    seeds. With greedy decoding the rounds give the same texts, as their ``note`` says.
 
     Raises:
         SettingsError: A value is out of range.
     """
 
     num_strings: int
-    max_length: int = 20
-    batch_size: int = 10
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
+    max_length: int = 20  # new tokens of each at most
+    batch_size: int = 10  # strings that are generated, and written, together
+    temperature: float = 0.0  # 0 for greedy decoding
+    top_k: int = 0  # sample among the likeliest tokens; 0 for all
+    top_p: float = 1.0  # sample among the likeliest that together hold this probability
+    seed: int = 0  # each string's own is made from it, the round and the place in the map
 
     def __post_init__(self) -> None:
         for name in ("num_strings", "max_length", "batch_size"):
@@ -114,16 +106,8 @@ def write_continuations(
 
     What is written, and ``path`` with ``.meta.json`` after it, says how it was made. A last line
     that a kill has torn is made again. The number of strings may be larger than before, and the
-    batch size may change; all else must be the same.
-
-    Args:
-        entries: A saved prefix map.
-        generate: As for `continuations`.
-        prompting: How many and how.
-        path: A file of JSON lines.
-        before: As for `continuations`.
-        about: What else must be the same to go on, such as the model's name and fingerprint.
-        on_progress: Called at the beginning and after each batch.
+    batch size may change; all else must be the same, also what ``about`` says, such as the model's
+    name and fingerprint. Progress is told at the beginning and after each batch.
 
     Raises:
         SettingsError: The file was begun in another way.

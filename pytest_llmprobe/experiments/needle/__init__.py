@@ -3,6 +3,9 @@
 Follows "Needle Threading: Can LLMs Follow Threads through Near-Million-Scale Haystacks?" (Roberts,
 Han, Albanie, arXiv 2411.05000): a haystack is an ordered list of random (key, value) pairs,
 rendered as one JSON object. A list and not a dict, because branched threads repeat keys.
+
+`haystack` and `threads` make them as large as `sizes` asks, `solver` answers from the prompt alone,
+`reading` judges what a model said, `summaries` all of it; `published` reads the paper's own data.
 """
 
 from pytest_llmprobe.experiments.needle.haystack import (

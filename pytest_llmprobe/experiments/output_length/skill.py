@@ -36,7 +36,10 @@ class Predictor(Protocol):
 
 ReadStates: TypeAlias = Callable[[Rows], npt.NDArray[np.float32]]
 Fit: TypeAlias = Callable[[ReadStates, Numbers, Rows, Rows], Predictor]
-"""Trains a probe: states by rows, labels [N], rows to train on, rows to stop by."""
+"""Trains a probe: states by rows, labels [N], rows to train on, rows to stop by.
+
+`whitebox.length_probe_training.train_probe` with a config is one.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +60,8 @@ def judge(
 ) -> Judgement:
     """Train a probe and set it beside every baseline, itself on shuffled labels among them.
 
-    Args:
-        data: The data set.
-        split: What to train on and what to test.
-        fit: Trains a probe; `whitebox.length_probe_training.train_probe` with a config is one.
-        layer: The layer whose states the probe sees; None for all that the data hold.
-        seed: Of the shuffling and of the interval.
+    It sees the states of one layer, or of all that the data hold; the seed is that of the shuffling
+    and of the interval.
 
     Raises:
         CasesError: There is nothing to train on or to test.

@@ -46,25 +46,21 @@ class TextTokenizer:
 class PrefixCut:
     """Which tokens of which documents.
 
-    Args:
-        prefix_tokens: P, tokens of a prefix.
-        location: Where it begins: ``start``; ``random``, uniform over all places where it fits and
-            different for each document; or a place, counted in tokens from 0 and clamped to
-            ``length - prefix_tokens``, the last one where it fits.
-        size: Entries of the map at most: the first documents that are long enough; None for all.
-        crop: Only the first ``crop`` tokens of each document count, for the place of the prefix and
-            for the suffix, which keeps the map small; None for all.
-        seed: Of the random places.
+    A prefix begins at the ``start``; at a place that is ``random``, uniform over all where it fits
+    and different for each document; or at a place counted in tokens from 0 and clamped to
+    ``length - prefix_tokens``, the last one where it fits.
 
     Raises:
         SettingsError: A value is out of range.
     """
 
-    prefix_tokens: int
+    prefix_tokens: int  # P
     location: Location = "start"
-    size: int | None = None
+    size: int | None = None  # entries at most: the first documents that are long enough
+    # Only so many tokens of each document count, for the place of the prefix and for the suffix,
+    # which keeps the map small; None for all.
     crop: int | None = None
-    seed: int = 0
+    seed: int = 0  # of the random places
 
     def __post_init__(self) -> None:
         place = self.location if isinstance(self.location, int) else 0
@@ -109,16 +105,10 @@ def make_prefix_map(
 ) -> Path:
     """Read a corpus and save its prefix map.
 
-    Args:
-        documents: Id and text of each document, in order; read no further than ``cut.size`` asks.
-        tokenizer: The model's.
-        cut: Which tokens of which documents.
-        parent: The map becomes a folder in this one, named
-            ``{model}_{dataset}_{prefix_tokens}_{location}_{timestamp}`` (UTC).
-        model: Name of the model.
-        dataset: Name of the corpus.
-        now: Time for the folder's name, with a time zone; the present if left out.
-        on_progress: Called after each document.
+    The documents, id and text of each in order, are read no further than ``cut.size`` asks. The map
+    becomes a folder in ``parent`` that is named after the model, the corpus and the time ``now``
+    (with a time zone; the present if left out):
+    ``{model}_{dataset}_{prefix_tokens}_{location}_{timestamp}`` (UTC).
 
     Returns:
         The folder, for `files.load_prefix_map`.

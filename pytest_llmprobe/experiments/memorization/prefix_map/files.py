@@ -53,10 +53,7 @@ class Skipped:
 class PrefixMap:
     """A saved prefix map; its arrays stay on disk, and entries are read when they are asked for.
 
-    Args:
-        folder: Where it is.
-        metadata: What ``metadata.json`` holds.
-        digest: 16 hex digits that tell this map from others.
+    Its digest are 16 hex digits that tell it from other maps.
 
     Raises:
         CasesError: A file is damaged.

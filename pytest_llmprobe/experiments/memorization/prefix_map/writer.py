@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -25,11 +24,7 @@ from pytest_llmprobe.experiments.memorization.prefix_map.files import (
 
 
 class PrefixMapWriter:
-    """Writes entries as they come; see the module.
-
-    Args:
-        folder: A new, empty folder.
-        prefix_tokens: P.
+    """Writes entries of P prefix tokens as they come into a new, empty folder.
 
     Raises:
         CasesError: From every method: a file cannot be written.
@@ -54,28 +49,20 @@ class PrefixMapWriter:
             if isinstance(item, Skipped):
                 self._left_out.write(_line(document=item.document, reason=item.reason))
                 self.skipped += 1
-            else:
-                self._add(item)
-
-    def _add(self, entry: PrefixEntry) -> None:
-        line = _line(document=entry.document, start=entry.start, prefix=entry.prefix)
-        self._bytes += self._lines.write(line)
-        self.suffix_tokens += len(entry.suffix_ids)
-        self.entries += 1
-        self._prefix_ids.append([entry.prefix_ids])
-        self._suffix_ids.append(entry.suffix_ids)
-        self._suffix_offsets.append([self.suffix_tokens])
-        self._line_offsets.append([self._bytes])
+                return
+            line = _line(document=item.document, start=item.start, prefix=item.prefix)
+            self._bytes += self._lines.write(line)
+            self.suffix_tokens += len(item.suffix_ids)
+            self.entries += 1
+            self._prefix_ids.append([item.prefix_ids])
+            self._suffix_ids.append(item.suffix_ids)
+            self._suffix_offsets.append([self.suffix_tokens])
+            self._line_offsets.append([self._bytes])
 
     def __enter__(self) -> PrefixMapWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         arrays = (self._prefix_ids, self._suffix_ids, self._suffix_offsets, self._line_offsets)
         with writing(self._folder), ExitStack() as files:
             for file in (self._lines, self._left_out, *arrays):

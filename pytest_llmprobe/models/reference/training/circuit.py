@@ -176,9 +176,8 @@ class Circuit:
         q, k, v, o = self.head(layer, 0)
         match, special = self.slow[2:], self.slow[:2]
         # As many signs of each of the three tokens: all codes are equally long here too.
-        read = torch.eye(2 * CODE)[
-            [i for i in range(2 * CODE) if i % 15 < 10 and i not in range(15, 30)]
-        ]
+        signs = [i for i in range(2 * CODE) if i % 15 < 10 and i not in range(15, 30)]
+        read = torch.eye(2 * CODE)[signs]
         q[match, ASKED] = read * MATCH
         k[match, KEY] = read * MATCH
         q[special[0], ONE], k[special[0], COLON_3] = IS_VALUE, IS_VALUE  # values, not keys
