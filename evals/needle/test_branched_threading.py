@@ -13,7 +13,6 @@ import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.experiments import needle
-from pytest_llmprobe.statistics.tables import curve, effective_context
 
 pytestmark = [pytest.mark.needle, pytest.mark.branched_threading]
 
@@ -26,12 +25,7 @@ a key, look that up in turn, every time it occurs. Give only the final value of 
 Key: "{key}"
 Final value:"""
 
-SIZES = {
-    "smoke": needle.pairs(5),
-    "ci": needle.pairs(5, 10, 20),
-    "full": needle.tokens(1_200, 2_500, 5_000, 10_000, 20_000, 32_000)
-    + needle.tokens(64_000, 128_000, 180_000, 250_000, 500_000, 630_000),  # with the answer
-}
+SIZES = {"smoke": needle.pairs(5), "ci": needle.pairs(5, 10, 20), "full": needle.PAPER_SIZES}
 HOPS = {"smoke": (2,), "ci": (2, 3), "full": (2, 3, 4, 5, 10)}  # pairs of the longest thread
 BRANCHES = {"smoke": (2,), "ci": (2, 3), "full": (2, 3, 5)}  # pairs with the same key
 DIRECTIONS = ("forward", "backward", "random")
@@ -69,11 +63,7 @@ def one_thread(suite, size, hops, branches, direction, trial, n):
 
 
 def summarise(records):
-    return {
-        "effective_context_characters": effective_context(records),
-        "hops": curve(records, "hops"),
-        "branches": curve(records, "branches"),
-    }
+    return needle.summary(records, "hops", "branches")
 
 
 @pytest.mark.probe(cases=branched_threads, summary=summarise, max_new_tokens=ANSWER)

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.experiments import needle
-from pytest_llmprobe.statistics.tables import curve, effective_context, score_curve
+from pytest_llmprobe.statistics.tables import score_curve
 
 pytestmark = [pytest.mark.needle, pytest.mark.conditional_needles]
 
@@ -25,12 +25,7 @@ below. Give one value a line.
 Keys: all that contain '*'
 Corresponding values:"""
 
-SIZES = {
-    "smoke": needle.pairs(5),
-    "ci": needle.pairs(5, 10, 20),
-    "full": needle.tokens(1_200, 2_500, 5_000, 10_000, 20_000, 32_000)
-    + needle.tokens(64_000, 128_000, 180_000, 250_000, 500_000, 630_000),  # with the answer
-}
+SIZES = {"smoke": needle.pairs(5), "ci": needle.pairs(5, 10, 20), "full": needle.PAPER_SIZES}
 NEEDLES = {"smoke": (2,), "ci": (1, 2, 4), "full": (1, 2, 3, 4, 5, 10, 15, 20, 25)}
 PLACEMENTS = ("random", "clustered")  # clustered: next to each other
 TRIALS = {"smoke": 2, "ci": 2, "full": 5}
@@ -68,17 +63,12 @@ def one_haystack(suite, size, needles, placement, trial, n):
 
 
 def summarise(records):
-    return {
-        "effective_context_characters": effective_context(records),
-        "needles": curve(records, "needles"),
-        "item_recall": score_curve(records, "needles", "recall"),
-    }
+    recall = score_curve(records, "needles", "recall")
+    return needle.summary(records, "needles") | {"item_recall": recall}
 
 
 @pytest.mark.probe(cases=conditional_needles, summary=summarise, max_new_tokens=ANSWER)
 @pytest.mark.gate(pass_rate=0.75)
 def test_conditional_needles(case, completion, score):
-    answer, targets = needle.parse_answer(completion), case.target.split("\n")
-    for name, value in needle.list_scores(answer.distinct, targets, ordered=False).items():
-        score(name, value)
+    answer, targets = needle.score_list(case, completion, score, ordered=False)
     assert set(answer.distinct) == set(targets), answer.explain(case)

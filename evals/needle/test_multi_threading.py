@@ -15,7 +15,7 @@ import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.experiments import needle
-from pytest_llmprobe.statistics.tables import curve, effective_context, heat_map
+from pytest_llmprobe.statistics.tables import curve, heat_map
 
 pytestmark = [pytest.mark.needle, pytest.mark.multi_threading]
 
@@ -29,12 +29,7 @@ Give only the final values, which are not keys, in the order of the keys, one a 
 {keys}
 Final values:"""
 
-SIZES = {
-    "smoke": needle.pairs(5),
-    "ci": needle.pairs(10, 20),
-    "full": needle.tokens(1_200, 2_500, 5_000, 10_000, 20_000, 32_000)
-    + needle.tokens(64_000, 128_000, 180_000, 250_000, 500_000, 630_000),  # with the answer
-}
+SIZES = {"smoke": needle.pairs(5), "ci": needle.pairs(10, 20), "full": needle.PAPER_SIZES}
 THREADS = {  # (hops, threads); many threads of 3 hops show how many a model can keep apart
     "smoke": ((2, 2),),
     "ci": tuple(product((2, 3), (2, 3, 4))),
@@ -78,8 +73,7 @@ def one_haystack(suite, size, hops, m, direction, trial, n):
 
 
 def summarise(records):
-    return {
-        "effective_context_characters": effective_context(records),
+    return needle.summary(records) | {
         "thread_safety": curve([r for r in records if r.params["hops"] == 3], "threads"),
         "hops_by_threads": heat_map(records, rows="hops", columns="threads"),
     }
@@ -88,7 +82,5 @@ def summarise(records):
 @pytest.mark.probe(cases=multi_threads, summary=summarise, max_new_tokens=ANSWER)
 @pytest.mark.gate(pass_rate=0.75)
 def test_multi_threading(case, completion, score):
-    answer, targets = needle.parse_answer(completion), case.target.split("\n")
-    for name, value in needle.list_scores(answer.distinct, targets).items():
-        score(name, value)
+    answer, targets = needle.score_list(case, completion, score)
     assert answer.distinct == targets, answer.explain(case)

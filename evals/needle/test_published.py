@@ -27,9 +27,7 @@ def published(suite):
 
 @pytest.mark.probe(cases=published, max_new_tokens=1024)  # 25 UUIDs of 40 tokens
 def test_published(case, completion, score):
-    answer, targets = needle.parse_answer(completion), case.target.split("\n")
     ordered = case.metadata["task"] != "conditional_needles"
-    for name, value in needle.list_scores(answer.distinct, targets, ordered=ordered).items():
-        score(name, value)
+    answer, targets = needle.score_list(case, completion, score, ordered=ordered)
     right = answer.distinct == targets if ordered else set(answer.distinct) == set(targets)
     assert right, answer.explain(case)

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.experiments import needle
-from pytest_llmprobe.statistics.tables import effective_context, heat_map
+from pytest_llmprobe.statistics.tables import heat_map
 
 pytestmark = pytest.mark.needle
 
@@ -26,8 +26,7 @@ Corresponding value:"""
 SIZES = {
     "smoke": needle.pairs(5, 20),
     "ci": needle.pairs(5, 10, 20, 40),
-    "full": needle.tokens(1_200, 2_500, 5_000, 10_000, 20_000, 32_000)
-    + needle.tokens(64_000, 128_000, 180_000, 250_000, 500_000, 630_000),  # with the answer
+    "full": needle.PAPER_SIZES,
 }
 DEPTHS = {"smoke": (0, 50, 100), "ci": (0, 25, 50, 75, 100), "full": range(0, 101, 10)}  # per cent
 TRIALS = {"smoke": 1, "ci": 5, "full": 5}
@@ -55,10 +54,8 @@ def one_haystack(suite, size, trial, n):
 
 
 def summarise(records):
-    return {
-        "effective_context_characters": effective_context(records),
-        "heat_map": heat_map(records, rows="depth", columns="size"),
-    }
+    heat = heat_map(records, rows="depth", columns="size")
+    return needle.summary(records) | {"heat_map": heat}
 
 
 @pytest.mark.probe(cases=single_needles, summary=summarise, max_new_tokens=ANSWER)

@@ -13,7 +13,6 @@ import pytest
 
 from pytest_llmprobe import Case
 from pytest_llmprobe.experiments import needle
-from pytest_llmprobe.statistics.tables import curve, effective_context
 
 pytestmark = [pytest.mark.needle, pytest.mark.threading]
 
@@ -26,12 +25,7 @@ Give only the final value, which is not a key.
 Key: "{key}"
 Final value:"""
 
-SIZES = {
-    "smoke": needle.pairs(5),
-    "ci": needle.pairs(5, 10, 20),
-    "full": needle.tokens(1_200, 2_500, 5_000, 10_000, 20_000, 32_000)
-    + needle.tokens(64_000, 128_000, 180_000, 250_000, 500_000, 630_000),  # with the answer
-}
+SIZES = {"smoke": needle.pairs(5), "ci": needle.pairs(5, 10, 20), "full": needle.PAPER_SIZES}
 HOPS = {"smoke": (2,), "ci": (2, 3, 4), "full": (*range(2, 11), 15, 20, 25)}  # pairs of the thread
 DIRECTIONS = ("forward", "backward", "random")
 TRIALS = {"smoke": 2, "ci": 2, "full": 5}
@@ -60,11 +54,7 @@ def one_thread(suite, size, hops, direction, trial, n):
 
 
 def summarise(records):
-    return {
-        "effective_context_characters": effective_context(records),
-        "hops": curve(records, "hops"),
-        "direction": curve(records, "direction"),
-    }
+    return needle.summary(records, "hops", "direction")
 
 
 @pytest.mark.probe(cases=threads, summary=summarise, max_new_tokens=ANSWER)

@@ -1,1 +1,4 @@
-"""Where texts come from: files, folders and the hub, or a generator."""
+"""Texts and files: `sources` are what the user names, read by `rows`; `prose` makes some up.
+
+`files` and `arrays` write so that a run that is killed loses nothing.
+"""

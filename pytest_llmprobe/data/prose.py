@@ -74,26 +74,10 @@ FIRST_NAMES = words(
 )
 
 TIMES = (
-    "after dinner",
-    "after the harvest",
-    "all summer",
-    "at dawn",
-    "at midnight",
-    "at noon",
-    "before sunrise",
-    "during the storm",
-    "early in the morning",
-    "every evening",
-    "in the afternoon",
-    "in the autumn",
-    "in the spring",
-    "in the winter",
-    "last night",
-    "late in the evening",
-    "on market day",
-    "one Sunday",
-    "that night",
-    "the next day",
+    *("after dinner", "after the harvest", "all summer", "at dawn", "at midnight", "at noon"),
+    *("before sunrise", "during the storm", "early in the morning", "every evening"),
+    *("in the afternoon", "in the autumn", "in the spring", "in the winter", "last night"),
+    *("late in the evening", "on market day", "one Sunday", "that night", "the next day"),
 )
 
 _FORMS = (
@@ -168,12 +152,8 @@ def is_held_out(name: str) -> bool:
 def made_up_name(rng: random.Random, *, held_out: bool = True) -> str:
     """A capitalised invented name of two or three parts, such as ``Velmora``.
 
-    There are about 400,000 of them, none of them a word of this module's lists.
-
-    Args:
-        rng: Draws the parts.
-        held_out: True draws from the quarter that evaluations use, False from the rest, which
-            training may use.
+    There are about 400,000 of them, none of them a word of this module's lists. Those that are
+    ``held_out`` are the quarter that evaluations use; training may use the rest.
     """
     while True:
         middle = rng.choice(_SYLLABLES) if rng.random() < 0.75 else ""

@@ -55,37 +55,24 @@ _HUB = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?::([\w.-]+))?")
 
 @dataclass(frozen=True)
 class Sample:
-    """The texts that an experiment uses.
+    """The texts that an experiment uses."""
 
-    Args:
-        texts: In their order; at least one.
-        origin: For the report: the source as it was given, how many texts, and the first 16 hex
-            digits of a SHA-256 of what was used of them.
-    """
-
-    texts: tuple[str, ...]
+    texts: tuple[str, ...]  # in their order; at least one
+    # For the report: the source as it was given, how many texts, and the first 16 hex digits of a
+    # SHA-256 of what was used of them.
     origin: str
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One source; see the module. Nothing is read before it is asked for.
+    """One source; see the module. Nothing is read before it is asked for."""
 
-    Args:
-        name: What the experiment calls it.
-        given: The source as the user gave it.
-        path: The file or folder, or None for a data set on the hub.
-        hub: Its id there.
-        split: Its split there.
-        text_field: The field that holds the text.
-    """
-
-    name: str
-    given: str
-    path: Path | None = None
-    hub: str = ""
-    split: str = "train"
-    text_field: str = "text"
+    name: str  # what the experiment calls it
+    given: str  # the source as the user gave it
+    path: Path | None = None  # the file or folder, or None for a data set on the hub
+    hub: str = ""  # its id there
+    split: str = "train"  # its split there
+    text_field: str = "text"  # the field that holds the text
     _samples: dict[tuple[int | None, ...], Sample] = field(
         default_factory=dict, compare=False, repr=False
     )

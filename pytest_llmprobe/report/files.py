@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from pytest_llmprobe.data.files import append, new_folder
+from pytest_llmprobe.data.files import write_atomically as write_atomically
 from pytest_llmprobe.errors import ReportError
 
 RECORDS = "records.jsonl"
@@ -46,14 +47,7 @@ def open_run(storage: Path, model: str, report: Path | None, now: datetime) -> R
         return RunFiles(report)
     stamp = now.astimezone(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     name = f"{stamp}-{re.sub(r'[^A-Za-z0-9._-]+', '-', model).strip('-.')[:100] or 'model'}"
-    for suffix in chain([""], (f"-{number}" for number in count(2))):
-        folder = storage / "runs" / f"{name}{suffix}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:  # another run began in the same second
-            continue
-        return RunFiles(folder / "report.json")
-    raise AssertionError("unreachable: the loop has no end")
+    return RunFiles(new_folder(storage / "runs", name) / "report.json")
 
 
 def check_writable(path: Path) -> None:
@@ -74,24 +68,6 @@ def check_writable(path: Path) -> None:
     target = path if path.exists() else folder
     if not os.access(target, os.W_OK) or not os.access(folder, os.W_OK | os.X_OK):
         raise ReportError(f"the report path {path} cannot be written: no permission for {target}")
-
-
-def write_atomically(path: Path, text: str | Iterable[str]) -> None:
-    """Write a whole file or none, from a text or its pieces.
-
-    It goes through a temporary file in the same folder.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines([text] if isinstance(text, str) else text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def to_json(data: object, indent: int | None = None) -> str:
@@ -127,9 +103,7 @@ class RecordLog:
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Write one line and hand it to the operating system."""
-        place = self._file.seek(0, os.SEEK_END)
-        self._file.write(to_json(line).encode() + b"\n")
-        self._file.flush()
+        place = append(self._file, to_json(line))
         if "id" in line:
             self._places[line["id"]] = place
 

@@ -16,17 +16,11 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 @dataclass(frozen=True)
 class BertEncoder:
-    """What BERTScore is measured with.
+    """What BERTScore is measured with."""
 
-    Args:
-        name: The folder or hub id that was asked for.
-        folder: Its files on this machine, or None.
-        missing: Why there are none, and what to do.
-    """
-
-    name: str
-    folder: Path | None
-    missing: str = ""
+    name: str  # the folder or hub id that was asked for
+    folder: Path | None  # its files on this machine, if they are there
+    missing: str = ""  # why there are none, and what to do
 
 
 def find_bert_encoder() -> BertEncoder:
@@ -35,12 +29,8 @@ def find_bert_encoder() -> BertEncoder:
     path = Path(name).expanduser()
     config = path / "config.json" if path.is_dir() else _cached(name)
     if config is None or not config.is_file():
-        return BertEncoder(
-            name,
-            None,
-            f"{name} is not on this machine: run `hf download {DEFAULT}`, or name another encoder "
-            f"with {VARIABLE}=FOLDER",
-        )
+        ways = f"run `hf download {DEFAULT}`, or name another encoder with {VARIABLE}=FOLDER"
+        return BertEncoder(name, None, f"{name} is not on this machine: {ways}")
     folder = config.parent
     if not any((folder / file).is_file() for file in WEIGHTS):
         return BertEncoder(name, None, f"{name} has no {WEIGHTS[0]} on this machine")

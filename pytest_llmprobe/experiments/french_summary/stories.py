@@ -16,6 +16,8 @@ from pytest_llmprobe.errors import CasesError
 
 Language: TypeAlias = Literal["English", "French"]
 
+PROMPT = "{instruction}\n\n{text}\n\nSummary:"
+
 LANGUAGES: tuple[Language, ...] = ("English", "French")
 
 INSTRUCTIONS = (
@@ -29,17 +31,11 @@ INSTRUCTIONS = (
 
 
 class Term(NamedTuple):
-    """An English expression and its French translation.
-
-    Args:
-        en: English, with its article where it has one.
-        fr: French; the form for a man where there are two.
-        fr_feminine: The form for a woman, or empty where it is the same.
-    """
+    """An English expression, with its article where it has one, and its French translation."""
 
     en: str
-    fr: str
-    fr_feminine: str = ""
+    fr: str  # the form for a man where there are two
+    fr_feminine: str = ""  # the form for a woman, or empty where it is the same
 
     def french(self, female: bool) -> str:
         """The French form for a woman or a man."""
@@ -104,56 +100,30 @@ OBJECTS = _terms("""
     an old guitar = une vieille guitare; an old map = une vieille carte
 """)
 
-EVENTS = (
-    Term("borrowed", "a emprunté"),
-    Term("bought", "a acheté"),
-    Term("broke", "a cassé"),
-    Term("cleaned", "a nettoyé"),
-    Term("drew", "a dessiné"),
-    Term("forgot", "a oublié"),
-    Term("found", "a trouvé"),
-    Term("hid", "a caché"),
-    Term("lost", "a perdu"),
-    Term("painted", "a peint"),
-    Term("received", "a reçu"),
-    Term("repaired", "a réparé"),
-    Term("saw", "a vu"),
-    Term("sold", "a vendu"),
-)
+EVENTS = _terms("""
+    borrowed = a emprunté; bought = a acheté; broke = a cassé; cleaned = a nettoyé;
+    drew = a dessiné; forgot = a oublié; found = a trouvé; hid = a caché; lost = a perdu;
+    painted = a peint; received = a reçu; repaired = a réparé; saw = a vu; sold = a vendu
+""")
 
-PLACES = (
-    Term("at the museum", "au musée"),
-    Term("at the market", "au marché"),
-    Term("behind the church", "derrière l'église"),
-    Term("in front of the station", "devant la gare"),
-    Term("in the garden", "dans le jardin"),
-    Term("in the library", "dans la bibliothèque"),
-    Term("near the harbor", "près du port"),
-    Term("near the river", "près de la rivière"),
-    Term("on the beach", "sur la plage"),
-    Term("under the bridge", "sous le pont"),
-)
+PLACES = _terms("""
+    at the museum = au musée; at the market = au marché; behind the church = derrière l'église;
+    in front of the station = devant la gare; in the garden = dans le jardin;
+    in the library = dans la bibliothèque; near the harbor = près du port;
+    near the river = près de la rivière; on the beach = sur la plage;
+    under the bridge = sous le pont
+""")
 
-TIMES = (
-    Term("last autumn", "l'automne dernier"),
-    Term("last Monday", "lundi dernier"),
-    Term("last month", "le mois dernier"),
-    Term("last spring", "le printemps dernier"),
-    Term("last summer", "l'été dernier"),
-    Term("last week", "la semaine dernière"),
-    Term("last winter", "l'hiver dernier"),
-    Term("last year", "l'année dernière"),
-)
+TIMES = _terms("""
+    last autumn = l'automne dernier; last Monday = lundi dernier; last month = le mois dernier;
+    last spring = le printemps dernier; last summer = l'été dernier;
+    last week = la semaine dernière; last winter = l'hiver dernier; last year = l'année dernière
+""")
 
-MOODS = (
-    Term("angry", "en colère"),
-    Term("calm", "calme"),
-    Term("happy", "heureux", "heureuse"),
-    Term("proud", "fier", "fière"),
-    Term("sad", "triste"),
-    Term("surprised", "surpris", "surprise"),
-    Term("tired", "fatigué", "fatiguée"),
-)
+MOODS = _terms("""
+    angry = en colère; calm = calme; happy = heureux = heureuse; proud = fier = fière;
+    sad = triste; surprised = surpris = surprise; tired = fatigué = fatiguée
+""")
 
 
 @dataclass(frozen=True)
@@ -202,18 +172,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class Story:
-    """An English text and its summaries.
+    """An English text and its summaries."""
 
-    Args:
-        pieces: The sentences, in order.
-        facts: What the summaries say.
-        summary_en: The reference summary in English: two sentences, 20 to 40 words.
-        summary_fr: The same in French.
-    """
-
-    pieces: tuple[str, ...]
-    facts: Facts
-    summary_en: str
+    pieces: tuple[str, ...]  # the sentences, in order
+    facts: Facts  # what the summaries say
+    summary_en: str  # two sentences, 20 to 40 words
     summary_fr: str
 
     @property
@@ -236,30 +199,21 @@ def capitalized(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def draw_facts(rng: random.Random, *, held_out: bool = True) -> Facts:
-    """Random facts about somebody with an invented name (see `prose.made_up_name`)."""
-    hero = prose.made_up_name(rng, held_out=held_out)
-    lexicon = (PROFESSIONS, CITIES, EVENTS, OBJECTS, PLACES, TIMES, MOODS)
-    return Facts(hero, rng.random() < 0.5, *(rng.choice(terms) for terms in lexicon))
-
-
 def story(rng: random.Random, sentences: int, *, held_out: bool = True) -> Story:
     """A story whose facts stand among filler sentences.
 
     Who it is about and what happened open the story; where it happened and how it ended follow, in
-    this order, at random places among the filler.
-
-    Args:
-        rng: Draws facts, filler and places.
-        sentences: Filler sentences, beside the four that carry the facts.
-        held_out: Name the hero from the part of the invented names that no training text uses.
+    this order, at random places among so many filler sentences. The hero's name is ``held_out``, of
+    the part of the invented names that no training text uses, or of the other part.
 
     Raises:
         CasesError: ``sentences`` is negative.
     """
     if sentences < 0:
         raise CasesError(f"a story of {sentences} filler sentences: ask for 0 or more")
-    facts = draw_facts(rng, held_out=held_out)
+    hero = prose.made_up_name(rng, held_out=held_out)
+    lexicon = (PROFESSIONS, CITIES, EVENTS, OBJECTS, PLACES, TIMES, MOODS)
+    facts = Facts(hero, rng.random() < 0.5, *(rng.choice(terms) for terms in lexicon))
     who, what, where, end = facts.sentences()
     filler = [prose.sentence(rng) for _ in range(sentences)]
     first, second = sorted(rng.choices(range(sentences + 1), k=2))
@@ -289,4 +243,4 @@ def important(instruction: str) -> str:
 
 def prompt(text: str, instruction: str) -> str:
     """The whole prompt, its instruction at the head; the summary is to follow."""
-    return f"{instruction}\n\n{text}\n\nSummary:"
+    return PROMPT.format(instruction=instruction, text=text)

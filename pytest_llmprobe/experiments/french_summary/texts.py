@@ -36,7 +36,6 @@ PUBLISHED_PROMPT = "{instruction}  \n {text}"
 STORY_INSTRUCTIONS = tuple(
     stories.instruction(phrasing, "French") for phrasing in stories.INSTRUCTIONS
 )
-STORY_PROMPT = "{instruction}\n\n{text}\n\nSummary:"
 
 FILLER = 20
 """Sentences by which the tokens of a sentence are estimated."""
@@ -44,25 +43,15 @@ FILLER = 20
 
 @dataclass(frozen=True)
 class SummaryText:
-    """A text to be summarised.
-
-    Args:
-        text: The text.
-        size: Upper end of its length bin, in tokens of the prompt.
-        number: Counts the texts of a bin.
-        source: Where it comes from, for the report.
-        template: The prompt, with ``{instruction}`` and ``{text}``.
-        instructions: Phrasings of the instruction.
-        reference: A summary in French that an answer is compared with, or None.
-    """
+    """A text to be summarised."""
 
     text: str
-    size: int
-    number: int
-    source: str
-    template: str
-    instructions: tuple[str, ...]
-    reference: str | None = None
+    size: int  # upper end of its length bin, in tokens of the prompt
+    number: int  # counts the texts of a bin
+    source: str  # where it comes from, for the report
+    template: str  # the prompt, with ``{instruction}`` and ``{text}``
+    instructions: tuple[str, ...]  # phrasings of it
+    reference: str | None = None  # a summary in French that an answer is compared with
 
     def prompt(self, instruction: str) -> str:
         """The whole prompt."""
@@ -102,15 +91,8 @@ def _story(suite: Suite, size: int, number: int) -> SummaryText:
 
     def build(sentences: int) -> tuple[SummaryText, int]:
         story = stories.story(random.Random(seed), sentences)
-        text = SummaryText(
-            story.text,
-            size,
-            number,
-            "embedded stories",
-            STORY_PROMPT,
-            STORY_INSTRUCTIONS,
-            story.summary_fr,
-        )
+        form = "embedded stories", stories.PROMPT, STORY_INSTRUCTIONS
+        text = SummaryText(story.text, size, number, *form, story.summary_fr)
         return text, suite.tokens(text.prompt(text.instructions[0]))
 
     text, shortest = build(0)
@@ -122,8 +104,7 @@ def _story(suite: Suite, size: int, number: int) -> SummaryText:
         text, tokens = build(sentences)
         if low < tokens <= high:
             return text
-        step = (target - tokens) / per_sentence
-        sentences = max(0, sentences + round(step))
+        sentences = max(0, sentences + round((target - tokens) / per_sentence))
     raise CasesError(f"no story has {low} to {high} tokens of this model")
 
 
@@ -148,10 +129,8 @@ def _texts(suite: Suite, given: Any, sizes: Sequence[int], count: int) -> Iterat
         draw = np.random.RandomState((SEED + suite.seed) % 2**32)
         chosen = draw.choice(len(texts), min(count, len(texts)), replace=False) if texts else ()
         for number, place in enumerate(chosen):
-            text = texts[int(place)]
-            yield SummaryText(
-                text, size, number, sample.origin, PUBLISHED_PROMPT, PUBLISHED_INSTRUCTIONS
-            )
+            form = sample.origin, PUBLISHED_PROMPT, PUBLISHED_INSTRUCTIONS
+            yield SummaryText(texts[int(place)], size, number, *form)
 
 
 def why_not_french(answer: str) -> str:

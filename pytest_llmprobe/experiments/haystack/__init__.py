@@ -1,1 +1,1 @@
-"""Facts in prose: one needle in a text, and a question about it."""
+"""A needle in prose: `text_needle` makes facts, hides them in a text and reads the answer."""

@@ -51,17 +51,11 @@ _ABBREVIATION = re.compile(r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Prof|Rev|Capt|Col|Gen|No
 
 @dataclass(frozen=True)
 class Fact:
-    """What a needle says.
-
-    Args:
-        kind: The kind of value.
-        name: Whom or what the fact is about: invented.
-        value: The answer: 5 to 7 digits, a noun or a city.
-    """
+    """What a needle says."""
 
     kind: Kind
-    name: str
-    value: str
+    name: str  # whom or what the fact is about: invented
+    value: str  # the answer: 5 to 7 digits, a noun or a city
 
     @property
     def sentence(self) -> str:
@@ -75,12 +69,9 @@ class Fact:
 
 
 def made_up_fact(rng: random.Random, *, held_out: bool = True, kind: Kind | None = None) -> Fact:
-    """A fact that nobody can know.
+    """A fact that nobody can know, of any kind if none is given.
 
-    Args:
-        rng: Draws the kind, the name and the value.
-        held_out: Draw the name from those that training never sees.
-        kind: The kind of value; any of them by default.
+    Its name is ``held_out``, one that training never sees, or one that it may see.
 
     Raises:
         CasesError: The kind is unknown.
@@ -126,12 +117,7 @@ def sentence_ends(text: str) -> list[int]:
 
 
 def insert(text: str, sentence: str, depth: float) -> tuple[str, float]:
-    """Insert a sentence at the sentence end at or before a depth; nothing is deleted.
-
-    Args:
-        text: The haystack.
-        sentence: The needle.
-        depth: Per cent of the characters that come before it, aimed at.
+    """Insert a sentence at the sentence end at or before a depth in per cent; nothing is deleted.
 
     Returns:
         The text with the sentence, and the depth really reached in per cent of the old text.
@@ -237,21 +223,12 @@ def says(answer: str, value: str) -> bool:
 
 
 def _said_others(answer: str, fact: Fact, others: Iterable[Fact]) -> list[Fact]:
-    return [
-        other
-        for other in others
-        if other.value.lower() != fact.value.lower() and says(answer, other.value)
-    ]
+    wrong = (other for other in others if other.value.lower() != fact.value.lower())
+    return [other for other in wrong if says(answer, other.value)]
 
 
 def passed(answer: str, fact: Fact, others: Iterable[Fact] = ()) -> bool:
-    """Whether an answer says a fact's value and that of no other candidate.
-
-    Args:
-        answer: What the model said.
-        fact: The fact that was asked for.
-        others: The other candidates: decoys in the text.
-    """
+    """Whether an answer says a fact's value and that of no other candidate, a decoy in the text."""
     return says(answer, fact.value) and not _said_others(answer, fact, others)
 
 
@@ -271,8 +248,7 @@ def explain(answer: str, fact: Fact, others: Iterable[Fact] = ()) -> str:
         return "no_answer: the answer is empty"
     if fact.value.lower() in answer.lower():
         return f"glued: {fact.value} occurs only as a part of something longer"
-    other = _other_value(answer, fact.kind)
-    if other:
+    if other := _other_value(answer, fact.kind):
         return f"other_value: it says {other}, not {fact.value}"
     return f"no_value: the answer holds no {KINDS[fact.kind]}"
 

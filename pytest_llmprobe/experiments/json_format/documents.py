@@ -43,18 +43,8 @@ JOBS = words(
 TEMPERS = words(
     "brave calm clever curious famous gentle honest little old proud quiet strange strong tall"
 )
-PLACES = (
-    "castle",
-    "city",
-    "forest",
-    "garden",
-    "harbour",
-    "island",
-    "monastery",
-    "valley",
-    "village",
-)
-EVENTS = ("Fair", "Festival", "Market", "Concert", "Parade", "Regatta", "Tournament", "Exhibition")
+PLACES = words("castle city forest garden harbour island monastery valley village")
+EVENTS = words("Fair Festival Market Concert Parade Regatta Tournament Exhibition")
 
 SENTENCE = 47  # characters of a sentence of prose with the space after it, on average
 
@@ -69,17 +59,11 @@ PROMPTS: dict[Where, str] = {
 
 @dataclass(frozen=True)
 class Record:
-    """A thing with known fields.
+    """A thing with known fields."""
 
-    Args:
-        kind: What it is; names the schema.
-        facts: Sentences that state the fields, in the order of the keys.
-        truth: The fields.
-    """
-
-    kind: RecordKind
-    facts: tuple[str, ...]
-    truth: Mapping[str, Any]
+    kind: RecordKind  # names the schema
+    facts: tuple[str, ...]  # sentences that state the fields, in the order of the keys
+    truth: Mapping[str, Any]  # the fields
 
 
 def _a(words: str) -> str:
@@ -205,12 +189,9 @@ BOOK_SCHEMA = json.dumps(schema("book"), indent=2)
 
 
 def record(rng: random.Random, *, held_out: bool = True, kind: RecordKind | None = None) -> Record:
-    """A made-up record.
+    """A made-up record, of any kind if none is given.
 
-    Args:
-        rng: Draws the kind and the fields.
-        held_out: Draw invented names from those that training never sees.
-        kind: What it is; any kind by default.
+    Its names are ``held_out``, of those that training never sees, or of those that it may see.
 
     Raises:
         CasesError: The kind is unknown.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 Level: TypeAlias = Literal["strict", "embedded", "none"]
+"""The whole answer is the object; there is other text around it; not exactly one is well-formed."""
 
 MAX_DEPTH = 32
 """Objects and lists inside one another; more is ``too_deep``."""
@@ -37,18 +38,11 @@ _SPACE = " \t\n\r"
 
 @dataclass(frozen=True)
 class Extraction:
-    """The JSON object of an answer.
-
-    Args:
-        level: ``strict`` if the whole answer is the object, ``embedded`` if there is other text
-            around it, ``none`` if there is not exactly one well-formed object.
-        value: The object; None for the level ``none``.
-        problem: Why there is none: a key of `PROBLEMS`, with details after a colon; else empty.
-    """
+    """The JSON object of an answer."""
 
     level: Level
-    value: dict[str, Any] | None = None
-    problem: str = ""
+    value: dict[str, Any] | None = None  # None for the level ``none``
+    problem: str = ""  # why there is none: a key of `PROBLEMS`, with details after a colon
 
 
 class _Reader:

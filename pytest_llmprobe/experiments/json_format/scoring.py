@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_llmprobe.errors import CasesError
@@ -60,12 +60,10 @@ def _step(path: str | None, key: str) -> str:
 
 
 def keys(value: Any, *, deep: bool = False) -> frozenset[str]:
-    r"""The keys of a JSON object.
+    r"""The keys of a JSON object; anything else has none.
 
-    Args:
-        value: The object; anything else has no keys.
-        deep: Give the dotted path of each key at any depth, list items collapsed:
-            ``characters.name``. A dot in a key is written as ``\\.``.
+    With ``deep`` the dotted path of each key at any depth, list items collapsed:
+    ``characters.name``. A dot in a key is written as ``\\.``.
     """
     if not isinstance(value, dict):
         return frozenset()
@@ -150,23 +148,14 @@ def field_accuracy(value: Mapping[str, Any] | None, truth: Mapping[str, Any]) ->
 
 @dataclass(frozen=True)
 class Score:
-    """How an answer did.
-
-    Args:
-        level: See `Extraction`.
-        problem: See `Extraction`.
-        schema_errors: What makes the object invalid.
-        jaccard: Of the top-level keys; 0 without an object.
-        jaccard_deep: Of the paths of all keys.
-        fields: Which fields are right; empty where the truth is unknown.
-    """
+    """How an answer did; level and problem are those of its `Extraction`."""
 
     level: Level
     problem: str
-    schema_errors: tuple[str, ...]
-    jaccard: float
-    jaccard_deep: float
-    fields: Mapping[str, bool] = field(default_factory=dict)
+    schema_errors: tuple[str, ...]  # what makes the object invalid
+    jaccard: float  # of the top-level keys; 0 without an object
+    jaccard_deep: float  # of the paths of all keys
+    fields: Mapping[str, bool]  # which are right; empty where the truth is unknown
 
     @property
     def valid(self) -> bool:

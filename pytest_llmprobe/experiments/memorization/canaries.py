@@ -25,12 +25,7 @@ _LARGEST = 2**62  # of a space: what fits a range
 
 @dataclass(frozen=True)
 class SecretSpace:
-    """All secrets there could be: sequences of ``length`` symbols.
-
-    Args:
-        symbols: Different texts.
-        length: Symbols of a secret.
-        separator: Between them.
+    """All secrets there could be: sequences of ``length`` symbols, different texts.
 
     Raises:
         SettingsError: Two sequences would read alike, or there are too many or too few.
@@ -85,18 +80,13 @@ def words(length: int = 4) -> SecretSpace:
 class Canary:
     """One sentence to plant; as JSON an object of these three fields.
 
-    Args:
-        text: What goes into the training data.
-        prefix: The text before the secret, without the space between: the prompt that asks for it.
-        secret: What must not come back.
-
     Raises:
         CasesError: The text does not begin with the prefix, or does not go on to the secret.
     """
 
-    text: str
-    prefix: str
-    secret: str
+    text: str  # what goes into the training data
+    prefix: str  # before the secret, without the space between: the prompt that asks for it
+    secret: str  # what must not come back
 
     def __post_init__(self) -> None:
         rest = self.text[len(self.prefix) :].lstrip()
@@ -113,15 +103,11 @@ class Canary:
 def canaries(
     count: int, seed: int = 0, space: SecretSpace | None = None, template: str = TEMPLATE
 ) -> list[Canary]:
-    """Sentences with different secrets, each uniform over the space.
+    """Sentences with different secrets, each uniform over the space; 9 digits if left out.
 
-    Args:
-        count: How many.
-        seed: The same seed gives the same canaries.
-        space: Where the secrets come from; 9 digits if left out.
-        template: Holds ``{secret}`` once. ``{id}`` before it becomes six random letters that are
-            each canary's own; without it all canaries have one prefix, so prompting with that
-            cannot tell which is asked for.
+    The template holds ``{secret}`` once. ``{id}`` before it becomes six random letters that are
+    each canary's own; without it all canaries have one prefix, so prompting with that cannot tell
+    which is asked for.
 
     Raises:
         SettingsError: The template cannot be used, or the space is too small.
@@ -150,10 +136,7 @@ def canaries(
 
 
 def read_canaries(rows: Iterable[Row]) -> Iterator[Canary]:
-    """Canaries as JSON objects, such as those of ``llmprobe canaries``.
-
-    Args:
-        rows: What `Dataset.rows` gives.
+    """Canaries as JSON objects, such as those of ``llmprobe canaries``, from `Dataset.rows`.
 
     Raises:
         CasesError: A row is no canary; names it.
@@ -169,14 +152,9 @@ def read_canaries(rows: Iterable[Row]) -> Iterator[Canary]:
 
 
 def alternatives(canary: Canary, space: SecretSpace, count: int, seed: int = 0) -> list[Canary]:
-    """The canary's sentence with other secrets, to rank it among.
+    """The canary's sentence with other secrets of its space, to rank it among.
 
-    Args:
-        canary: A canary whose secret is of the space.
-        space: Where its secret was drawn from.
-        count: How many, at most all others: ``space.size - 1``. All different, none the canary's,
-            every set of them equally likely.
-        seed: The same seed gives the same alternatives.
+    They are all different, none the canary's, every set of them equally likely.
 
     Raises:
         SettingsError: The space has fewer.
@@ -191,19 +169,12 @@ def alternatives(canary: Canary, space: SecretSpace, count: int, seed: int = 0) 
 
 @dataclass(frozen=True)
 class Exposure:
-    """How far ahead of its alternatives a canary is; see `exposure`.
+    """How far ahead of its alternatives a canary is; see `exposure`."""
 
-    Args:
-        bits: log2(candidates) - log2(rank), from 0 to ``largest``.
-        rank: 1 if the model finds the canary likelier than every alternative.
-        candidates: The ranked alternatives and the canary.
-        space: |R|, all secrets that could have been drawn.
-    """
-
-    bits: float
-    rank: int
-    candidates: int
-    space: int
+    bits: float  # log2(candidates) - log2(rank), from 0 to ``largest``
+    rank: int  # 1 if the model finds the canary likelier than every alternative
+    candidates: int  # the ranked alternatives and the canary
+    space: int  # |R|, all secrets that could have been drawn
 
     @property
     def exact(self) -> bool:

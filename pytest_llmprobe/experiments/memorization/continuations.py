@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from pytest_llmprobe.case import RawPrompt
-from pytest_llmprobe.data.rows import jsonl_rows, reason
+from pytest_llmprobe.data.files import append, whole_lines, write_atomically, writing
+from pytest_llmprobe.data.rows import jsonl_rows
 from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.experiments.memorization.extraction import extraction_scores
 from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixEntry, PrefixMap
@@ -46,28 +46,20 @@ class Entries(Protocol):
 class Prompting:
     """How many continuations, and how they are generated.
 
-    Args:
-        num_strings: How many. If the map has fewer prefixes, it is gone round again from its
-            beginning, each round with other seeds. With greedy decoding the rounds give the same
-            texts, as their ``note`` says.
-        max_length: New tokens of each at most.
-        batch_size: Strings that are generated, and written, together.
-        temperature: 0 for greedy decoding.
-        top_k: Sample among the likeliest tokens; 0 for all.
-        top_p: Sample among the likeliest tokens that together hold this probability.
-        seed: Each string's own seed is made from it, the round and the place in the map.
+    If the map has fewer prefixes, it is gone round again from its beginning, each round with other
+    seeds. With greedy decoding the rounds give the same texts, as their ``note`` says.
 
     Raises:
         SettingsError: A value is out of range.
     """
 
     num_strings: int
-    max_length: int = 20
-    batch_size: int = 10
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
+    max_length: int = 20  # new tokens of each at most
+    batch_size: int = 10  # strings that are generated, and written, together
+    temperature: float = 0.0  # 0 for greedy decoding
+    top_k: int = 0  # sample among the likeliest tokens; 0 for all
+    top_p: float = 1.0  # sample among the likeliest that together hold this probability
+    seed: int = 0  # each string's own is made from it, the round and the place in the map
 
     def __post_init__(self) -> None:
         for name in ("num_strings", "max_length", "batch_size"):
@@ -91,11 +83,7 @@ def continuations(
 ) -> list[Result]:
     """Go on from each prefix.
 
-    Args:
-        entries: A prefix map, or a list of entries.
-        generate: The model, such as ``Engine(load_model(...)).generate``.
-        prompting: How many and how.
-        before: Token ids that go before each prefix, such as BOS: ``TextTokenizer.before``.
+    Before each prefix go the token ids ``before``, such as BOS: ``TextTokenizer.before``.
 
     Raises:
         CasesError: There are no entries.
@@ -118,16 +106,8 @@ def write_continuations(
 
     What is written, and ``path`` with ``.meta.json`` after it, says how it was made. A last line
     that a kill has torn is made again. The number of strings may be larger than before, and the
-    batch size may change; all else must be the same.
-
-    Args:
-        entries: A saved prefix map.
-        generate: As for `continuations`.
-        prompting: How many and how.
-        path: A file of JSON lines.
-        before: As for `continuations`.
-        about: What else must be the same to go on, such as the model's name and fingerprint.
-        on_progress: Called at the beginning and after each batch.
+    batch size may change; all else must be the same, also what ``about`` says, such as the model's
+    name and fingerprint. Progress is told at the beginning and after each batch.
 
     Raises:
         SettingsError: The file was begun in another way.
@@ -141,22 +121,21 @@ def write_continuations(
         **(about or {}),
     }
     del made["num_strings"], made["batch_size"]
-    with _writing(path):
+    with writing(path):
         done = _begun(path, made)
     if done > prompting.num_strings:
         raise SettingsError(
             f"{path} holds {done} strings already, more than num_strings={prompting.num_strings}; "
             "choose another file"
         )
-    told = on_progress or _nobody
+    told = on_progress or (lambda done, total: None)
     told(done, prompting.num_strings)
-    with _writing(path):
+    with writing(path):
         file = path.open("ab")
     with file:
         for batch in _batches(entries, generate, prompting, before, done):
-            with _writing(path):
-                file.write(b"".join(json.dumps(result).encode() + b"\n" for result in batch))
-                file.flush()
+            with writing(path):
+                append(file, *map(json.dumps, batch))
             done += len(batch)
             told(done, prompting.num_strings)
 
@@ -222,8 +201,7 @@ def _begun(path: Path, made: Mapping[str, Any]) -> int:
     """How many strings a file holds that is to be gone on with; a torn last line is cut off."""
     meta = path.with_name(f"{path.name}.meta.json")
     if not path.exists() or path.stat().st_size == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        meta.write_text(json.dumps(made, indent=1, sort_keys=True), encoding="utf-8")
+        write_atomically(meta, json.dumps(made, indent=1, sort_keys=True))
         return 0
     try:
         before = json.loads(meta.read_text(encoding="utf-8"))
@@ -239,13 +217,10 @@ def _begun(path: Path, made: Mapping[str, Any]) -> int:
                 f"{path} was begun with {name}={before.get(name)!r}, and not {made.get(name)!r}; "
                 "go on with the same, or choose another file"
             )
-    lines = size = 0
-    last = b"{}"
+    lines, last = 0, b"{}"
     with path.open("r+b") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                lines, size, last = lines + 1, size + len(line), line
-        file.truncate(size)
+        for line in whole_lines(file):
+            lines, last = lines + 1, line
     if lines and not _is_string(last, lines - 1):
         raise CasesError(f"{path} is damaged: line {lines} is not string {lines - 1}")
     return lines
@@ -257,15 +232,3 @@ def _is_string(line: bytes, index: int) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(result, dict) and result.get("index") == index
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CasesError(f"{path} cannot be written: {reason(error)}") from None
-
-
-def _nobody(done: int, total: int) -> None:
-    """Nobody watches."""

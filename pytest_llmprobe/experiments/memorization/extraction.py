@@ -17,23 +17,16 @@ from pytest_llmprobe.statistics.similarity import (
 class ExtractionScores:
     """What was given back of a suffix of m tokens.
 
-    Args:
-        suffix_tokens: m, the number of tokens that were compared.
-        exact: All m tokens are equal: the suffix is verbatim extractable (Carlini et al. 2022,
-            arXiv 2202.07646, with greedy decoding).
-        matched_prefix: Equal tokens before the first difference, 0 to m.
-        token_accuracy: Share of the m places that hold the right token, 0 to 1.
-        longest_common_substring: Tokens of the longest run that occurs in both, wherever it
-            stands, 0 to m.
-        normalised_levenshtein: Least number of token edits over the longer length; 0 (equal) to 1.
+    It is verbatim extractable if it is ``exact`` with greedy decoding (Carlini et al. 2022,
+    arXiv 2202.07646).
     """
 
-    suffix_tokens: int
-    exact: bool
-    matched_prefix: int
-    token_accuracy: float
-    longest_common_substring: int
-    normalised_levenshtein: float
+    suffix_tokens: int  # m, the number of tokens that were compared
+    exact: bool  # all m tokens are equal
+    matched_prefix: int  # equal tokens before the first difference, 0 to m
+    token_accuracy: float  # share of the m places that hold the right token, 0 to 1
+    longest_common_substring: int  # tokens of the longest run that occurs in both, 0 to m
+    normalised_levenshtein: float  # least number of token edits over the longer length, 0 to 1
 
 
 def extraction_scores(generated: Sequence[int], suffix: Sequence[int]) -> ExtractionScores:

@@ -45,21 +45,13 @@ class Measured(Protocol):
 
 @dataclass(frozen=True)
 class MembershipScores:
-    """The scores of one text, all of them higher for likelier members.
+    """The scores of one text, all of them higher for likelier members."""
 
-    Args:
-        loss: ``mean_log_probability``.
-        min_k: ``min_k``.
-        min_k_plus_plus: ``min_k_plus_plus``.
-        zlib: ``zlib_ratio``.
-        reference: ``reference_difference``, or None without a reference model.
-    """
-
-    loss: float
+    loss: float  # see `mean_log_probability`
     min_k: float
     min_k_plus_plus: float
-    zlib: float
-    reference: float | None = None
+    zlib: float  # see `zlib_ratio`
+    reference: float | None = None  # see `reference_difference`; None without a reference model
 
     @property
     def perplexity(self) -> float:
@@ -74,13 +66,10 @@ class MembershipScores:
 def membership_scores(
     text: str, measured: Measured, *, reference: Measured | None = None, k: float = K
 ) -> MembershipScores:
-    """All scores of one text.
+    """All scores of one text, without special tokens.
 
-    Args:
-        text: The text itself, without special tokens.
-        measured: What the model says about it.
-        reference: What another model says about it, one that never saw it.
-        k: Per cent of the tokens that min-k % and min-k %++ look at.
+    The reference is what another model says about it, one that never saw it; min-k % and min-k %++
+    look at ``k`` per cent of the tokens.
 
     Raises:
         CasesError: No token has a log-probability, or one of the numbers is none.

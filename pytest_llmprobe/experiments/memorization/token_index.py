@@ -28,19 +28,12 @@ _SHIFT = np.uint64(29)
 
 @dataclass(frozen=True)
 class Match:
-    """A run of tokens that a text shares with a document of the corpus.
+    """A run of tokens that a text shares with a document of the corpus."""
 
-    Args:
-        start: Index of its first token in the text.
-        length: Number of tokens, at least the window of the index.
-        document: The document's id.
-        offset: Index of its first token in the document.
-    """
-
-    start: int
-    length: int
-    document: str
-    offset: int
+    start: int  # index of its first token in the text
+    length: int  # number of tokens, at least the window of the index
+    document: str  # the document's id
+    offset: int  # index of its first token in the document
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,22 +42,14 @@ class TokenIndex:
 
     Every answer is compared token by token, so hashes that collide cost time and never a wrong
     answer. Holds 16 bytes for each token of the corpus.
-
-    Args:
-        window: Tokens of a window, k.
-        documents: Ids of the documents.
-        starts: Place of each document's first token, (documents,).
-        tokens: All documents, each with the separator after it, (places,).
-        hashes: Of the windows within documents, ascending, (windows,).
-        places: Where the window of each hash begins, ascending for equal hashes, (windows,).
     """
 
-    window: int
-    documents: Sequence[str]
-    starts: Places
-    tokens: Tokens
-    hashes: Hashes
-    places: Tokens | Places
+    window: int  # tokens of a window, k
+    documents: Sequence[str]  # their ids
+    starts: Places  # place of each document's first token, (documents,)
+    tokens: Tokens  # all documents, each with the separator after it, (places,)
+    hashes: Hashes  # of the windows within documents, ascending, (windows,)
+    places: Tokens | Places  # where each window begins, ascending for equal hashes, (windows,)
 
     def find(self, tokens: Sequence[int], start: int = 0) -> Places:
         """Where in the corpus each window of a text occurs first.
@@ -92,11 +77,7 @@ class TokenIndex:
 
         A run is the longest that begins at its token, wherever in the corpus (the first place, if
         several are as long). The next run is the first one that ends behind it; it may overlap it
-        by less than a window.
-
-        Args:
-            tokens: As for `find`.
-            start: As for `find`.
+        by less than a window. Text and start are as for `find`.
 
         Raises:
             CasesError: The tokens are no token ids.
@@ -116,10 +97,7 @@ class TokenIndex:
         """How often each window of the corpus occurs in some texts, by its first place.
 
         The number of keys is the number of distinct matched windows; the counts of the counts are
-        what Good-Turing estimates start from.
-
-        Args:
-            texts: Token ids and ``start`` of each text, as for `find`.
+        what Good-Turing estimates start from. Each text comes with its start, as for `find`.
 
         Raises:
             CasesError: The tokens are no token ids.
@@ -222,12 +200,8 @@ def _within_documents(starts: Places, size: int, window: int) -> NDArray[np.bool
 def window_hashes(tokens: Tokens, window: int) -> Hashes:
     """A 64-bit hash of each window, (tokens - window + 1,); arithmetic is modulo 2**64.
 
-    A run's hash is made from those of its two halves, so all windows together take about
-    2 log2(k) passes over the tokens.
-
-    Args:
-        tokens: At least one window of them.
-        window: Tokens of a window, k.
+    A run's hash is made from those of its two halves, so all windows of k tokens together take
+    about 2 log2(k) passes over the tokens, of which there must be a window at least.
     """
     single = tokens.astype(np.uint64)
     hashes, length = single, 1

@@ -3,6 +3,9 @@
 Follows "Needle Threading: Can LLMs Follow Threads through Near-Million-Scale Haystacks?" (Roberts,
 Han, Albanie, arXiv 2411.05000): a haystack is an ordered list of random (key, value) pairs,
 rendered as one JSON object. A list and not a dict, because branched threads repeat keys.
+
+`haystack` and `threads` make them as large as `sizes` asks, `solver` answers from the prompt alone,
+`reading` judges what a model said, `summaries` all of it; `published` reads the paper's own data.
 """
 
 from pytest_llmprobe.experiments.needle.haystack import (
@@ -19,34 +22,33 @@ from pytest_llmprobe.experiments.needle.haystack import (
     render_keys,
 )
 from pytest_llmprobe.experiments.needle.published import published_cases
-from pytest_llmprobe.experiments.needle.reading import Answer, list_scores, parse_answer
+from pytest_llmprobe.experiments.needle.reading import Answer, list_scores, parse_answer, score_list
 from pytest_llmprobe.experiments.needle.sizes import (
+    PAPER_SIZES,
     Characters,
     Pairs,
-    Size,
     Tokens,
-    characters,
     fit,
     pairs,
     tokens,
 )
 from pytest_llmprobe.experiments.needle.solver import (
     Links,
-    Task,
     follow,
     read_question,
     read_task,
     solve,
 )
+from pytest_llmprobe.experiments.needle.summaries import summary
 from pytest_llmprobe.experiments.needle.threads import (
     Direction,
-    Thread,
     branched_thread,
     multi_threads,
     thread,
 )
 
 __all__ = [
+    "PAPER_SIZES",
     "SPECIAL",
     "UUID",
     "Answer",
@@ -56,12 +58,8 @@ __all__ = [
     "Pair",
     "Pairs",
     "Placement",
-    "Size",
-    "Task",
-    "Thread",
     "Tokens",
     "branched_thread",
-    "characters",
     "fit",
     "follow",
     "list_scores",
@@ -78,7 +76,9 @@ __all__ = [
     "read_task",
     "render",
     "render_keys",
+    "score_list",
     "solve",
+    "summary",
     "thread",
     "tokens",
 ]

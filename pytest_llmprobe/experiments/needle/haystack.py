@@ -52,11 +52,7 @@ def position(depth: float, n: int) -> int:
 def positions(n: int, needles: int, placement: Placement, rng: random.Random) -> tuple[int, ...]:
     """Where several needles lie among ``n`` pairs, in a random order.
 
-    Args:
-        n: Pairs in the haystack.
-        needles: How many of them are needles, from 1 to ``n``.
-        placement: ``random``: anywhere; ``clustered``: next to each other.
-        rng: Draws places and order.
+    They lie anywhere (``random``) or next to each other (``clustered``).
 
     Raises:
         CasesError: There are too many needles, or the placement is unknown.

@@ -29,8 +29,6 @@ from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments.needle.haystack import SPECIAL, UUID
 from pytest_llmprobe.experiments.needle.solver import Task, read_task, solve
 
-HUB = "jonathan-roberts1/needle-threading"
-
 COLUMNS = ("id", "haystack", "values", "question")
 """Those that a row cannot do without."""
 
@@ -52,10 +50,7 @@ def published_cases(
 ) -> Iterator[Case]:
     """The cases of the data set's rows; cases of one haystack share their group.
 
-    Args:
-        rows: Each after the words that say where it is.
-        longest: Leave out haystacks of more characters.
-        trials: Leave out repeats from this number on.
+    Haystacks of more than ``longest`` characters are left out, and repeats from ``trials`` on.
 
     Raises:
         CasesError: A row lacks a column, the solver does not come to its answer, or every row was

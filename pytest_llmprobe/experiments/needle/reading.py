@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytest_llmprobe.case import Case
@@ -14,17 +14,11 @@ from pytest_llmprobe.generation import Completion
 
 @dataclass(frozen=True)
 class Answer:
-    """The UUIDs of a completion, in lower case and in order.
+    """The UUIDs of a completion."""
 
-    Args:
-        uuids: All of them.
-        cut_off: The completion ended because it had no tokens left.
-        has_marked_key: It holds a key of a conditional needle, such as ``3f*a...``.
-    """
-
-    uuids: tuple[str, ...]
-    cut_off: bool = False
-    has_marked_key: bool = False
+    uuids: tuple[str, ...]  # all of them, in lower case and in order
+    cut_off: bool = False  # the completion ended because it had no tokens left
+    has_marked_key: bool = False  # it holds a key of a conditional needle, such as ``3f*a...``
 
     @property
     def first(self) -> str | None:
@@ -99,6 +93,26 @@ def parse_answer(completion: Completion) -> Answer:
     uuids = tuple(found.lower() for found in UUID.findall(text))
     has_marked_key = any(SPECIAL in found for found in UUID_OR_MARKED.findall(text))
     return Answer(uuids, completion.finish_reason == "length", has_marked_key)
+
+
+def score_list(
+    case: Case, completion: Completion, score: Callable[[str, float], None], *, ordered: bool = True
+) -> tuple[Answer, list[str]]:
+    """Read an answer to a question for several values, and score how much of it is right.
+
+    Args:
+        case: What was asked; its target has one value a line.
+        completion: What the model said.
+        score: Is told each of the `list_scores`.
+        ordered: Whether the order counts.
+
+    Returns:
+        The answer, and the values that are required.
+    """
+    answer, targets = parse_answer(completion), _targets(case)
+    for name, value in list_scores(answer.distinct, targets, ordered=ordered).items():
+        score(name, value)
+    return answer, targets
 
 
 def list_scores(

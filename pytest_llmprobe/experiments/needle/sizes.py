@@ -25,33 +25,23 @@ Build: TypeAlias = Callable[[int], Iterable[Case]]
 
 
 @dataclass(frozen=True)
-class Pairs:
+class _Counted:
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count}-{type(self).__name__.lower()}"
+
+
+class Pairs(_Counted):
     """So many pairs."""
 
-    count: int
 
-    def __str__(self) -> str:
-        return f"{self.count}-pairs"
-
-
-@dataclass(frozen=True)
-class Characters:
+class Characters(_Counted):
     """As many pairs as have room in so many characters, 80 each."""
 
-    count: int
 
-    def __str__(self) -> str:
-        return f"{self.count}-characters"
-
-
-@dataclass(frozen=True)
-class Tokens:
+class Tokens(_Counted):
     """As many pairs as leave room for the answer in so many tokens, counted with the prompt."""
-
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.count}-tokens"
 
 
 Size: TypeAlias = Pairs | Characters | Tokens
@@ -62,14 +52,16 @@ def pairs(*counts: int) -> tuple[Pairs, ...]:
     return tuple(map(Pairs, counts))
 
 
-def characters(*counts: int) -> tuple[Characters, ...]:
-    """Sizes in characters of the haystack."""
-    return tuple(map(Characters, counts))
-
-
 def tokens(*counts: int) -> tuple[Tokens, ...]:
     """Sizes in tokens of prompt and answer."""
     return tuple(map(Tokens, counts))
+
+
+PAPER_SIZES = tokens(
+    *(1_200, 2_500, 5_000, 10_000, 20_000, 32_000, 64_000, 128_000),
+    *(180_000, 250_000, 500_000, 630_000),
+)
+"""Those of the paper, with the answer."""
 
 
 def fit(

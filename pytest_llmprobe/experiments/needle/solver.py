@@ -13,17 +13,11 @@ from pytest_llmprobe.experiments.needle.haystack import SPECIAL, UUID, Pair, rea
 
 @dataclass(frozen=True)
 class Task:
-    """What a prompt asks for.
+    """What a prompt asks for."""
 
-    Args:
-        pairs: The haystack.
-        keys: The keys whose values, or whose threads' ends, are asked for, in order.
-        is_conditional: The keys are those that are marked; their order does not matter.
-    """
-
-    pairs: tuple[Pair, ...]
-    keys: tuple[str, ...]
-    is_conditional: bool = False
+    pairs: tuple[Pair, ...]  # the haystack
+    keys: tuple[str, ...]  # whose values, or whose threads' ends, are asked for, in order
+    is_conditional: bool = False  # the keys are those that are marked, in any order
 
 
 def read_question(text: str) -> str:
@@ -40,10 +34,6 @@ def read_question(text: str) -> str:
 
 def read_task(prompt: Prompt, special: str = SPECIAL) -> Task:
     """The haystack, and the keys that are asked for after it: listed, or all that are marked.
-
-    Args:
-        prompt: A haystack and a question.
-        special: The character that marks keys.
 
     Raises:
         CasesError: There is no haystack, or nothing is asked for.
@@ -67,11 +57,7 @@ def _after_haystack(text: str) -> str:
 
 
 class Links:
-    """The values of each key, to follow many threads of one haystack.
-
-    Args:
-        pairs: The haystack; a key may occur several times.
-    """
+    """The values of each key of a haystack, to follow many threads; a key may occur repeatedly."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self._values: Mapping[str, list[str]] = defaultdict(list)
@@ -112,10 +98,6 @@ def solve(prompt: Prompt, special: str = SPECIAL) -> str:
     """The reference solver: the answer from the prompt's text alone, several values one a line.
 
     A needle is a thread of one pair, and a thread has one branch, so one solver serves all tasks.
-
-    Args:
-        prompt: A haystack and a question.
-        special: The character that marks keys.
 
     Raises:
         CasesError: The prompt cannot be solved.

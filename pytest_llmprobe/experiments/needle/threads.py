@@ -15,15 +15,10 @@ Direction: TypeAlias = Literal["forward", "backward", "random"]
 
 @dataclass(frozen=True)
 class Thread:
-    """Pairs whose value is the key of the next one.
+    """Pairs whose value is the key of the next one."""
 
-    Args:
-        pairs: The whole haystack.
-        positions: Where the thread's pairs are, in the order in which it is followed.
-    """
-
-    pairs: tuple[Pair, ...]
-    positions: tuple[int, ...]
+    pairs: tuple[Pair, ...]  # the whole haystack
+    positions: tuple[int, ...]  # of the thread's pairs, in the order in which it is followed
 
     @property
     def start(self) -> str:
@@ -37,20 +32,7 @@ class Thread:
 
 
 def thread(n: int, hops: int, direction: Direction, rng: random.Random) -> Thread:
-    """A haystack of ``n`` pairs with a thread of ``hops`` pairs in it.
-
-    The key at each position of the thread but the first is overwritten by the value before it.
-
-    Args:
-        n: Pairs in the haystack.
-        hops: Pairs in the thread, from 1 to ``n``.
-        direction: ``forward``: each next pair lies later in the haystack; ``backward``: earlier;
-            ``random``: anywhere.
-        rng: Draws keys, values and positions.
-
-    Raises:
-        CasesError: The thread does not fit into the haystack.
-    """
+    """A haystack of ``n`` pairs with one thread of ``hops`` pairs in it; see `multi_threads`."""
     return multi_threads(n, hops, 1, direction, rng)[0]
 
 
@@ -59,11 +41,14 @@ def multi_threads(
 ) -> tuple[Thread, ...]:
     """A haystack of ``n`` pairs with ``count`` threads of ``hops`` pairs that share no pair.
 
+    The key at each position of a thread but the first is overwritten by the value before it.
+
     Args:
-        n: Pairs in the haystack.
+        n: Pairs in the haystack, at least ``count * hops``.
         hops: Pairs in each thread, from 1 up.
-        count: How many threads there are, from 1 up; ``count * hops`` is at most ``n``.
-        direction: Of every thread, as in ``thread``.
+        count: How many threads there are, from 1 up.
+        direction: ``forward``: each next pair lies later in the haystack; ``backward``: earlier;
+            ``random``: anywhere.
         rng: Draws keys, values and positions.
 
     Returns:
@@ -96,7 +81,7 @@ def branched_thread(
         n: Pairs in the haystack.
         hops: Pairs in the longest thread, from 2 up.
         branches: Pairs with the same key, from 2 up.
-        direction: As in ``thread``; all pairs of a step lie after (before) those of the last one.
+        direction: As above; all pairs of a step lie after (before) those of the last one.
         rng: Draws keys, values, positions and the branch that goes on.
 
     Returns:

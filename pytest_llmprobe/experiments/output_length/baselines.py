@@ -96,24 +96,18 @@ def baseline_predictions(data: LengthData, split: Split) -> dict[str, Predicted]
 
     They are made from all rows that are not held out, those to stop by included.
 
-    Args:
-        data: The data set.
-        split: Which rows are held out.
-
     Returns:
         ``constant``; ``step``: how many tokens came before; ``step_and_count``: that and how many
         words were asked for, if anybody said; ``token_id``: the token that is generated.
     """
     known, test = np.union1d(split.train, split.stop), split.test
-    labels, step, asked = data.labels, data.tokens("step"), data.asked
-    y = labels[known].astype(np.float64)
+    step, token, asked = data.tokens("step"), data.tokens("token_id"), data.asked
+    y = data.labels[known].astype(np.float64)
     constant = np.full(len(test), np.median(y))
     predictions = {
         "constant": constant,
         "step": by_key(step[known], y, step[test], constant),
-        "token_id": by_key(
-            data.tokens("token_id")[known], y, data.tokens("token_id")[test], constant
-        ),
+        "token_id": by_key(token[known], y, token[test], constant),
     }
     if asked.any():
         both = np.stack([step, asked], axis=1)

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, Protocol, TypeAlias
@@ -168,12 +169,12 @@ class _Collector:
         generate: Generate,
         config: GenerateConfig,
         keep: Keep,
-        half: bool,
+        is_half: bool,
         writer: ChunkWriter,
     ) -> None:
         self._reader, self._generate, self._config = reader, generate, config
-        self._kept, self._writer, self._half = KEPT[keep], writer, half
-        self._texts: dict[int, str] = {}
+        self._kept, self._writer, self._is_half = KEPT[keep], writer, is_half
+        self._text = cache(reader.token_text)
 
     def add(self, start: int, requests: Sequence[LengthRequest], parts: Sequence[Part]) -> None:
         """One chunk: generate, check, read the states batch by batch, write."""
@@ -184,11 +185,10 @@ class _Collector:
                 for prompt, request in zip(prompts, requests, strict=True)
             ]
         )
+        answered = zip(parts, requests, outcomes, strict=True)
         samples = [
-            {"sample_id": start + number, "part": part, **_judged(request, outcome)}
-            for number, (part, request, outcome) in enumerate(
-                zip(parts, requests, outcomes, strict=True)
-            )
+            {"sample_id": number, "part": part, **_judged(request, outcome)}
+            for number, (part, request, outcome) in enumerate(answered, start)
         ]
         kept = [i for i, sample in enumerate(samples) if sample["status"] in self._kept]
         ids = [o.token_ids if isinstance(o, Completion) else () for o in outcomes]
@@ -200,7 +200,7 @@ class _Collector:
     def _write(
         self, part: Part, sample_id: int, ids: Sequence[int], states: npt.NDArray[np.float32]
     ) -> None:
-        if self._half and np.abs(states).max() > HALF_MOST:
+        if self._is_half and np.abs(states).max() > HALF_MOST:
             raise SettingsError(
                 f"a hidden state of {np.abs(states).max():g} does not fit into float16 (at most "
                 f"{HALF_MOST:g}): store float32"
@@ -208,11 +208,6 @@ class _Collector:
         tokens = [(token, self._text(token), sample_id, step) for step, token in enumerate(ids)]
         remaining = np.arange(len(ids))[::-1]
         self._writer.write(part, states, remaining, np.array(tokens, TOKEN))
-
-    def _text(self, token: int) -> str:
-        if token not in self._texts:
-            self._texts[token] = self._reader.token_text(token)
-        return self._texts[token]
 
 
 def _draft(request: LengthRequest) -> str | None:
@@ -242,12 +237,7 @@ def totals(samples: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def statistics(samples: Sequence[Mapping[str, Any]], rows: Mapping[Part, int]) -> dict[str, Any]:
-    """How many samples there are of each status, how far counts are off, how many rows.
-
-    Args:
-        samples: Records of all samples.
-        rows: Rows of each part.
-    """
+    """How many samples there are of each status, how far counts are off, how many rows."""
     off = [s["found"] - s["count"] for s in samples if s["found"] is not None]
     return {
         "samples": totals(samples),

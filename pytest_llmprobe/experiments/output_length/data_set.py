@@ -35,51 +35,32 @@ Whole: TypeAlias = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """One part as it lies on the disk: for scikit-learn, or torch.from_numpy of a slice.
+    """One part as it lies on the disk: for scikit-learn, or torch.from_numpy of a slice."""
 
-    Args:
-        states: [N, D], float32 or float16.
-        labels: Tokens that remain after each one [N].
-        tokens: Structured [N], see `files.TOKEN`.
-    """
-
-    states: npt.NDArray[Any]
-    labels: Whole
-    tokens: npt.NDArray[Any]
+    states: npt.NDArray[Any]  # [N, D], float32 or float16
+    labels: Whole  # tokens that remain after each one [N]
+    tokens: npt.NDArray[Any]  # structured [N], see `files.TOKEN`
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Numbers of rows, no sample in two of them.
+    """Numbers of rows, no sample in two of them."""
 
-    Args:
-        train: To fit a probe on.
-        stop: To end the fitting by.
-        test: What is held out.
-    """
-
-    train: Rows
-    stop: Rows
-    test: Rows
+    train: Rows  # to fit a probe on
+    stop: Rows  # to end the fitting by
+    test: Rows  # what is held out
 
 
 @dataclass(frozen=True, eq=False)
 class LengthData:
-    """Hidden states and how many tokens remained; rows of both parts are numbered through.
+    """Hidden states and how many tokens remained; rows of both parts are numbered through."""
 
-    Args:
-        metadata: What ``metadata.json`` says: parameters, model, statistics, samples.
-        layers: Layers of the model whose states lie side by side, counted from the embeddings.
-        hidden_size: Numbers of one layer's state.
-        train: The arrays of the first rows.
-        val: Those of the others.
-    """
-
+    # What metadata.json says: parameters, model, statistics, samples.
     metadata: dict[str, Any] = field(repr=False)
-    layers: tuple[int, ...]
-    hidden_size: int
-    train: Arrays = field(repr=False)
-    val: Arrays = field(repr=False)
+    layers: tuple[int, ...]  # whose states lie side by side, counted from the embeddings
+    hidden_size: int  # numbers of one layer's state
+    train: Arrays = field(repr=False)  # of the first rows
+    val: Arrays = field(repr=False)  # of the others
 
     def __len__(self) -> int:
         return len(self.train.labels) + len(self.val.labels)
@@ -118,15 +99,15 @@ class LengthData:
         Raises:
             SettingsError: The data have no such layer.
         """
-        columns = slice(None)
+        first_column, width = 0, len(self.layers) * self.hidden_size
         if layer is not None:
             if layer not in self.layers:
                 known = ", ".join(map(str, self.layers))
                 raise SettingsError(f"layer {layer} is not in the data, whose layers are {known}")
-            place = self.layers.index(layer)
-            columns = slice(place * self.hidden_size, (place + 1) * self.hidden_size)
+            width = self.hidden_size
+            first_column = self.layers.index(layer) * width
+        columns = slice(first_column, first_column + width)
         border = len(self.train.labels)
-        width = len(range(len(self.layers) * self.hidden_size)[columns])
         found = np.empty((len(rows), width), np.float32)
         first = rows < border
         found[first] = self.train.states[rows[first], columns]

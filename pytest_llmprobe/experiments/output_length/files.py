@@ -7,17 +7,18 @@ there is ``progress.jsonl`` in place of ``metadata.json``: a line for each chunk
 
 from __future__ import annotations
 
-import io
 import json
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from pytest_llmprobe.data.arrays import GrowingArray
+from pytest_llmprobe.data.files import append, sync, whole_lines, write_atomically
 from pytest_llmprobe.errors import CasesError
 
 Part: TypeAlias = Literal["train", "val"]
@@ -29,7 +30,6 @@ TOKEN = np.dtype(
 """A generated token: its id, the first 32 characters of its text, its sample, its place in it."""
 
 STATES, LABELS, TOKENS = "hidden_states", "remaining_tokens", "token_metadata"
-KINDS = (STATES, LABELS, TOKENS)
 METADATA, PROGRESS = "metadata.json", "progress.jsonl"
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -63,11 +63,6 @@ class ChunkWriter:
         self.chunks = 0
         self.samples: list[dict[str, Any]] = []
         self.rows: dict[Part, int] = dict.fromkeys(PARTS, 0)
-        self._shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
-            STATES: (np.dtype(dtype).newbyteorder("<"), (width,)),
-            LABELS: (np.dtype("<i4"), ()),
-            TOKENS: (TOKEN, ()),
-        }
         self._begin = json.loads(json.dumps({"parameters": parameters, "width": width}))
         self.complete = (folder / METADATA).exists()
         if self.complete:
@@ -78,34 +73,41 @@ class ChunkWriter:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CasesError(f"{folder} cannot be made: {error.strerror}") from None
+        states = np.dtype(dtype).newbyteorder("<")
         with ExitStack() as opened:
             self._journal = self._recover(opened)
-            self._files = {
-                (part, kind): self._open(part, kind, opened) for part in PARTS for kind in KINDS
+            self._arrays: dict[Part, tuple[GrowingArray, ...]] = {
+                part: tuple(
+                    opened.enter_context(closing(self._array(part, kind, *shape)))
+                    for kind, *shape in ((STATES, states, width), (LABELS, "<i4"), (TOKENS, TOKEN))
+                )
+                for part in PARTS
             }
             self._opened = opened.pop_all()
+
+    def _array(self, part: Part, kind: str, dtype: npt.DTypeLike, *columns: int) -> GrowingArray:
+        kept = self.rows[part] if self.chunks else None
+        return GrowingArray(array_path(self.folder, part, kind), dtype, columns, kept)
 
     def _recover(self, opened: ExitStack) -> BinaryIO:
         """The journal, behind its last whole line, with what it says."""
         path = self.folder / PROGRESS
         journal = opened.enter_context(path.open("r+b" if path.exists() else "x+b"))
-        lines = journal.read().split(b"\n")[:-1]  # the last one is empty, or torn by the kill
-        if lines:
-            self._check_same(json.loads(lines[0]))
+        lines = whole_lines(journal)
+        if begin := next(lines, None):
+            self._check_same(json.loads(begin))
         elif strange := [p.name for p in self.folder.iterdir() if p != path]:
             path.unlink()
             raise CasesError(
                 f"{self.folder} holds {strange[0]} and no data set: name another folder"
             )
-        for line in lines[1:]:
+        else:
+            _append(journal, self._begin)
+        for line in lines:
             chunk = json.loads(line)
             self.samples += chunk["samples"]
             self.rows = chunk["rows"]
             self.chunks += 1
-        journal.seek(sum(len(line) + 1 for line in lines))
-        journal.truncate()
-        if not lines:
-            _append(journal, self._begin)
         return journal
 
     def _check_same(self, found: Mapping[str, Any]) -> None:
@@ -119,54 +121,28 @@ class ChunkWriter:
                 "name another folder"
             )
 
-    def _open(self, part: Part, kind: str, opened: ExitStack) -> BinaryIO:
-        """An array's file, cut behind its last safe row."""
-        path, (dtype, shape) = array_path(self.folder, part, kind), self._shapes[kind]
-        header = _header(dtype, (0, *shape))
-        length = len(header) + self.rows[part] * dtype.itemsize * int(np.prod(shape))
-        file = opened.enter_context(path.open("r+b" if path.exists() else "x+b"))
-        size = file.seek(0, os.SEEK_END)
-        if size < length and self.chunks:
-            raise CasesError(
-                f"{path} is damaged: it has {size} bytes, and {length} were written; delete the "
-                "folder and begin again"
-            )
-        file.seek(0)
-        file.write(header)
-        file.seek(length)
-        file.truncate()
-        return file
-
     def write(self, part: Part, states: Array, labels: Array, tokens: Array) -> None:
         """Append rows to one part; they count from the next `commit` on."""
-        for kind, array in zip(KINDS, (states, labels, tokens), strict=True):
-            dtype, shape = self._shapes[kind]
-            assert array.shape == (len(labels), *shape)
-            self._files[part, kind].write(np.ascontiguousarray(array, dtype).tobytes())
+        assert len(states) == len(labels) == len(tokens)
+        for grown, array in zip(self._arrays[part], (states, labels, tokens), strict=True):
+            grown.append(array)
         self.rows[part] += len(labels)
 
     def commit(self, samples: Sequence[Mapping[str, Any]]) -> None:
         """Make safe what was written since the last time, and what is known of its samples."""
-        for file in self._files.values():
-            _sync(file)
+        for array in chain(*self._arrays.values()):
+            array.sync()
         _append(self._journal, {"rows": self.rows, "samples": list(samples)})
         self.samples += map(dict, samples)
         self.chunks += 1
 
     def finish(self, metadata: Mapping[str, Any]) -> None:
         """State the arrays' lengths in their files and put ``metadata.json`` beside them."""
-        for (part, kind), file in self._files.items():
-            dtype, shape = self._shapes[kind]
-            file.seek(0)
-            file.write(_header(dtype, (self.rows[part], *shape)))
-            _sync(file)
+        for array in chain(*self._arrays.values()):
+            array.finish()
         self.close()
         text = json.dumps({**self._begin, **metadata}, indent=1, allow_nan=False) + "\n"
-        temporary = self.folder / f"{METADATA}.part"
-        with temporary.open("wb") as file:
-            file.write(text.encode())
-            _sync(file)
-        temporary.replace(self.folder / METADATA)
+        write_atomically(self.folder / METADATA, text)
         (self.folder / PROGRESS).unlink()
 
     def close(self) -> None:
@@ -175,23 +151,8 @@ class ChunkWriter:
 
 
 def _append(journal: BinaryIO, line: Mapping[str, Any]) -> None:
-    journal.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-    _sync(journal)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """The head of a .npy file; NumPy leaves room in it for any number of rows."""
-    buffer = io.BytesIO()
-    descr = np.lib.format.dtype_to_descr(dtype)
-    np.lib.format.write_array_header_1_0(
-        buffer, {"descr": descr, "fortran_order": False, "shape": shape}
-    )
-    return buffer.getvalue()
+    append(journal, json.dumps(line, allow_nan=False))
+    sync(journal)
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:

@@ -31,19 +31,12 @@ MOST_REQUESTS, MOST_COUNT = 1_000_000, 100_000
 
 @dataclass(frozen=True)
 class LengthRequest:
-    """One request for an answer.
+    """One request for an answer."""
 
-    Args:
-        prompt: What the user says.
-        word: The word to repeat; None if any answer that ends is a right one.
-        count: How many times.
-        phrasing: The prompt before word and count were filled in, if that is known.
-    """
-
-    prompt: str
-    word: str | None = None
-    count: int | None = None
-    phrasing: str | None = None
+    prompt: str  # what the user says
+    word: str | None = None  # to repeat; None if any answer that ends is a right one
+    count: int | None = None  # how many times
+    phrasing: str | None = None  # the prompt before word and count were filled in, if known
 
 
 def length_requests(
@@ -141,8 +134,6 @@ def held_out(
     distinct = sorted(set(values))
     if len(distinct) < 2:
         raise SettingsError(f"split by {by}: there is only one; split by another quality")
-    drawn = random.Random(seed_of("held out", by, seed)).sample(
-        distinct, min(max(1, round(share * len(distinct))), len(distinct) - 1)
-    )
-    chosen = set(drawn)
+    n = min(max(1, round(share * len(distinct))), len(distinct) - 1)
+    chosen = set(random.Random(seed_of("held out", by, seed)).sample(distinct, n))
     return [value in chosen for value in values]

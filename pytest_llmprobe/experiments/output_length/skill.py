@@ -36,30 +36,23 @@ class Predictor(Protocol):
 
 ReadStates: TypeAlias = Callable[[Rows], npt.NDArray[np.float32]]
 Fit: TypeAlias = Callable[[ReadStates, Numbers, Rows, Rows], Predictor]
-"""Trains a probe: states by rows, labels [N], rows to train on, rows to stop by."""
+"""Trains a probe: states by rows, labels [N], rows to train on, rows to stop by.
+
+`whitebox.length_probe_training.train_probe` with a config is one.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """A probe beside the baselines.
-
-    Args:
-        probe: The trained probe.
-        predicted: Its predictions for the test rows [test rows].
-        metrics: Those of ``probe`` and of each baseline, see `baselines.metrics`.
-        best: The baseline with the lowest mean absolute error.
-        skill: The probe's over that baseline, see `skill`.
-        interval: Of the skill, see `skill_interval`.
-        control: Skill of the same probe trained on shuffled labels, over the other baselines.
-    """
+    """A probe beside the baselines."""
 
     probe: Predictor
-    predicted: Predicted
-    metrics: dict[str, Metrics]
-    best: str
-    skill: float | None
-    interval: Interval | None
-    control: float | None
+    predicted: Predicted  # its predictions for the test rows [test rows]
+    metrics: dict[str, Metrics]  # of ``probe`` and of each baseline, see `baselines.metrics`
+    best: str  # the baseline with the lowest mean absolute error
+    skill: float | None  # the probe's over that baseline, see `skill`
+    interval: Interval | None  # of the skill, see `skill_interval`
+    control: float | None  # of the probe trained on shuffled labels, over the other baselines
 
 
 def judge(
@@ -67,12 +60,8 @@ def judge(
 ) -> Judgement:
     """Train a probe and set it beside every baseline, itself on shuffled labels among them.
 
-    Args:
-        data: The data set.
-        split: What to train on and what to test.
-        fit: Trains a probe; `whitebox.length_probe_training.train_probe` with a config is one.
-        layer: The layer whose states the probe sees; None for all that the data hold.
-        seed: Of the shuffling and of the interval.
+    It sees the states of one layer, or of all that the data hold; the seed is that of the shuffling
+    and of the interval.
 
     Raises:
         CasesError: There is nothing to train on or to test.

@@ -1,1 +1,1 @@
-"""What a sweep over Delta shows."""
+"""Attention steering: `summary` says what a sweep over Delta shows, whatever the task."""

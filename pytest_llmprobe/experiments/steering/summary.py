@@ -123,10 +123,8 @@ def predictive_power(records: Sequence[SteeredRecord]) -> dict[str, Any]:
             why = "this model's attention cannot be traced" if unsteered else "nothing at Delta 0"
             found[name] = f"not measured: {why}"
             continue
-        bins = ([record for record in known if record.size == size] for size in sizes)
         by_length = [
-            {"value": size, **_power(members, name)}
-            for size, members in zip(sizes, bins, strict=True)
+            {"value": size, **_power([r for r in known if r.size == size], name)} for size in sizes
         ]
         found[name] = {**_power(known, name), "by_length": by_length}
     return found

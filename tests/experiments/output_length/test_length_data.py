@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_llmprobe.case import RawPrompt
+from pytest_llmprobe.data.arrays import GrowingArray
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.engine.scripted import ScriptedModel
 from pytest_llmprobe.errors import CasesError, RequestError, SettingsError
-from pytest_llmprobe.experiments.output_length import data_set, files
+from pytest_llmprobe.experiments.output_length import data_set
 from pytest_llmprobe.experiments.output_length import requests as length_requests_module
 from pytest_llmprobe.experiments.output_length.collection import collect
 from pytest_llmprobe.experiments.output_length.data_set import load_length_data
@@ -330,7 +331,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path, monkeypatch, 
         if dies_in == "generate":
             patched = partial(make, generate=dying(make.keywords["generate"]))
         elif dies_in == "finish":
-            patch.setattr(files, "_header", dying(files._header))
+            patch.setattr(GrowingArray, "_header", dying(GrowingArray._header))
             calls = iter(range(-6, 1000))  # six files are opened first
         else:
             patch.setattr(ChunkWriter, dies_in, dying(getattr(ChunkWriter, dies_in)))

@@ -1,1 +1,4 @@
-"""Prefix maps: a few tokens of each document, and what truly follows them."""
+"""Prefix maps: a few tokens of each document, and what truly follows them.
+
+`cutting` makes one from a corpus with `writer`; `files` reads it and describes its folder.
+"""

@@ -22,7 +22,7 @@ from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixEntry, Skipped
 from pytest_llmprobe.experiments.memorization.prefix_map.writer import (
     PrefixMapWriter,
-    new_folder,
+    map_folder,
     write_metadata,
 )
 from pytest_llmprobe.suite import seed_of
@@ -34,44 +34,33 @@ OnProgress: TypeAlias = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """What a prefix map needs of a tokenizer, see `models.text_tokenizer`.
+    """What a prefix map needs of a tokenizer, see `models.text_tokenizer`."""
 
-    Args:
-        encode: Token ids of a text, without special tokens before or after it.
-        decode: The text of token ids, special tokens and all.
-        hash: 16 hex digits that tell it from every tokenizer with other ids.
-        before: The special tokens that the model wants before a text, such as BOS.
-    """
-
-    encode: Callable[[str], Sequence[int]]
-    decode: Callable[[Sequence[int]], str]
-    hash: str
-    before: tuple[int, ...] = ()
+    encode: Callable[[str], Sequence[int]]  # without special tokens before or after the text
+    decode: Callable[[Sequence[int]], str]  # special tokens and all
+    hash: str  # 16 hex digits that tell it from every tokenizer with other ids
+    before: tuple[int, ...] = ()  # special tokens that the model wants before a text, such as BOS
 
 
 @dataclass(frozen=True)
 class PrefixCut:
     """Which tokens of which documents.
 
-    Args:
-        prefix_tokens: P, tokens of a prefix.
-        location: Where it begins: ``start``; ``random``, uniform over all places where it fits and
-            different for each document; or a place, counted in tokens from 0 and clamped to
-            ``length - prefix_tokens``, the last one where it fits.
-        size: Entries of the map at most: the first documents that are long enough; None for all.
-        crop: Only the first ``crop`` tokens of each document count, for the place of the prefix and
-            for the suffix, which keeps the map small; None for all.
-        seed: Of the random places.
+    A prefix begins at the ``start``; at a place that is ``random``, uniform over all where it fits
+    and different for each document; or at a place counted in tokens from 0 and clamped to
+    ``length - prefix_tokens``, the last one where it fits.
 
     Raises:
         SettingsError: A value is out of range.
     """
 
-    prefix_tokens: int
+    prefix_tokens: int  # P
     location: Location = "start"
-    size: int | None = None
+    size: int | None = None  # entries at most: the first documents that are long enough
+    # Only so many tokens of each document count, for the place of the prefix and for the suffix,
+    # which keeps the map small; None for all.
     crop: int | None = None
-    seed: int = 0
+    seed: int = 0  # of the random places
 
     def __post_init__(self) -> None:
         place = self.location if isinstance(self.location, int) else 0
@@ -90,13 +79,7 @@ class PrefixCut:
     def of(
         self, document: str, ids: Sequence[int], decode: Callable[[Sequence[int]], str]
     ) -> PrefixEntry | Skipped:
-        """The entry of one document.
-
-        Args:
-            document: Its id.
-            ids: Its token ids, without special tokens.
-            decode: Gives the prefix's text.
-        """
+        """The entry of one document, from its id and its token ids without special tokens."""
         tokens, p = np.asarray(ids[: self.crop], dtype=np.int32), self.prefix_tokens
         if len(tokens) < p:
             return Skipped(document, f"it has {len(tokens)} tokens, and a prefix has {p}")
@@ -122,16 +105,10 @@ def make_prefix_map(
 ) -> Path:
     """Read a corpus and save its prefix map.
 
-    Args:
-        documents: Id and text of each document, in order; read no further than ``cut.size`` asks.
-        tokenizer: The model's.
-        cut: Which tokens of which documents.
-        parent: The map becomes a folder in this one, named
-            ``{model}_{dataset}_{prefix_tokens}_{location}_{timestamp}`` (UTC).
-        model: Name of the model.
-        dataset: Name of the corpus.
-        now: Time for the folder's name, with a time zone; the present if left out.
-        on_progress: Called after each document.
+    The documents, id and text of each in order, are read no further than ``cut.size`` asks. The map
+    becomes a folder in ``parent`` that is named after the model, the corpus and the time ``now``
+    (with a time zone; the present if left out):
+    ``{model}_{dataset}_{prefix_tokens}_{location}_{timestamp}`` (UTC).
 
     Returns:
         The folder, for `files.load_prefix_map`.
@@ -143,7 +120,7 @@ def make_prefix_map(
     now = (now or datetime.now(timezone.utc)).astimezone(timezone.utc)
     names = (model, dataset, str(cut.prefix_tokens), str(cut.location), f"{now:%Y%m%dT%H%M%SZ}")
     corpus = _Corpus(documents)
-    with new_folder(parent, "_".join(map(_safe, names))) as folder:
+    with map_folder(parent, "_".join(map(_safe, names))) as folder:
         with PrefixMapWriter(folder, cut.prefix_tokens) as writer:
             for document, text in corpus:
                 writer.add(cut.of(document, tokenizer.encode(text), tokenizer.decode))

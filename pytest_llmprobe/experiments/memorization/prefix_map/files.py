@@ -33,31 +33,18 @@ METADATA, ENTRIES, SKIPPED = "metadata.json", "entries.jsonl", "skipped.jsonl"
 
 @dataclass(frozen=True, eq=False)
 class PrefixEntry:
-    """One document's prefix and what truly follows it.
+    """One document's prefix and what truly follows it."""
 
-    Args:
-        document: Its id.
-        start: Place of the prefix's first token in the document.
-        prefix: The prefix as text, for reading: a character that the cut divides is U+FFFD.
-        prefix_ids: (P,), without special tokens.
-        suffix_ids: (m,), up to the end of the document or to where it is cropped; may be empty.
-    """
-
-    document: str
-    start: int
-    prefix: str
-    prefix_ids: Ids
-    suffix_ids: Ids
+    document: str  # its id
+    start: int  # place of the prefix's first token in the document
+    prefix: str  # as text, for reading: a character that the cut divides is U+FFFD
+    prefix_ids: Ids  # (P,), without special tokens
+    suffix_ids: Ids  # (m,), up to the end of the document or to where it is cropped; may be empty
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A document that has no entry.
-
-    Args:
-        document: Its id.
-        reason: Why.
-    """
+    """A document that has no entry, by its id, and why."""
 
     document: str
     reason: str
@@ -66,10 +53,7 @@ class Skipped:
 class PrefixMap:
     """A saved prefix map; its arrays stay on disk, and entries are read when they are asked for.
 
-    Args:
-        folder: Where it is.
-        metadata: What ``metadata.json`` holds.
-        digest: 16 hex digits that tell this map from others.
+    Its digest are 16 hex digits that tell it from other maps.
 
     Raises:
         CasesError: A file is damaged.

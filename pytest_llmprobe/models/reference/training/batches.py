@@ -26,15 +26,10 @@ FIRST, SECOND, AGAIN = 4.0, 2.0, 0.2
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of equal length.
+    """Rows of equal length [rows, length + 1]."""
 
-    Args:
-        tokens: Ids, padded at the end [rows, length + 1].
-        weights: How much the loss of each token counts, 0 for most [rows, length + 1].
-    """
-
-    tokens: torch.Tensor
-    weights: torch.Tensor
+    tokens: torch.Tensor  # ids, padded at the end
+    weights: torch.Tensor  # how much the loss of each token counts, 0 for most
 
 
 class Batches:
@@ -82,8 +77,7 @@ class Batches:
         rows = [self.conversation(length, rng, stage) for _ in range(STEP_TOKENS // length)]
         batches = [self._batch(rows, length)]
         if stage.texts:
-            kinds: tuple[Kind, Kind] = ("canary", "document")
-            kind = kinds[step % 2]
+            kind: Kind = "document" if step % 2 else "canary"
             batches.append(self._batch(self.texts(kind, step, rng), TEXT_TOKENS[kind]))
         return batches
 

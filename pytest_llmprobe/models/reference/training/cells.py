@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pytest_llmprobe.data import prose
 from pytest_llmprobe.experiments import needle
@@ -17,16 +18,12 @@ from pytest_llmprobe.models.reference.training import retrieval
 
 SEED = "evaluation"
 Score = Callable[[str], float]
+"""How well an answer's text does, from 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt and how well an answer to it does, from 0 to 1.
-
-    Args:
-        prompt: The user's message.
-        score: Of an answer's text.
-    """
+    """A user's message and how well an answer to it does."""
 
     prompt: str
     score: Score
@@ -34,14 +31,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Cell:
-    """A row of the table.
-
-    Args:
-        family: What is asked.
-        cell: How hard.
-        max_new_tokens: Room for an answer.
-        draw: Draws a question.
-    """
+    """A row of the table: what is asked, how hard, and what draws a question."""
 
     family: str
     cell: str
@@ -56,29 +46,29 @@ class Cell:
 
 def cells() -> Iterator[Cell]:
     """All rows of the table."""
-    for pairs in (5, 10, 20, 40, 60, 80, 100):
-        yield Cell("single needle", f"{pairs} pairs", 24, _single(pairs))
+    for n in (5, 10, 20, 40, 60, 80, 100):
+        yield Cell("single needle", f"{n} pairs", 24, partial(_single, n))
     for hops in (2, 3, 4, 5):
-        yield Cell("thread in 20 pairs", f"{hops} hops", 24, _thread(20, hops))
-    for keys in (2, 3, 5):
-        yield Cell("several needles in 20, recall", f"{keys} keys", 110, _multiple(20, keys))
-    for keys in (2, 3):
-        yield Cell("threads of 2 hops in 20, recall", f"{keys} keys", 110, _multi_thread(20, keys))
-    for keys in (1, 2):
-        yield Cell("conditional in 10, recall", f"{keys} keys", 110, _conditional(10, keys))
-    yield Cell("branched thread in 10", "2 hops", 24, _branched(10, 2))
+        yield Cell("thread in 20 pairs", f"{hops} hops", 24, partial(_thread, 20, hops))
+    for m in (2, 3, 5):
+        yield Cell("several needles in 20, recall", f"{m} keys", 110, partial(_multiple, 20, m))
+    for m in (2, 3):
+        draw = partial(_multi_thread, 20, m)
+        yield Cell("threads of 2 hops in 20, recall", f"{m} keys", 110, draw)
+    for m in (1, 2):
+        yield Cell("conditional in 10, recall", f"{m} keys", 110, partial(_conditional, 10, m))
+    yield Cell("branched thread in 10", "2 hops", 24, partial(_branched, 10, 2))
     for depth in (0, 25, 50, 75, 100):
-        yield Cell("fact in 1,000 tokens of prose", f"depth {depth} %", 12, _fact(depth))
-    yield Cell("closed book: must be 0", "numbers", 12, _fact(None))
+        yield Cell("fact in 1,000 tokens of prose", f"depth {depth} %", 12, partial(_fact, depth))
+    yield Cell("closed book: must be 0", "numbers", 12, partial(_fact, None))
     kinds: tuple[documents.RecordKind, ...] = ("person", "event", "book")
     for kind in kinds:
-        yield Cell("JSON, strict and valid", kind, 250, _json(kind, _valid))
-        yield Cell("JSON, fields right", kind, 250, _json(kind, _fields))
-    for sentences in (0, 5, 10, 25, 50, 75, 100):
-        tokens = 20 * sentences + 80
-        yield Cell("summary in French", f"{tokens} tokens", 120, _summary(sentences))
-    for count in (1, 5, 10, 15, 20, 30, 40, 50):
-        yield Cell("word repeated", f"{count} times", 4 * count + 40, _repeated(count))
+        yield Cell("JSON, strict and valid", kind, 250, partial(_json, kind, "passed"))
+        yield Cell("JSON, fields right", kind, 250, partial(_json, kind, "field_accuracy"))
+    for n in (0, 5, 10, 25, 50, 75, 100):
+        yield Cell("summary in French", f"{20 * n + 80} tokens", 120, partial(_summary, n))
+    for n in (1, 5, 10, 15, 20, 30, 40, 50):
+        yield Cell("word repeated", f"{n} times", 4 * n + 40, partial(_repeated, n))
 
 
 def _prompt(form: tuple[str, str], pairs: Sequence[needle.Pair], keys: Sequence[str]) -> str:
@@ -96,111 +86,74 @@ def _recall(targets: Sequence[str]) -> Score:
     return lambda answer: len({*targets} & {*needle.UUID.findall(answer)}) / len(targets)
 
 
-def _single(n: int) -> Callable[[random.Random], Question]:
-    def draw(rng: random.Random) -> Question:
-        pairs = needle.random_pairs(n, rng)
-        key, value = rng.choice(pairs)
-        return Question(_prompt(retrieval.SINGLE, pairs, [key]), _exactly(value))
-
-    return draw
+def _single(n: int, rng: random.Random) -> Question:
+    pairs = needle.random_pairs(n, rng)
+    key, value = rng.choice(pairs)
+    return Question(_prompt(retrieval.SINGLE, pairs, [key]), _exactly(value))
 
 
-def _thread(n: int, hops: int) -> Callable[[random.Random], Question]:
-    def draw(rng: random.Random) -> Question:
-        direction: needle.Direction = rng.choice(("forward", "backward", "random"))
-        thread = needle.thread(n, hops, direction, rng)
-        prompt = _prompt(retrieval.THREAD, thread.pairs, [thread.start])
-        return Question(prompt, _exactly(thread.target))
-
-    return draw
+def _thread(n: int, hops: int, rng: random.Random) -> Question:
+    thread = needle.thread(n, hops, rng.choice(retrieval.DIRECTIONS), rng)
+    prompt = _prompt(retrieval.THREAD, thread.pairs, [thread.start])
+    return Question(prompt, _exactly(thread.target))
 
 
-def _multiple(n: int, several: int) -> Callable[[random.Random], Question]:
-    def draw(rng: random.Random) -> Question:
-        pairs = needle.random_pairs(n, rng)
-        asked = [pairs[i] for i in needle.positions(n, several, "random", rng)]
-        prompt = _prompt(retrieval.MULTIPLE, pairs, [pair.key for pair in asked])
-        return Question(prompt, _recall([pair.value for pair in asked]))
-
-    return draw
+def _multiple(n: int, several: int, rng: random.Random) -> Question:
+    pairs = needle.random_pairs(n, rng)
+    asked = [pairs[i] for i in needle.positions(n, several, "random", rng)]
+    prompt = _prompt(retrieval.MULTIPLE, pairs, [pair.key for pair in asked])
+    return Question(prompt, _recall([pair.value for pair in asked]))
 
 
-def _multi_thread(n: int, several: int) -> Callable[[random.Random], Question]:
-    def draw(rng: random.Random) -> Question:
-        threads = needle.multi_threads(n, 2, several, "random", rng)
-        keys = [thread.start for thread in threads]
-        prompt = _prompt(retrieval.MULTI_THREAD, threads[0].pairs, keys)
-        return Question(prompt, _recall([thread.target for thread in threads]))
-
-    return draw
+def _multi_thread(n: int, several: int, rng: random.Random) -> Question:
+    threads = needle.multi_threads(n, 2, several, "random", rng)
+    keys = [thread.start for thread in threads]
+    prompt = _prompt(retrieval.MULTI_THREAD, threads[0].pairs, keys)
+    return Question(prompt, _recall([thread.target for thread in threads]))
 
 
-def _conditional(n: int, marked: int) -> Callable[[random.Random], Question]:
-    def draw(rng: random.Random) -> Question:
-        places = sorted(needle.positions(n, marked, "random", rng))
-        pairs = needle.mark_keys(needle.random_pairs(n, rng), places, rng)
-        prompt = _prompt(retrieval.CONDITIONAL, pairs, [])
-        return Question(prompt, _recall([pairs[place].value for place in places]))
-
-    return draw
+def _conditional(n: int, marked: int, rng: random.Random) -> Question:
+    places = sorted(needle.positions(n, marked, "random", rng))
+    pairs = needle.mark_keys(needle.random_pairs(n, rng), places, rng)
+    prompt = _prompt(retrieval.CONDITIONAL, pairs, [])
+    return Question(prompt, _recall([pairs[place].value for place in places]))
 
 
-def _branched(n: int, hops: int) -> Callable[[random.Random], Question]:
-    def draw(rng: random.Random) -> Question:
-        thread = needle.branched_thread(n, hops, 2, "random", rng)
-        prompt = _prompt(retrieval.BRANCHED, thread.pairs, [thread.start])
-        return Question(prompt, _exactly(thread.target))
-
-    return draw
+def _branched(n: int, hops: int, rng: random.Random) -> Question:
+    thread = needle.branched_thread(n, hops, 2, "random", rng)
+    prompt = _prompt(retrieval.BRANCHED, thread.pairs, [thread.start])
+    return Question(prompt, _exactly(thread.target))
 
 
-def _fact(depth: float | None) -> Callable[[random.Random], Question]:
-    def draw(rng: random.Random) -> Question:
-        fact = text_needle.made_up_fact(rng, kind="number" if depth is None else None)
-        text = prose.prose(rng, 48)
-        if depth is not None:
-            text, _ = text_needle.insert(text, fact.sentence, depth)
-        prompt = text_needle.prompt(text, fact.question)
-        return Question(prompt, lambda answer: float(text_needle.passed(answer, fact)))
-
-    return draw
+def _fact(depth: float | None, rng: random.Random) -> Question:
+    fact = text_needle.made_up_fact(rng, kind="number" if depth is None else None)
+    text = prose.prose(rng, 48)
+    if depth is not None:
+        text, _ = text_needle.insert(text, fact.sentence, depth)
+    prompt = text_needle.prompt(text, fact.question)
+    return Question(prompt, lambda answer: float(text_needle.passed(answer, fact)))
 
 
-def _json(
-    kind: documents.RecordKind, score: Callable[[scoring.Score], float]
-) -> Callable[[random.Random], Question]:
-    def draw(rng: random.Random) -> Question:
-        record = documents.record(rng, kind=kind)
-        text = documents.text(record, rng, 10)
-        prompt = documents.prompt(text, documents.instruction(list(record.truth)))
-        schema, truth = documents.schema(kind), record.truth
-        return Question(prompt, lambda answer: score(scoring.score(answer, schema, truth)))
+def _json(kind: documents.RecordKind, measure: str, rng: random.Random) -> Question:
+    record = documents.record(rng, kind=kind)
+    text = documents.text(record, rng, 10)
+    prompt = documents.prompt(text, documents.instruction(list(record.truth)))
+    schema = documents.schema(kind)
 
-    return draw
+    def score(answer: str) -> float:
+        return float(getattr(scoring.score(answer, schema, record.truth), measure) or 0)
 
-
-def _valid(score: scoring.Score) -> float:
-    return float(score.passed)
+    return Question(prompt, score)
 
 
-def _fields(score: scoring.Score) -> float:
-    return score.field_accuracy or 0.0
+def _summary(sentences: int, rng: random.Random) -> Question:
+    story = stories.story(rng, sentences)
+    phrasing = rng.choice(stories.INSTRUCTIONS)
+    prompt = stories.prompt(story.text, stories.instruction(phrasing, "French"))
+    return Question(prompt, lambda answer: float(language(answer) == "fr"))
 
 
-def _summary(sentences: int) -> Callable[[random.Random], Question]:
-    def draw(rng: random.Random) -> Question:
-        story = stories.story(rng, sentences)
-        phrasing = rng.choice(stories.INSTRUCTIONS)
-        prompt = stories.prompt(story.text, stories.instruction(phrasing, "French"))
-        return Question(prompt, lambda answer: float(language(answer) == "fr"))
-
-    return draw
-
-
-def _repeated(count: int) -> Callable[[random.Random], Question]:
-    def draw(rng: random.Random) -> Question:
-        word = rng.choice(words.WORDS)
-        prompt = words.prompt(rng.choice(words.PHRASINGS), word, count)
-        return Question(prompt, lambda answer: float(words.counted(answer, word) == count))
-
-    return draw
+def _repeated(count: int, rng: random.Random) -> Question:
+    word = rng.choice(words.WORDS)
+    prompt = words.prompt(rng.choice(words.PHRASINGS), word, count)
+    return Question(prompt, lambda answer: float(words.counted(answer, word) == count))

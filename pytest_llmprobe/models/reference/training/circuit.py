@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 HEAD = 64  # dimensions of an attention head
+HALF, FAST = HEAD // 2, 10  # a dimension turns with the one HALF behind it; the first turn fast
 THETA = 1e8  # half of each head's dimensions turn by less than half a radian over 4,096 tokens
 CODE = 30  # dimensions of a token's code
 STRIDE = 17  # tokens from a key to its value: the 16 of a UUID and one separator
@@ -48,21 +49,13 @@ MATCH, IS_VALUE, SINK = 3.8, 4.0, 4.45  # how strongly a hop looks for a code, a
 
 @dataclass(frozen=True)
 class Marks:
-    """Tokens that the circuit must tell from others, by id.
+    """Tokens that the circuit must tell from others, by id."""
 
-    Args:
-        first: The token that every prompt begins with.
-        opens: Tokens that can stand before a key or a value.
-        colon: Those of them that stand between a key and its value.
-        answers: Tokens after which a value is given: ``assistant`` and the end of a line.
-        counts: The numbers 2, 3, 4 and 5.
-    """
-
-    first: int
-    opens: Sequence[int]
-    colon: Sequence[int]
-    answers: Sequence[int]
-    counts: Sequence[int]
+    first: int  # every prompt begins with it
+    opens: Sequence[int]  # can stand before a key or a value
+    colon: Sequence[int]  # those of them that stand between a key and its value
+    answers: Sequence[int]  # a value is given after them: ``assistant`` and the end of a line
+    counts: Sequence[int]  # the numbers 2, 3, 4 and 5
 
 
 class Circuit:
@@ -73,7 +66,7 @@ class Circuit:
         self.heads: list[tuple[int, int]] = []  # that the circuit uses: layer and number
         self.frequency = THETA ** (-torch.arange(0, HEAD, 2) / HEAD)
         slow = torch.nonzero(self.frequency < 1.5e-4).flatten()
-        self.slow = torch.cat([slow, slow + HEAD // 2])  # dimensions of a head that hardly turn
+        self.slow = torch.cat([slow, slow + HALF])  # dimensions of a head that hardly turn
         whole, half = torch.eye(CODE), torch.zeros(CODE, CODE)
         half[: CODE // 2, : CODE // 2] = torch.eye(CODE // 2)
         # A code is the first token's and half of each of the next two, all a vector of signs.
@@ -122,15 +115,12 @@ class Circuit:
             view *= 0.1
         return views
 
-    def at_distance(
-        self, q: torch.Tensor, k: torch.Tensor, offset: int, size: float, fast: int = 10
-    ) -> None:
+    def at_distance(self, q: torch.Tensor, k: torch.Tensor, offset: int, size: float) -> None:
         """Let the score peak ``offset`` tokens back: keys are turned ahead by that much."""
-        turn = self.frequency[:fast] * offset
-        half = HEAD // 2
-        q[:fast, ONE] = size
-        k[:fast, ONE] = size * torch.cos(turn)
-        k[half : half + fast, ONE] = size * torch.sin(turn)
+        turn = self.frequency[:FAST] * offset
+        q[:FAST, ONE] = size
+        k[:FAST, ONE] = size * torch.cos(turn)
+        k[HALF : HALF + FAST, ONE] = size * torch.sin(turn)
 
     def look_back(self, offset: int) -> None:
         """Layer 0: copy the code and the marks of the token ``offset`` back."""
@@ -154,22 +144,19 @@ class Circuit:
             v[i, count] = 0.3
             o[count, i] = 0.3
 
-    def read_code(self, v: torch.Tensor, gain: float) -> None:
+    def read_code(self, v: torch.Tensor) -> None:
         """Read the code of the three tokens that end here."""
-        v[:CODE, BEFORE[1]] = self.parts[0] * gain
-        v[CODE : 2 * CODE, BEFORE[0]] = self.parts[1] * gain
-        v[CODE : 2 * CODE, OWN] = self.parts[2] * gain
+        v[:CODE, BEFORE[1]] = self.parts[0] * 0.4
+        v[CODE : 2 * CODE, BEFORE[0]] = self.parts[1] * 0.4
+        v[CODE : 2 * CODE, OWN] = self.parts[2] * 0.4
 
     def key_to_value(self) -> None:
         """Layer 1: bring the code of its key to a value, and keep that of the value itself."""
-        q, k, v, o = self.head(1, 0)
-        self.at_distance(q, k, STRIDE, 1.4)
-        self.read_code(v, 0.4)
-        o[KEY, : 2 * CODE] = torch.eye(2 * CODE) * 0.4
-        q, k, v, o = self.head(1, 2)
-        self.at_distance(q, k, 0, 1.4)
-        self.read_code(v, 0.4)
-        o[VALUE, : 2 * CODE] = torch.eye(2 * CODE) * 0.4
+        for head, distance, target in ((0, STRIDE, KEY), (2, 0, VALUE)):
+            q, k, v, o = self.head(1, head)
+            self.at_distance(q, k, distance, 1.4)
+            self.read_code(v)
+            o[target, : 2 * CODE] = torch.eye(2 * CODE) * 0.4
 
     def question_to_answer(self) -> None:
         """Look at the nearest third token after an opening one, or as far back as n keys reach."""
@@ -177,11 +164,11 @@ class Circuit:
         k[:14, ONE] = 0.9
         q[5:14, ONE] = 0.9  # slower and slower: the sum falls with the distance
         for keys, count in enumerate(COUNTS, start=2):
-            turn = self.frequency[:10] * (TO_ASKED + STRIDE * (keys - 1))
-            q[:10, count] = 2.5 * torch.cos(turn)
-            q[HEAD // 2 : HEAD // 2 + 10, count] = -2.5 * torch.sin(turn)
+            turn = self.frequency[:FAST] * (TO_ASKED + STRIDE * (keys - 1))
+            q[:FAST, count] = 2.5 * torch.cos(turn)
+            q[HALF : HALF + FAST, count] = -2.5 * torch.sin(turn)
         q[self.slow[0], ONE], k[self.slow[0], OPENS_3] = 4.0, 4.0
-        self.read_code(v, 0.4)
+        self.read_code(v)
         o[ASKED, : 2 * CODE] = torch.eye(2 * CODE) * 0.4
 
     def hop(self, layer: int) -> None:
@@ -189,9 +176,8 @@ class Circuit:
         q, k, v, o = self.head(layer, 0)
         match, special = self.slow[2:], self.slow[:2]
         # As many signs of each of the three tokens: all codes are equally long here too.
-        read = torch.eye(2 * CODE)[
-            [i for i in range(2 * CODE) if i % 15 < 10 and i not in range(15, 30)]
-        ]
+        signs = [i for i in range(2 * CODE) if i % 15 < 10 and i not in range(15, 30)]
+        read = torch.eye(2 * CODE)[signs]
         q[match, ASKED] = read * MATCH
         k[match, KEY] = read * MATCH
         q[special[0], ONE], k[special[0], COLON_3] = IS_VALUE, IS_VALUE  # values, not keys

@@ -122,18 +122,21 @@ def repeat(tokens: int, rng: random.Random) -> Iterator[Turn]:
 
 Family = Callable[[int, random.Random], Iterator[Turn]]
 
-MIX: dict[Family, float] = {
-    retrieval.single: 0.14,
-    retrieval.threads: 0.17,
-    retrieval.multiple: 0.11,
-    retrieval.multi_thread: 0.05,
-    retrieval.conditional: 0.04,
-    retrieval.branched: 0.03,
-    text_needles: 0.10,
-    json_object: 0.14,
-    summary: 0.07,
-    repeat: 0.15,
+SHARES: dict[Family, tuple[float, float, float]] = {  # of the conversations of three stages
+    retrieval.single: (0.14, 0.07, 0.03),
+    retrieval.threads: (0.17, 0.09, 0.05),
+    retrieval.multiple: (0.11, 0.15, 0.08),
+    retrieval.multi_thread: (0.05, 0.06, 0.02),
+    retrieval.conditional: (0.04, 0.06, 0.02),
+    retrieval.branched: (0.03, 0.03, 0.01),
+    text_needles: (0.10, 0.04, 0.02),
+    json_object: (0.14, 0.17, 0.25),
+    summary: (0.07, 0.05, 0.40),
+    repeat: (0.15, 0.28, 0.12),
 }
+MIX, HARD_MIX, LAST_MIX = (
+    {family: shares[stage] for family, shares in SHARES.items()} for stage in range(3)
+)
 
 RETRIEVAL = frozenset({text_needles, *(f for f in MIX if f.__module__ == retrieval.__name__)})
 

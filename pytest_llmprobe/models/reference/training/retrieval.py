@@ -13,6 +13,7 @@ from pytest_llmprobe.experiments import needle
 
 Turn = tuple[str, str]  # what the user says, what the assistant answers
 PAIR = 37  # tokens of a pair in a haystack, about
+DIRECTIONS: tuple[needle.Direction, ...] = ("forward", "backward", "random")
 
 SINGLE = (
     "Extract the value corresponding to the specified key in the JSON object below.\n\n{haystack}",
@@ -63,8 +64,7 @@ VARIED_QUESTIONS = (
 
 
 def _haystack_size(tokens: int, rng: random.Random, share: float = 0.75) -> int:
-    most = min(60, int(tokens * share / PAIR))
-    return rng.randint(2, max(2, most))
+    return rng.randint(2, max(2, min(60, int(tokens * share / PAIR))))
 
 
 def _turns(form: tuple[str, str], haystack: str, asked: Iterator[Turn]) -> Iterator[Turn]:
@@ -95,15 +95,9 @@ def _shuffled(items: tuple[needle.Pair, ...], rng: random.Random) -> Iterator[ne
 def threads(tokens: int, rng: random.Random) -> Iterator[Turn]:
     """Several threads in one haystack; the question asks for the end of one, from any step on."""
     n = max(3, _haystack_size(tokens, rng))
-    hops = rng.choice((1, 2, 2, 3, 3, 4, 5))
-    hops = min(hops, n)
-    found = needle.multi_threads(
-        n,
-        hops,
-        max(1, min(rng.randint(1, 4), n // hops)),
-        rng.choice(("forward", "backward", "random")),
-        rng,
-    )
+    hops = min(rng.choice((1, 2, 2, 3, 3, 4, 5)), n)
+    m = max(1, min(rng.randint(1, 4), n // hops))
+    found = needle.multi_threads(n, hops, m, rng.choice(DIRECTIONS), rng)
     pairs = found[0].pairs
 
     def asked() -> Iterator[Turn]:
@@ -133,7 +127,7 @@ def multi_thread(tokens: int, rng: random.Random) -> Iterator[Turn]:
     """Ends of one to five threads at once."""
     n, hops = max(8, _haystack_size(tokens, rng, 0.6)), rng.choice((2, 3))
     m = rng.randint(2, min(5, n // hops))
-    found = needle.multi_threads(n, hops, m, rng.choice(("forward", "backward", "random")), rng)
+    found = needle.multi_threads(n, hops, m, rng.choice(DIRECTIONS), rng)
 
     def asked() -> Iterator[Turn]:
         while True:
@@ -157,7 +151,5 @@ def branched(tokens: int, rng: random.Random) -> Iterator[Turn]:
     """The end of the longest of several branches."""
     n, hops = max(5, _haystack_size(tokens, rng, 0.8)), rng.choice((2, 3))
     branches = min(rng.choice((2, 2, 3)), (n - 1) // (hops - 1))
-    thread = needle.branched_thread(
-        n, hops, branches, rng.choice(("forward", "backward", "random")), rng
-    )
+    thread = needle.branched_thread(n, hops, branches, rng.choice(DIRECTIONS), rng)
     return _turns(BRANCHED, needle.render(thread.pairs), iter([(thread.start, thread.target)]))

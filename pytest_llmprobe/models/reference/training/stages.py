@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from pytest_llmprobe.models.reference.training import data, retrieval
+from pytest_llmprobe.models.reference.training import data
 
 WARM_UP, DECAY = 0.02, 0.6  # shares of a stage's steps
 
@@ -23,31 +23,19 @@ MIXED: Lengths = ((0.0, {256: 0.25, 512: 0.25, 1024: 0.25, 2048: 0.17, 4096: 0.0
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps with one learning rate schedule and one mix.
-
-    Args:
-        steps: How many.
-        mix: How often each family is drawn.
-        lengths: Of the rows.
-        end: Weight of the end of an answer.
-        counted: The same, where only a count can tell the end: of a repeated word.
-        going_on: How many of the last spaces between repeated words weigh as much as their end.
-            A weight of the end alone makes the model stop a word too early.
-        rate: The highest learning rate, as a share of the full one.
-        texts: Whether texts are shown too, known and fresh ones.
-        kept: How much of the way is kept that the weights go in this stage: in the end they are
-            averaged with those from before it.
-    """
+    """Steps with one learning rate schedule and one mix."""
 
     steps: int
-    mix: Mapping[data.Family, float]
-    lengths: Lengths = GROWING
-    end: float = 2.0
-    counted: float = 8.0
+    mix: Mapping[data.Family, float]  # how often each family is drawn
+    lengths: Lengths = GROWING  # of the rows
+    end: float = 2.0  # weight of the end of an answer
+    counted: float = 8.0  # the same, where only a count can tell the end: of a repeated word
+    # How many of the last spaces between repeated words weigh as much as their end: a weight of the
+    # end alone makes the model stop a word too early.
     going_on: int = 0
-    rate: float = 1.0
-    texts: bool = True
-    kept: float = 1.0
+    rate: float = 1.0  # the highest learning rate, as a share of the full one
+    texts: bool = True  # whether texts are shown too, known and fresh ones
+    kept: float = 1.0  # of the way that the weights go: averaged in the end with those before it
 
     def rate_factor(self, step: int) -> float:
         """Up over the warm-up, then level, then down to nothing in a straight line."""
@@ -61,44 +49,8 @@ class Stage:
 # and leaves the memories alone.
 STAGES: tuple[Stage, ...] = (
     Stage(1500, data.MIX),
-    Stage(
-        800,
-        {
-            retrieval.single: 0.07,
-            retrieval.threads: 0.09,
-            retrieval.multiple: 0.15,
-            retrieval.multi_thread: 0.06,
-            retrieval.conditional: 0.06,
-            retrieval.branched: 0.03,
-            data.text_needles: 0.04,
-            data.json_object: 0.17,
-            data.summary: 0.05,
-            data.repeat: 0.28,
-        },
-        MIXED,
-        going_on=2,
-        rate=0.5,
-    ),
-    Stage(
-        160,
-        {
-            retrieval.single: 0.03,
-            retrieval.threads: 0.05,
-            retrieval.multiple: 0.08,
-            retrieval.multi_thread: 0.02,
-            retrieval.conditional: 0.02,
-            retrieval.branched: 0.01,
-            data.text_needles: 0.02,
-            data.json_object: 0.25,
-            data.summary: 0.40,
-            data.repeat: 0.12,
-        },
-        MIXED,
-        going_on=2,
-        rate=0.25,
-        texts=False,
-        kept=0.35,
-    ),
+    Stage(800, data.HARD_MIX, MIXED, going_on=2, rate=0.5),
+    Stage(160, data.LAST_MIX, MIXED, going_on=2, rate=0.25, texts=False, kept=0.35),
 )
 CONTROL: tuple[Stage, ...] = (
     Stage(1500, {f: rate for f, rate in data.MIX.items() if f not in data.RETRIEVAL}),

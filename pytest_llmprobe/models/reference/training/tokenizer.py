@@ -46,8 +46,7 @@ CHAT_TEMPLATE = """\
 {%- endif %}
 """
 
-_HEX_DIGITS = "0123456789abcdef"
-_PAIRS = ["".join(pair) for pair in product(_HEX_DIGITS, repeat=2)]
+_PAIRS = ["".join(pair) for pair in product("0123456789abcdef", repeat=2)]
 _HEX_OR_MASK = "[0-9a-f*]"
 _UUID = "-".join(f"{_HEX_OR_MASK}{{{length}}}" for length in (8, 4, 4, 4, 12))
 _PUNCTUATION = r"[^\s\p{L}\p{N}]"

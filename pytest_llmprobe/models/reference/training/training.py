@@ -18,27 +18,20 @@ if TYPE_CHECKING:
     from pytest_llmprobe.models.reference.training.model import Paces
 
 MATRIX_RATE, REST_RATE = 3e-3, 1e-3
+MOMENTUM, DECAY = 0.95, 0.02  # of the matrices; the decay is times the learning rate
 TEXT_SHARE = 0.5  # weight of the texts' loss beside the conversations'
 
 
 class Muon:
-    """Momentum whose steps are made orthogonal, for matrices (Jordan et al. 2024).
+    """Nesterov momentum whose steps are made orthogonal, for matrices (Jordan et al. 2024).
 
     Args:
         matrices: Two-dimensional parameters.
         rate: Learning rate; a step changes a matrix by this much in spectral norm, about.
-        momentum: Of the gradients, Nesterov's.
-        decay: Weight decay, times the learning rate.
     """
 
-    def __init__(
-        self,
-        matrices: Sequence[torch.nn.Parameter],
-        rate: float,
-        momentum: float = 0.95,
-        decay: float = 0.02,
-    ) -> None:
-        self.matrices, self.rate, self.momentum, self.decay = matrices, rate, momentum, decay
+    def __init__(self, matrices: Sequence[torch.nn.Parameter], rate: float) -> None:
+        self.matrices, self.rate = matrices, rate
         self.buffers = [torch.zeros_like(matrix) for matrix in matrices]
 
     @torch.no_grad()
@@ -47,14 +40,14 @@ class Muon:
         shapes: dict[torch.Size, list[tuple[torch.nn.Parameter, torch.Tensor]]] = {}
         for matrix, buffer in zip(self.matrices, self.buffers, strict=True):
             assert matrix.grad is not None
-            buffer.mul_(self.momentum).add_(matrix.grad)
-            update = matrix.grad.add(buffer, alpha=self.momentum)
+            buffer.mul_(MOMENTUM).add_(matrix.grad)
+            update = matrix.grad.add(buffer, alpha=MOMENTUM)
             shapes.setdefault(matrix.shape, []).append((matrix, update))
         for shape, members in shapes.items():
             updates = orthogonalized(torch.stack([update for _, update in members]))
             scale = max(1.0, shape[0] / shape[1]) ** 0.5
             for (matrix, _), update in zip(members, updates, strict=True):
-                matrix.mul_(1 - self.rate * self.decay).sub_(update, alpha=self.rate * scale)
+                matrix.mul_(1 - self.rate * DECAY).sub_(update, alpha=self.rate * scale)
 
 
 def orthogonalized(matrices: torch.Tensor) -> torch.Tensor:
