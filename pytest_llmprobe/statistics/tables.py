@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
@@ -49,8 +50,7 @@ def curve(records: Iterable[Judged], key: str) -> list[dict[str, Any]]:
         key: ``task``, ``size``, ``trial``, ``group``, or a key of the cases' metadata.
 
     Returns:
-        ``value``, ``n``, ``pass_rate`` and ``ci95`` (Wilson) for each value, numbers in order of
-        size.
+        ``value``, ``n``, ``pass_rate``, ``ci95`` (Wilson) for each value, numbers by their size.
     """
     return [
         {"value": value, "n": len(cell), **_rate(cell)}
@@ -59,12 +59,7 @@ def curve(records: Iterable[Judged], key: str) -> list[dict[str, Any]]:
 
 
 def score_curve(records: Iterable[Judged], key: str, score: str) -> list[dict[str, Any]]:
-    """Mean of a named score over the values of one key.
-
-    Args:
-        records: Judged records; those without the key or the score are left out.
-        key: As for ``curve``.
-        score: A name that the evaluation gave to ``score(name, value)``.
+    """Mean of a score, named as in ``score(name, value)``, over a key's values as in ``curve``.
 
     Returns:
         ``value``, ``n``, ``mean`` and ``ci95`` (None if one case gives no spread) for each value.
@@ -85,12 +80,7 @@ def score_curve(records: Iterable[Judged], key: str, score: str) -> list[dict[st
 
 
 def heat_map(records: Iterable[Judged], rows: str, columns: str) -> dict[str, Any]:
-    """Pass rate for every pair of values of two keys.
-
-    Args:
-        records: Judged records; those without one of the keys are left out.
-        rows: Key of the rows, as for ``curve``.
-        columns: Key of the columns.
+    """Pass rate for every pair of values of two keys, each as in ``curve``.
 
     Returns:
         ``row_key``, ``column_key``; ``rows``, ``columns``: their values (R and C of them);
@@ -134,13 +124,11 @@ def effective_context(
     """
     longest = None
     cells = _by_value(records, size).values()
-    for shortest, cell in sorted(
-        ((min(record.prompt_characters for record in cell), cell) for cell in cells),
-        key=lambda pair: pair[0],
-    ):
+    shortest = [(min(record.prompt_characters for record in cell), cell) for cell in cells]
+    for characters, cell in sorted(shortest, key=itemgetter(0)):
         if _rate(cell)["ci95"][0] < threshold:
             break
-        longest = shortest
+        longest = characters
     return longest
 
 
