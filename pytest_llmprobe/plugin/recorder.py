@@ -27,7 +27,7 @@ from pytest_llmprobe.report.files import RecordLog, report_text, to_json, write_
 from pytest_llmprobe.report.gate import Check, judge, run_verdict
 from pytest_llmprobe.report.record import Outcome, Record, build_record, explained
 from pytest_llmprobe.report.run_file import read_run, reduce_report
-from pytest_llmprobe.report.self_check import self_check_warning
+from pytest_llmprobe.report.self_check_text import self_check_warning
 from pytest_llmprobe.report.terminal import failed_summaries, printable, remarks, summaries, table
 
 

@@ -10,7 +10,7 @@ from pytest_llmprobe.plugin.distribution import is_first, scratch_folder
 from pytest_llmprobe.plugin.options import options_of
 from pytest_llmprobe.plugin.progress import progress_of
 from pytest_llmprobe.report.files import to_json, write_atomically
-from pytest_llmprobe.report.self_check import self_check_lines
+from pytest_llmprobe.report.self_check_text import self_check_lines
 
 if TYPE_CHECKING:
     import pytest

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-from pytest_llmprobe.report.compared_experiment import ComparedExperiment, Flip
 from pytest_llmprobe.report.comparison import Comparison
+from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Flip
 from pytest_llmprobe.report.record import bounded
 from pytest_llmprobe.report.terminal import printable
 

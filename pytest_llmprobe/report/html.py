@@ -15,10 +15,10 @@ from markupsafe import Markup
 
 from pytest_llmprobe.report import comparison_text
 from pytest_llmprobe.report.charts import can_draw, charts, is_drawn
-from pytest_llmprobe.report.compared_experiment import ComparedExperiment
 from pytest_llmprobe.report.comparison import Comparison
+from pytest_llmprobe.report.comparison_pairs import ComparedExperiment
 from pytest_llmprobe.report.record import MAX_TEXT, bounded
-from pytest_llmprobe.report.self_check import self_check_lines, self_check_warning
+from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
 from pytest_llmprobe.report.terminal import remarks
 
 PAGE = Path(__file__).with_name("page")

@@ -10,10 +10,10 @@ from typing import Any
 
 from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.report import cells, comparison_text
-from pytest_llmprobe.report.compared_experiment import ComparedExperiment, Flip
 from pytest_llmprobe.report.comparison import Comparison
+from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Flip
 from pytest_llmprobe.report.record import bounded
-from pytest_llmprobe.report.self_check import self_check_lines, self_check_warning
+from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
 from pytest_llmprobe.report.terminal import printable, remarks, summaries
 
 MAX_SIZE = 60_000

@@ -56,7 +56,7 @@ class ComparedExperiment:
     Args:
         name: As in the reports.
         finding: What the comparison found.
-        reason: Why, in words.
+        reason: For the finding, in words.
         in_second: Whether the second run has it.
         errors: Cases of the second run that ended in an error.
         remarks: What could not be compared.
@@ -203,17 +203,13 @@ def _paired(name: str, pairs: Pairs, first: Baseline, second: Baseline) -> Compa
 
 
 def _scores(pairs: Pairs) -> dict[str, ComparedScore]:
-    names = sorted({name for a, b in pairs for name in a.scores.keys() & b.scores.keys()})
     scores = {}
-    for name in names:
+    for name in sorted({name for a, b in pairs for name in a.scores.keys() & b.scores.keys()}):
         both = [(a, b) for a, b in pairs if name in a.scores and name in b.scores]
-        scores[name] = ComparedScore(
-            fmean(a.scores[name] for a, _ in both),
-            fmean(b.scores[name] for _, b in both),
-            score_change(
-                [b.scores[name] - a.scores[name] for a, b in both], [a.cluster for a, _ in both]
-            ),
-        )
+        first, second = ([case.scores[name] for case in run] for run in zip(*both, strict=True))
+        differences = [after - before for before, after in zip(first, second, strict=True)]
+        change = score_change(differences, [a.cluster for a, _ in both])
+        scores[name] = ComparedScore(fmean(first), fmean(second), change)
     return scores
 
 
@@ -249,12 +245,6 @@ def conclude(
         return replace(experiment, finding=finding, reason=numbers, p_adjusted=p_adjusted)
     if p_adjusted < LEVEL:
         numbers += f", inside the run-to-run noise of {noise:.3f}"
-    flips = len(experiment.lost) + len(experiment.gained)
-    return replace(
-        experiment,
-        reason=numbers,
-        p_adjusted=p_adjusted,
-        detectable=minimum_detectable_change(
-            round(experiment.effective), flips / experiment.n, LEVEL / judged
-        ),
-    )
+    share = (len(experiment.lost) + len(experiment.gained)) / experiment.n
+    least = minimum_detectable_change(round(experiment.effective), share, LEVEL / judged)
+    return replace(experiment, reason=numbers, p_adjusted=p_adjusted, detectable=least)
