@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.statistics.intervals import Interval, wilson
 from pytest_llmprobe.statistics.resampling import Floats, percentiles
+
+Counts: TypeAlias = NDArray[np.int64]
 
 DRAWS_AT_ONCE = 2**21
 """Counts of resampled values that are held in memory together."""
@@ -138,6 +141,6 @@ def _sorted_scores(positive: Sequence[float], negative: Sequence[float]) -> tupl
     return high, low
 
 
-def _above(ordered: Floats, threshold: Floats | np.float64) -> NDArray[np.int64] | np.int64:
+def _above(ordered: Floats, threshold: Floats | np.float64) -> Counts | np.int64:
     """How many of the scores are above each threshold."""
     return ordered.size - np.searchsorted(ordered, threshold, side="right")
