@@ -186,10 +186,10 @@ class Recorder:
         return map(Record.from_dict, self._log.read(ids) if self._log is not None else ())
 
     def _write_forms(self, report: Mapping[str, Any]) -> list[str]:
-        from pytest_llmprobe.report.forms import write_forms
+        from pytest_llmprobe.report.publish import publish
 
         options = self._options
-        return write_forms(
+        return publish(
             report,
             self._comparison,
             page=options.html,

@@ -8,7 +8,7 @@ from itertools import takewhile
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Flip
 from pytest_llmprobe.report.record import bounded
-from pytest_llmprobe.report.terminal import printable
+from pytest_llmprobe.report.terminal import aligned, printable
 
 HEADER = (
     "experiment",
@@ -96,7 +96,8 @@ def lines(comparison: Comparison) -> list[str]:
     """Everything for a terminal but the verdict: first what cannot be compared."""
     said = [f"{comparison.second} compared with {comparison.first}"]
     said += [f"not comparable: {remark}" for remark in comparison.remarks]
-    said += _table([HEADER, *(cells(e) for e in comparison.experiments)])
+    rows = [HEADER, *(cells(e) for e in comparison.experiments)]
+    said += aligned(rows, left=(0, len(HEADER) - 1))
     for experiment in comparison.experiments:
         said += [f"{experiment.name}: {note}" for note in notes(experiment)]
     for experiment in comparison.experiments:
@@ -123,17 +124,4 @@ def _answers(flip: Flip) -> list[str]:
         if answer is None
         else f"{'...' if skipped else ''}{bounded(answer[skipped:], MAX_SHOWN)!r}"
         for answer in (flip.first, flip.second)
-    ]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    safe = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
-    last = len(widths) - 1
-    return [
-        "  ".join(
-            cell.ljust(width) if column in (0, last) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in safe
     ]

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,10 +16,10 @@ from markupsafe import Markup
 from pytest_llmprobe.report import comparison_text
 from pytest_llmprobe.report.charts import can_draw, charts, is_drawn
 from pytest_llmprobe.report.comparison import Comparison
-from pytest_llmprobe.report.comparison_pairs import ComparedExperiment
-from pytest_llmprobe.report.record import MAX_TEXT, bounded
+from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, ComparedScore
+from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded
 from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
-from pytest_llmprobe.report.terminal import remarks
+from pytest_llmprobe.report.terminal import measured, remarks
 
 PAGE = Path(__file__).with_name("page")
 
@@ -73,15 +73,9 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
         scores=_scores(report, compared),
         drawn=drawn,
         charts_missing=drawn and not can_draw(),
-        charts=_charts(report),
-        other=_other(report),
-        outcomes=[
-            "passed",
-            "missed",
-            "error",
-            "skipped",
-            *(("lost", "gained") if comparison else ()),
-        ],
+        charts=_charts(experiments),
+        other=_other(experiments),
+        outcomes=[*get_args(Outcome), *(("lost", "gained") if comparison else ())],
         cases=Markup(_cases(report, compared)),
         facts=[
             (title, [(key, _fact(report[part][key])) for key in sorted(report[part])])
@@ -119,51 +113,32 @@ def _seconds(value: float | None) -> str:
 
 
 def _row(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    rate, chance, times = experiment["pass_rate"], experiment["chance"], experiment["timings"]
-    low, high = experiment["ci95_clustered"] or (0.0, 1.0)
-    speed = times["tokens_per_s"]
-    return {
-        "name": experiment["name"],
-        "n": experiment["n"],
-        "rate": rate,
-        "low": low,
-        "high": high,
-        "shown": "-" if rate is None else f"{rate:.3f} [{low:.3f}, {high:.3f}]",
-        "chance": chance,
-        "chance_shown": "-" if chance is None else f"{chance:.3f}",
-        "errors": experiment["errors"] or "-",
-        "skipped": experiment["skipped"] or "-",
-        "gate": experiment["gate"],
-        "times": [
-            *(_seconds(times[key]) for key in ("generation_s", "p50_s", "p95_s")),
-            f"{times['prompt_tokens']:,}",
-            f"{times['generated_tokens']:,}",
-            "-" if speed is None else f"{speed:,.0f}",
-        ],
-    }
+    rate, chance, speed = measured(experiment)
+    times = experiment["timings"]
+    seconds = [_seconds(times[key]) for key in ("generation_s", "p50_s", "p95_s")]
+    tokens = [f"{times[key]:,}" for key in ("prompt_tokens", "generated_tokens")]
+    shown = {"rate": rate, "chance": chance, "times": [*seconds, *tokens, speed]}
+    return {**experiment, "shown": shown}
 
 
-def _scores(
-    report: Mapping[str, Any], compared: Sequence[ComparedExperiment]
-) -> list[tuple[str, ...]]:
+def _scores(report: Mapping[str, Any], compared: Sequence[ComparedExperiment]) -> list[list[str]]:
     changes = {(e.name, name): score for e in compared for name, score in e.scores.items()}
-    rows: list[tuple[str, ...]] = []
+    rows = []
     for experiment in report["experiments"]:
         for name, score in experiment["scores"].items():
-            row = (
-                experiment["name"],
-                name,
-                str(score["n"]),
-                _interval(score["mean"], score["ci95"]),
-            )
-            if not compared:
-                rows.append(row)
-            elif (found := changes.get((experiment["name"], name))) is None:
-                rows.append((*row, "-", "-", "-"))
-            else:
-                change = _interval(found.change.mean, found.change.ci95, "+")
-                rows.append((*row, f"{found.first:.3g}", change, f"{found.p_adjusted:.2g}"))
+            row = [experiment["name"], name, str(score["n"])]
+            row.append(_interval(score["mean"], score["ci95"]))
+            if compared:
+                row += _change(changes.get((experiment["name"], name)))
+            rows.append(row)
     return rows
+
+
+def _change(score: ComparedScore | None) -> list[str]:
+    if score is None:
+        return ["-", "-", "-"]
+    change = _interval(score.change.mean, score.change.ci95, "+")
+    return [f"{score.first:.3g}", change, f"{score.p_adjusted:.2g}"]
 
 
 def _interval(value: float, interval: Sequence[float] | None, sign: str = "") -> str:
@@ -171,22 +146,18 @@ def _interval(value: float, interval: Sequence[float] | None, sign: str = "") ->
     return f"{shown[0]} [{', '.join(shown[1:])}]" if interval else shown[0]
 
 
-def _charts(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _charts(experiments: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
     if not can_draw():
         return []
-    return [
-        (experiment["name"], chart)
-        for experiment in report["experiments"]
-        for chart in charts(experiment["summary"], experiment["chance"])
-    ]
+    return [(e["name"], chart) for e in experiments for chart in charts(e["summary"], e["chance"])]
 
 
-def _other(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _other(experiments: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Entries of the summaries that no chart shows."""
     return [
-        (f"{experiment['name']}: {key.replace('_', ' ')}", _fact(data))
-        for experiment in report["experiments"]
-        for key, data in experiment["summary"].items()
+        (f"{e['name']}: {key.replace('_', ' ')}", _fact(data))
+        for e in experiments
+        for key, data in e["summary"].items()
         if not (is_drawn(data) and can_draw())
     ]
 
