@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,6 @@ MAX_CELLS, MAX_POINTS, MAX_LABEL = 2_500, 60, 20
 
 MAX_NUMBERED = 120
 """Cells of a heat map whose rates are written into them."""
-
-NO_DATE = {"Date": None, "Creator": None}
 
 
 @dataclass(frozen=True)
@@ -52,21 +50,17 @@ def charts(summary: Mapping[str, Any], chance: float | None = None) -> list[Char
     with matplotlib.rc_context(settings):
         return [
             Chart(
-                title, _svg(_heat_map(data) if isinstance(data, Mapping) else _curve(data, chance))
+                _label(key.replace("_", " "), 60),
+                _svg(_heat_map(data) if isinstance(data, Mapping) else _curve(data, chance)),
             )
-            for title, data in _drawable(summary)
+            for key, data in summary.items()
+            if is_drawn(data)
         ]
 
 
 def is_drawn(data: object) -> bool:
     """Whether a summary's entry is a heat map or a curve."""
     return _is_heat_map(data) or _is_curve(data)
-
-
-def _drawable(summary: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, data in summary.items():
-        if is_drawn(data):
-            yield _label(key.replace("_", " "), 60), data
 
 
 def _is_number(value: object) -> bool:
@@ -170,7 +164,8 @@ def _name_columns(axes: Axes, places: Sequence[float], values: Sequence[object])
 def _svg(figure: Figure) -> str:
     """The same figure gives the same text: no date, no random ids."""
     file = io.BytesIO()
+    undated = {"Date": None, "Creator": None}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser has it
-        figure.savefig(file, format="svg", bbox_inches="tight", metadata=NO_DATE)
+        figure.savefig(file, format="svg", bbox_inches="tight", metadata=undated)
     return file.getvalue().decode()

@@ -33,15 +33,11 @@ MAX_FACT = 500
 
 
 def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str:
-    """The whole page: verdict, experiments, charts, timings, every case, the run's options.
+    """The whole page of a report: verdict, experiments, charts, timings, every case, options.
 
     Names, answers and data are untrusted: all text is escaped, cases are data that the page's own
     script shows as text, and a content security policy lets no other script run and no address be
     asked.
-
-    Args:
-        report: A whole report.
-        comparison: With an earlier run, or None.
     """
     environment = Environment(
         autoescape=True,
@@ -118,7 +114,7 @@ def _row(experiment: Mapping[str, Any]) -> dict[str, Any]:
     seconds = [_seconds(times[key]) for key in ("generation_s", "p50_s", "p95_s")]
     tokens = [f"{times[key]:,}" for key in ("prompt_tokens", "generated_tokens")]
     shown = {"rate": rate, "chance": chance, "times": [*seconds, *tokens, speed]}
-    return {**experiment, "shown": shown}
+    return {**experiment, "ends": experiment["ci95_clustered"] or (0.0, 1.0), "shown": shown}
 
 
 def _scores(report: Mapping[str, Any], compared: Sequence[ComparedExperiment]) -> list[list[str]]:

@@ -32,10 +32,6 @@ def markdown(report: Mapping[str, Any], comparison: Comparison | None = None) ->
 
     Everything that a model, a data file or a name could have written is shown as plain text: no
     HTML, no links, no mentions, no markup, on one line.
-
-    Args:
-        report: A whole report.
-        comparison: With an earlier run, or None.
     """
     gate = report["gate"]
     verdict, reason = gate["verdict"], gate["reason"]

@@ -21,10 +21,10 @@ def table(experiments: Sequence[Mapping[str, Any]], checks: Sequence[Check]) -> 
 
 def measured(experiment: Mapping[str, Any]) -> tuple[str, str, str]:
     """An experiment's pass rate with its interval, its chance and its tokens/s; or a dash."""
-    rate, interval = experiment["pass_rate"], experiment["ci95_clustered"]
+    rate, (low, high) = experiment["pass_rate"], experiment["ci95_clustered"] or (0.0, 1.0)
     chance, speed = experiment["chance"], experiment["timings"]["tokens_per_s"]
     return (
-        "-" if rate is None else f"{rate:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]",
+        "-" if rate is None else f"{rate:.3f} [{low:.3f}, {high:.3f}]",
         "-" if chance is None else f"{chance:.3f}",
         "-" if speed is None else f"{speed:,.0f}",
     )
