@@ -229,13 +229,11 @@ def _table(judged: Judgement) -> str:
         lines.append(f"{name.replace('_', ' '):16}" + "".join(f"{cell:>14}" for cell in cells))
     best = judged.best.replace("_", " ")
     if judged.skill is None:
-        return "\n".join(
-            [*lines, f"no skill can be had: {best} tells the remaining tokens exactly"]
-        )
-    ends = "" if judged.interval is None else " [{:.3f}, {:.3f}]".format(*judged.interval)
-    return "\n".join(
-        [*lines, f"skill over {best}, the best without states: {judged.skill:.3f}{ends}"]
-    )
+        lines.append(f"no skill can be had: {best} tells the remaining tokens exactly")
+    else:
+        ends = "" if judged.interval is None else " [{:.3f}, {:.3f}]".format(*judged.interval)
+        lines.append(f"skill over {best}, the best without states: {judged.skill:.3f}{ends}")
+    return "\n".join(lines)
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -178,21 +178,24 @@ def _listed(ids: Sequence[str]) -> str:
 
 def _paired(name: str, pairs: Pairs, first: Baseline, second: Baseline) -> ComparedExperiment:
     """The pairs' statistics, without a finding."""
-    compared = ComparedExperiment(name, "not judged", "", n=len(pairs))
     if not pairs:
-        return compared
-    changes = [(b.outcome == "passed") - (a.outcome == "passed") for a, b in pairs]
+        return ComparedExperiment(name, "not judged", "")
+    before, after = ([case.outcome == "passed" for case in run] for run in zip(*pairs, strict=True))
+    changes = [now - then for then, now in zip(before, after, strict=True)]
     clusters = [a.cluster for a, _ in pairs]
     flips = [
         (change, Flip(a.id, a.received, b.received))
         for change, (a, b) in zip(changes, pairs, strict=True)
     ]
-    return replace(
-        compared,
+    return ComparedExperiment(
+        name,
+        "not judged",
+        "",
+        n=len(pairs),
         groups=len(set(clusters)),
         effective=effective_pairs(changes, clusters),
-        first_rate=fmean(a.outcome == "passed" for a, _ in pairs),
-        second_rate=fmean(b.outcome == "passed" for _, b in pairs),
+        first_rate=fmean(before),
+        second_rate=fmean(after),
         ci95=change_interval(changes, clusters),
         lost=[flip for change, flip in flips if change < 0],
         gained=[flip for change, flip in flips if change > 0],
