@@ -28,6 +28,8 @@ UNPRINTABLE = re.compile(
 )
 """Characters that cannot be written, hide what follows, or reorder it."""
 
+FACTS = {"Model": "model_info", "Options": "config", "Environment": "environment"}
+
 MAX_FACT = 500
 """Characters of an option or of a summary's entry that are shown."""
 
@@ -47,7 +49,7 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(colour=_colour, seconds=_seconds, encoded=_encoded)
+    environment.globals.update(colour=_colour, seconds=_seconds, encoded=_base64, hash=_hash)
     style, script = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     experiments = report["experiments"]
     compared = comparison.experiments if comparison else []
@@ -55,31 +57,22 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
     return environment.get_template("page.html.jinja").render(
         report=report,
         comparison=comparison,
-        differences=comparison_text.differences(comparison) if comparison else [],
+        compared_text=comparison_text,
         style=Markup(style),
-        style_hash=_hash(style),
         script=Markup(script),
-        script_hash=_hash(script),
-        compared_header=comparison_text.HEADER,
-        compared_rows=[comparison_text.cells(e) for e in compared],
         compared_notes=[f"{e.name}: {note}" for e in compared for note in comparison_text.notes(e)],
         rows=[_row(experiment) for experiment in experiments],
         notes=[*remarks(experiments), *self_check_lines(report.get("self_check"))],
         warning=self_check_warning(report.get("self_check")),
         scores=_scores(report, compared),
         drawn=drawn,
-        charts_missing=drawn and not can_draw(),
         charts=_charts(experiments),
         other=_other(experiments),
         outcomes=[*get_args(Outcome), *(("lost", "gained") if comparison else ())],
         cases=Markup(_cases(report, compared)),
         facts=[
             (title, [(key, _fact(report[part][key])) for key in sorted(report[part])])
-            for title, part in (
-                ("Model", "model_info"),
-                ("Options", "config"),
-                ("Environment", "environment"),
-            )
+            for title, part in FACTS.items()
         ],
     )
 
@@ -94,8 +87,8 @@ def _hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _encoded(svg: str) -> str:
-    return base64.b64encode(svg.encode()).decode()
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def _colour(verdict: str) -> str:

@@ -21,10 +21,8 @@ MAX_VALUES = 50
 def summarise(plan: ExperimentPlan, records: Iterable[Record]) -> dict[str, Any]:
     """Counts, pass rate with intervals, scores, timings, breakdowns and its own summary.
 
-    Args:
-        plan: What was to run.
-        records: One per case that was reported, sorted by id; they are gone through once, and kept
-            only where the experiment has a summary of its own.
+    The records, one per reported case and sorted by id, are gone through once, and kept only where
+    the experiment has a summary of its own.
     """
     columns, judged = _Columns(), list[Record]()
     for record in records:

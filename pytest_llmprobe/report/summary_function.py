@@ -70,9 +70,7 @@ class SummaryFunction:
     def __call__(self, records: Sequence[Record]) -> dict[str, Any]:
         """What the function says about judged records, or ``{"error": ...}`` if it fails.
 
-        Args:
-            records: Passed and missed cases, sorted by id; the function receives copies. Without
-                any it is not called, and the summary is empty.
+        It receives copies, sorted by id. Without any it is not called, and the summary is empty.
         """
         if not records:
             return {}
