@@ -56,13 +56,8 @@ def _influence(options: argparse.Namespace) -> None:
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         np.save(options.out / "influence.npy", found.values)
-        described = {
-            "model": options.model,
-            "method": options.method,
-            "norm": options.norm,
-            "span": list(found.prompt.positions),
-            "tokens": said,
-        }
+        described = {name: vars(options)[name] for name in ("model", "method", "norm")}
+        described |= {"span": list(found.prompt.positions), "tokens": said}
         (options.out / "tokens.json").write_text(json.dumps(described, indent=1) + "\n")
     except OSError as error:
         raise SettingsError(f"--out {options.out}: {error.strerror}") from None

@@ -95,13 +95,10 @@ def _number(given: str, words: str) -> int:
 
 def _prefixes(options: argparse.Namespace) -> None:
     from pytest_llmprobe.data.sources import read_datasets
-    from pytest_llmprobe.experiments.memorization.prefix_map.cutting import (
-        PrefixCut,
-        make_prefix_map,
-    )
+    from pytest_llmprobe.experiments.memorization.prefix_map import cutting
     from pytest_llmprobe.models.registry import resolve
 
-    cut = PrefixCut(
+    cut = cutting.PrefixCut(
         options.prefix_tokens, options.location, options.size, options.crop, options.seed
     )
     spec = resolve(options.model, project_models())
@@ -112,7 +109,7 @@ def _prefixes(options: argparse.Namespace) -> None:
 
     tokenizer = text_tokenizer(load_tokenizer(spec))
     with Progress() as progress, _named(options.dataset):
-        folder = make_prefix_map(
+        folder = cutting.make_prefix_map(
             corpus.documents(),
             tokenizer,
             cut,

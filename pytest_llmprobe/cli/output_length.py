@@ -119,16 +119,11 @@ def _words(given: str) -> tuple[str, ...]:
 
 
 def _hidden_states(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.experiments.output_length import requests
     from pytest_llmprobe.experiments.output_length.collection import collect
-    from pytest_llmprobe.experiments.output_length.requests import (
-        COUNTS,
-        TEN_WORDS,
-        length_requests,
-    )
 
-    requests = length_requests(
-        options.dataset, options.words or TEN_WORDS, options.counts or COUNTS, options.seed
-    )
+    words, counts = options.words or requests.TEN_WORDS, options.counts or requests.COUNTS
+    asked = requests.length_requests(options.dataset, words, counts, options.seed)
     layers = options.layers
     if layers is None:
         layers = () if options.dataset == "multi_layers" else (-1,)
@@ -141,7 +136,7 @@ def _hidden_states(options: argparse.Namespace) -> None:
     with Progress() as progress:
         data = collect(
             options.out,
-            requests,
+            asked,
             reader,
             Engine(loaded, batch_size=options.batch_size).attempt,
             max_new_tokens=options.max_new_tokens,

@@ -8,11 +8,7 @@ from typing import Any
 
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.comparison_causes import Difference, why
-from pytest_llmprobe.report.comparison_pairs import (
-    ComparedExperiment,
-    compare_experiment,
-    conclude,
-)
+from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, compare_experiment, conclude
 from pytest_llmprobe.report.gate import CHANGE, Check, Verdict, run_verdict
 from pytest_llmprobe.statistics.paired import holm
 
@@ -23,7 +19,6 @@ class Comparison:
 
     Args:
         first: What the first run, the baseline, is called.
-        second: What the second is called.
         remarks: What cannot be compared, to be said before anything else.
         experiments: Sorted by name.
         differences: What was not the same, likeliest cause first.

@@ -9,15 +9,8 @@ from statistics import fmean
 from typing import Literal, TypeAlias
 
 from pytest_llmprobe.report.baseline import Baseline, CaseResult
+from pytest_llmprobe.statistics import paired
 from pytest_llmprobe.statistics.intervals import Interval
-from pytest_llmprobe.statistics.paired import (
-    ScoreChange,
-    change_interval,
-    clustered_mcnemar,
-    effective_pairs,
-    minimum_detectable_change,
-    score_change,
-)
 
 Finding: TypeAlias = Literal["worse", "no change found", "better", "not judged"]
 Pairs: TypeAlias = Sequence[tuple[CaseResult, CaseResult]]
@@ -45,7 +38,7 @@ class ComparedScore:
 
     first: float
     second: float
-    change: ScoreChange
+    change: paired.ScoreChange
     p_adjusted: float | None = None
 
 
@@ -54,8 +47,6 @@ class ComparedExperiment:
     """One experiment in both runs.
 
     Args:
-        name: As in the reports.
-        finding: What the comparison found.
         reason: For the finding, in words.
         in_second: Whether the second run has it.
         errors: Cases of the second run that ended in an error.
@@ -65,7 +56,6 @@ class ComparedExperiment:
         groups: Groups of pairs (haystacks); ``n`` if none share one.
         effective: Independent pairs that would be as certain, at most ``n``.
         first_rate: Pass rate of the first run on the pairs; None without pairs.
-        second_rate: Of the second run.
         ci95: Interval of second rate minus first.
         lost: Cases that passed and now miss.
         gained: Cases that missed and now pass.
@@ -73,7 +63,6 @@ class ComparedExperiment:
         p_adjusted: Holm's, over the judged experiments; None if not judged.
         detectable: Where no change was found, the change of the pass rate that would have been
             with 80 % probability; None if these pairs can show no change at all.
-        scores: By name.
         ratios: Second over first: ``generation_s`` over the pairs, and the reports' own timings.
     """
 
@@ -193,13 +182,13 @@ def _paired(name: str, pairs: Pairs, first: Baseline, second: Baseline) -> Compa
         "",
         n=len(pairs),
         groups=len(set(clusters)),
-        effective=effective_pairs(changes, clusters),
+        effective=paired.effective_pairs(changes, clusters),
         first_rate=fmean(before),
         second_rate=fmean(after),
-        ci95=change_interval(changes, clusters),
+        ci95=paired.change_interval(changes, clusters),
         lost=[flip for change, flip in flips if change < 0],
         gained=[flip for change, flip in flips if change > 0],
-        p=clustered_mcnemar(changes, clusters),
+        p=paired.clustered_mcnemar(changes, clusters),
         scores=_scores(pairs),
         ratios=_ratios(pairs, first.experiments[name], second.experiments[name]),
     )
@@ -211,7 +200,7 @@ def _scores(pairs: Pairs) -> dict[str, ComparedScore]:
         both = [(a, b) for a, b in pairs if name in a.scores and name in b.scores]
         first, second = ([case.scores[name] for case in run] for run in zip(*both, strict=True))
         differences = [after - before for before, after in zip(first, second, strict=True)]
-        change = score_change(differences, [a.cluster for a, _ in both])
+        change = paired.score_change(differences, [a.cluster for a, _ in both])
         scores[name] = ComparedScore(fmean(first), fmean(second), change)
     return scores
 
@@ -249,5 +238,5 @@ def conclude(
     if p_adjusted < LEVEL:
         numbers += f", inside the run-to-run noise of {noise:.3f}"
     share = (len(experiment.lost) + len(experiment.gained)) / experiment.n
-    least = minimum_detectable_change(round(experiment.effective), share, LEVEL / judged)
+    least = paired.minimum_detectable_change(round(experiment.effective), share, LEVEL / judged)
     return replace(experiment, reason=numbers, p_adjusted=p_adjusted, detectable=least)

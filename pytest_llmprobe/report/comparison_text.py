@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Flip
 from pytest_llmprobe.report.record import bounded
 from pytest_llmprobe.report.terminal import aligned, printable
+from pytest_llmprobe.statistics.similarity import matched_prefix
 
 HEADER = (
     "experiment",
@@ -116,8 +116,7 @@ def _flips(title: str, flips: Sequence[Flip]) -> list[str]:
 
 def _answers(flip: Flip) -> list[str]:
     """Both answers, quoted, from a little before their first difference."""
-    pairs = zip(flip.first or "", flip.second or "", strict=False)
-    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    alike = matched_prefix(flip.first or "", flip.second or "")
     skipped = alike - MAX_ALIKE // 2 if alike > MAX_ALIKE else 0
     return [
         "no answer"

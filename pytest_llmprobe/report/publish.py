@@ -27,13 +27,8 @@ def publish(
 ) -> list[str]:
     """Write what was asked for, and the summary of a GitHub Actions job if this is one.
 
-    Args:
-        report: A finished run's.
-        comparison: With an earlier run.
-        page: Where the HTML goes.
-        text: Where the markdown goes.
-        baseline: Where the baseline goes; an interrupted run is none.
-        repeats: Of the run, for the baseline's noise.
+    HTML goes to ``page``, markdown to ``text``. An interrupted run is no ``baseline``; the noise
+    of one is told by ``repeats`` of the run.
 
     Returns:
         A line for each file.

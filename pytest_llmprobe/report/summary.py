@@ -109,11 +109,8 @@ def _scores(columns: _Columns) -> dict[str, Any]:
     scores = {}
     for name, (values, clusters) in columns.scores.items():
         interval = mean_interval(values, clusters)
-        scores[name] = {
-            "mean": fmean(values),
-            "ci95": list(interval) if interval else None,
-            "n": len(values),
-        }
+        ends = list(interval) if interval else None
+        scores[name] = {"mean": fmean(values), "ci95": ends, "n": len(values)}
     return scores
 
 

@@ -182,13 +182,8 @@ def minimum_detectable_change(
 
     Exact search: the flips of ``n`` pairs are binomial with rate ``discordance``, the lost ones
     among them binomial with (1 + change / discordance) / 2, and ``mcnemar`` is applied to each
-    outcome. A change above the discordance is taken as flips in one direction only.
-
-    Args:
-        n: Pairs.
-        discordance: Share of pairs that flip, as observed, between 0 and 1.
-        level: Of the test; 0.05 / k for one of k experiments under Holm's correction.
-        power: How probable the finding is to be.
+    outcome. A change above the discordance is taken as flips in one direction only. The ``level``
+    is 0.05 / k for one of k experiments under Holm's correction, ``power`` the wanted probability.
 
     Returns:
         The change of the rate, rounded up to 0.0001, or None if ``n`` pairs can show none.

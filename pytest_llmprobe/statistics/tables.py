@@ -68,14 +68,8 @@ def score_curve(records: Iterable[Judged], key: str, score: str) -> list[dict[st
     for value, cell in _by_value((r for r in records if score in r.scores), key).items():
         numbers = [record.scores[score] for record in cell]
         interval = mean_interval(numbers, range(len(numbers)))
-        points.append(
-            {
-                "value": value,
-                "n": len(numbers),
-                "mean": fmean(numbers),
-                "ci95": list(interval) if interval else None,
-            }
-        )
+        ends = list(interval) if interval else None
+        points.append({"value": value, "n": len(numbers), "mean": fmean(numbers), "ci95": ends})
     return points
 
 
