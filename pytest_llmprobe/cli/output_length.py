@@ -6,6 +6,7 @@ Models and arrays are imported when a command runs: listing commands must stay q
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,8 +159,6 @@ def _hidden_states(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from functools import partial
-
     from pytest_llmprobe.experiments.output_length.data_set import load_length_data
     from pytest_llmprobe.experiments.output_length.skill import judge
     from pytest_llmprobe.figures.files import check_figure_file

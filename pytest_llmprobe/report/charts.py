@@ -38,12 +38,14 @@ def can_draw() -> bool:
 
 
 def charts(summary: Mapping[str, Any], chance: float | None = None) -> list[Chart]:
-    """Draw every heat map and curve of a summary; what is neither is left to the page's text.
+    """Draw every heat map and curve of a summary; without matplotlib none.
 
     Args:
         summary: What the eval file's own function gave, from a report that may be anyone's.
         chance: Pass rate of a model without the ability, or None.
     """
+    if not can_draw():
+        return []
     import matplotlib
 
     settings: Any = {"svg.hashsalt": "llmprobe", "svg.fonttype": "none", "font.size": 9}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Flip
 from pytest_llmprobe.report.record import bounded
-from pytest_llmprobe.report.terminal import aligned, printable
+from pytest_llmprobe.report.terminal import aligned, printable, with_interval
 from pytest_llmprobe.statistics.similarity import matched_prefix
 
 HEADER = (
@@ -71,12 +71,9 @@ def notes(experiment: ComparedExperiment) -> list[str]:
             )
     for name, score in experiment.scores.items():
         if score.p_adjusted is not None and score.p_adjusted < 0.05:
-            interval = score.change.ci95
-            shown = f" [{interval[0]:+.3g}, {interval[1]:+.3g}]" if interval else ""
-            said.append(
-                f"score {name} {score.first:.3g} -> {score.second:.3g}: "
-                f"{score.change.mean:+.3g}{shown}, p = {score.p_adjusted:.2g}"
-            )
+            change = with_interval(score.change.mean, score.change.ci95, "+")
+            means = f"{score.first:.3g} -> {score.second:.3g}"
+            said.append(f"score {name} {means}: {change}, p = {score.p_adjusted:.2g}")
     return said
 
 

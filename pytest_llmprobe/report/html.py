@@ -19,7 +19,7 @@ from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, ComparedScore
 from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded
 from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
-from pytest_llmprobe.report.terminal import measured, remarks
+from pytest_llmprobe.report.terminal import measured, remarks, with_interval
 
 PAGE = Path(__file__).with_name("page")
 
@@ -66,7 +66,7 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
         warning=self_check_warning(report.get("self_check")),
         scores=_scores(report, compared),
         drawn=drawn,
-        charts=_charts(experiments),
+        charts=[(e["name"], c) for e in experiments for c in charts(e["summary"], e["chance"])],
         other=_other(experiments),
         outcomes=[*get_args(Outcome), *(("lost", "gained") if comparison else ())],
         cases=Markup(_cases(report, compared)),
@@ -84,11 +84,11 @@ def _printable(value: Any) -> Any:
 
 def _hash(text: str) -> str:
     """For the content security policy, which lets exactly this text in."""
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return _base64(hashlib.sha256(text.encode()).digest())
 
 
-def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _colour(verdict: str) -> str:
@@ -115,8 +115,8 @@ def _scores(report: Mapping[str, Any], compared: Sequence[ComparedExperiment]) -
     rows = []
     for experiment in report["experiments"]:
         for name, score in experiment["scores"].items():
-            row = [experiment["name"], name, str(score["n"])]
-            row.append(_interval(score["mean"], score["ci95"]))
+            mean = with_interval(score["mean"], score["ci95"])
+            row = [experiment["name"], name, str(score["n"]), mean]
             if compared:
                 row += _change(changes.get((experiment["name"], name)))
             rows.append(row)
@@ -126,19 +126,8 @@ def _scores(report: Mapping[str, Any], compared: Sequence[ComparedExperiment]) -
 def _change(score: ComparedScore | None) -> list[str]:
     if score is None:
         return ["-", "-", "-"]
-    change = _interval(score.change.mean, score.change.ci95, "+")
+    change = with_interval(score.change.mean, score.change.ci95, "+")
     return [f"{score.first:.3g}", change, f"{score.p_adjusted:.2g}"]
-
-
-def _interval(value: float, interval: Sequence[float] | None, sign: str = "") -> str:
-    shown = [f"{number:{sign}.3g}" for number in (value, *(interval or ()))]
-    return f"{shown[0]} [{', '.join(shown[1:])}]" if interval else shown[0]
-
-
-def _charts(experiments: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
-    if not can_draw():
-        return []
-    return [(e["name"], chart) for e in experiments for chart in charts(e["summary"], e["chance"])]
 
 
 def _other(experiments: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -79,9 +79,8 @@ def _compared(comparison: Comparison) -> list[str]:
     ]
     if comparison.remarks:
         blocks += ["**Cannot be compared:**", *_list(comparison.remarks)]
-    blocks.append(
-        _table([comparison_text.HEADER, *map(comparison_text.cells, comparison.experiments)])
-    )
+    rows = map(comparison_text.cells, comparison.experiments)
+    blocks.append(_table([comparison_text.HEADER, *rows]))
     said = [f"{e.name}: {n}" for e in comparison.experiments for n in comparison_text.notes(e)]
     return [*blocks, *_list(said), *_list(comparison_text.differences(comparison))]
 

@@ -7,9 +7,6 @@ from typing import Any
 
 from pytest_llmprobe.report.terminal import printable
 
-EXACT = "float32"
-"""The number type in which no answer should depend on the batch."""
-
 
 def self_check_lines(found: Mapping[str, Any] | None) -> list[str]:
     """Lines for a report's ``self_check``: one, and one more for each way whose answers flipped."""
@@ -31,7 +28,11 @@ def self_check_lines(found: Mapping[str, Any] | None) -> list[str]:
 
 def self_check_warning(found: Mapping[str, Any] | None) -> str | None:
     """What is wrong if answers flipped in float32; in half precision they may."""
-    if found is None or found["dtype"] != EXACT or not any(way["flipped"] for way in found["ways"]):
+    if (
+        found is None
+        or found["dtype"] != "float32"
+        or not any(way["flipped"] for way in found["ways"])
+    ):
         return None
     return (
         "warning: answers of this model depend on the batch even in float32, so verdicts may "

@@ -35,9 +35,7 @@ MAX_ERROR = 500
 class SummaryFunction:
     """Where the function is that the marker names, as in ``probe(summary=summarise)``.
 
-    Args:
-        path: The eval file.
-        name: The function's name at the top level of that file; it may be imported there.
+    That is the path of the eval file, and a name at its top level: defined or imported there.
     """
 
     path: str

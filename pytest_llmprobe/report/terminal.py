@@ -30,6 +30,12 @@ def measured(experiment: Mapping[str, Any]) -> tuple[str, str, str]:
     )
 
 
+def with_interval(value: float, interval: Sequence[float] | None, sign: str = "") -> str:
+    """A mean or a change in three digits, and its interval if there is one."""
+    shown = [f"{number:{sign}.3g}" for number in (value, *(interval or ()))]
+    return f"{shown[0]} [{', '.join(shown[1:])}]" if interval else shown[0]
+
+
 def _gate(name: str, checks: Sequence[Check]) -> str:
     shown = []
     for check in checks:

@@ -126,11 +126,7 @@ def good_toulmin(counts_of_counts: Mapping[int, int], t: float) -> float:
     """How many new types ``t`` times as many further samples would show: -sum (-t)^r N_r.
 
     Good and Toulmin 1956 (Biometrika 43:45). Its terms alternate, so a small sample can give a
-    negative number.
-
-    Args:
-        counts_of_counts: As for `simple_good_turing`.
-        t: Further samples over samples so far, between 0 and 1; beyond, the series diverges.
+    negative number; beyond ``t`` = 1 the series diverges.
 
     Raises:
         CasesError: An r is below 1 or an N_r below 0.
