@@ -71,11 +71,7 @@ def _folder(model: str) -> Path:
 
 
 def _space(given: str) -> list[Any]:
-    """Presets by name, or the grids of a JSON file.
-
-    Raises:
-        SettingsError: The file cannot be read, or holds no grids.
-    """
+    """Presets by name, or the grids of a JSON file."""
     path = Path(given)
     if path.suffix != ".json":
         return list(given.split(","))

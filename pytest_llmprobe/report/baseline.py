@@ -111,12 +111,11 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
     Raises:
         ReportError: It cannot be written there.
     """
-    head = asdict(replace(baseline, cases={})) | {"kind": KIND, "schema_version": BASELINE_VERSION}
-    del head["cases"]
-    cases = (asdict(baseline.cases[case_id]) for case_id in sorted(baseline.cases))
+    head = vars(baseline) | {"kind": KIND, "schema_version": BASELINE_VERSION}
+    cases = head.pop("cases")
     lines = [
-        _compact({key: value for key, value in case.items() if value not in (None, {}, 0.0)})
-        for case in cases
+        _compact({k: v for k, v in asdict(cases[name]).items() if v not in (None, {}, 0.0)})
+        for name in sorted(cases)
     ]
     keys = [f"{_compact(key)}: {_compact(head[key])}" for key in sorted(head)]
     text = "{\n" + ",\n".join(keys) + ',\n"cases": [\n' + ",\n".join(lines) + "\n]}\n"

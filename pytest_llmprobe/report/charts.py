@@ -6,9 +6,9 @@ import io
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmprobe.figures.files import can_draw
 from pytest_llmprobe.report.terminal import printable
 
 if TYPE_CHECKING:
@@ -30,11 +30,6 @@ class Chart:
 
     title: str
     svg: str
-
-
-def can_draw() -> bool:
-    """Whether matplotlib is there."""
-    return find_spec("matplotlib") is not None
 
 
 def charts(summary: Mapping[str, Any], chance: float | None = None) -> list[Chart]:

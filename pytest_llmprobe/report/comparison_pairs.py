@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from statistics import fmean
 from typing import Literal, TypeAlias
 
@@ -162,7 +161,7 @@ def _incomparable(
 
 def _listed(ids: Sequence[str]) -> str:
     more = f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
-    return ", ".join(islice(ids, MAX_NAMED)) + more
+    return ", ".join(ids[:MAX_NAMED]) + more
 
 
 def _paired(name: str, pairs: Pairs, first: Baseline, second: Baseline) -> ComparedExperiment:

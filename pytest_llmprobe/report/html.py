@@ -13,8 +13,9 @@ from typing import Any, get_args
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pytest_llmprobe.figures.files import can_draw
 from pytest_llmprobe.report import comparison_text
-from pytest_llmprobe.report.charts import can_draw, charts, is_drawn
+from pytest_llmprobe.report.charts import charts, is_drawn
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, ComparedScore
 from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded

@@ -28,10 +28,7 @@ def publish(
     """Write what was asked for, and the summary of a GitHub Actions job if this is one.
 
     HTML goes to ``page``, markdown to ``text``. An interrupted run is no ``baseline``; the noise
-    of one is told by ``repeats`` of the run.
-
-    Returns:
-        A line for each file.
+    of one is told by ``repeats`` of the run. Returns a line for each file.
 
     Raises:
         ReportError: A file cannot be written.

@@ -129,9 +129,7 @@ def _timings(columns: _Columns) -> dict[str, Any]:
 
 def _percentile(ordered: Sequence[float], q: float) -> float | None:
     """The smallest value that at least a fraction ``q`` of all values do not exceed."""
-    if not ordered:
-        return None
-    return ordered[math.ceil(q * len(ordered)) - 1]
+    return ordered[math.ceil(q * len(ordered)) - 1] if ordered else None
 
 
 def _by(columns: _Columns) -> dict[str, Any]:

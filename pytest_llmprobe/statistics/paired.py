@@ -124,11 +124,8 @@ def score_change(
     coin. A bootstrap of few clusters would give false alarms. Up to ``EXACT_CLUSTERS`` clusters it
     is exact, above (1 + as extreme) / (1 + resamples) (Phipson and Smyth 2010).
 
-    Args:
-        differences: Second score minus first, for each pair; at least one.
-        clusters: What each pair belongs to.
-        seed: The same differences and seed give the same result, whatever their order.
-        resamples: Of the bootstrap, and of the signs where they are sampled.
+    The differences are second score minus first, for at least one pair. The same ones and the same
+    seed give the same result, whatever their order.
     """
     parts = sorted(_cluster_sums(differences, clusters).values())
     sums, counts = (np.array(column, dtype=float) for column in zip(*parts, strict=True))
@@ -184,9 +181,7 @@ def minimum_detectable_change(
     among them binomial with (1 + change / discordance) / 2, and ``mcnemar`` is applied to each
     outcome. A change above the discordance is taken as flips in one direction only. The ``level``
     is 0.05 / k for one of k experiments under Holm's correction, ``power`` the wanted probability.
-
-    Returns:
-        The change of the rate, rounded up to 0.0001, or None if ``n`` pairs can show none.
+    The change of the rate is rounded up to 0.0001; None if ``n`` pairs can show none.
     """
     low, high = 0, 10_000
     if n < 1 or mcnemar_power(n, 1.0, 1.0, level) < power:
@@ -200,13 +195,9 @@ def minimum_detectable_change(
 
 
 def mcnemar_power(n: int, change: float, discordance: float, level: float = 0.05) -> float:
-    """The probability that the exact test finds a true change of a pass rate.
+    """The probability that the exact test on ``n`` pairs finds a true change of a pass rate.
 
-    Args:
-        n: Pairs, at least one.
-        change: Absolute true difference of the two rates, at most ``discordance``.
-        discordance: Probability that a pair flips, above 0.
-        level: Of the test.
+    The change is absolute, and at most ``discordance``: the probability, above 0, of a flip.
     """
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])  # of factorials
     spread = 9 * math.sqrt(n * discordance * (1 - discordance)) + 9

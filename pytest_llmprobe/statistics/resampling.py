@@ -26,16 +26,13 @@ def bootstrap_interval(
     seed: int = 0,
     resamples: int = 500,
 ) -> Interval | None:
-    """Percentile interval over resampled clusters.
+    """95 % percentile interval over resampled clusters; None if one alone gives no spread.
 
     Args:
         statistic: Of the rows with these numbers; one may occur several times.
         clusters: What each row belongs to.
         seed: The same seed gives the same interval.
         resamples: How often ``statistic`` is asked.
-
-    Returns:
-        95 % bounds, or None if one cluster alone gives no spread.
     """
     members: dict[Hashable, list[int]] = defaultdict(list)
     for number, cluster in enumerate(clusters):

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from statistics import fmean
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from pytest_llmprobe.statistics.intervals import mean_interval, wilson
 
@@ -37,9 +37,6 @@ class Judged(Protocol):
     @property
     def scores(self) -> Mapping[str, float]:
         """Its measurements."""
-
-
-AnyJudged = TypeVar("AnyJudged", bound=Judged)
 
 
 def curve(records: Iterable[Judged], key: str) -> list[dict[str, Any]]:
@@ -126,14 +123,14 @@ def effective_context(
     return longest
 
 
-def _rate(cell: list[AnyJudged]) -> dict[str, Any]:
+def _rate(cell: list[Judged]) -> dict[str, Any]:
     passed = sum(record.is_correct for record in cell)
     return {"pass_rate": passed / len(cell), "ci95": list(wilson(passed, len(cell)))}
 
 
-def _by_value(records: Iterable[AnyJudged], key: str) -> dict[Any, list[AnyJudged]]:
+def _by_value(records: Iterable[Judged], key: str) -> dict[Any, list[Judged]]:
     """Records with each value of a key; the values in order."""
-    cells: dict[Any, list[AnyJudged]] = defaultdict(list)
+    cells: dict[Any, list[Judged]] = defaultdict(list)
     for record in records:
         value = getattr(record, key) if key in FIELDS else record.params.get(key)
         if isinstance(value, str | int | float):
