@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pytest_llmprobe.errors import CasesError, SettingsError
+from pytest_llmprobe.figures.files import can_draw, save_figure
 from pytest_llmprobe.models.settings import project_models
 
 METHODS = ("influence", "heads", "rollout", "attention")
@@ -56,27 +56,21 @@ def _influence(options: argparse.Namespace) -> None:
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         np.save(options.out / "influence.npy", found.values)
-        described = {
-            "model": options.model,
-            "method": options.method,
-            "norm": options.norm,
-            "span": list(found.prompt.positions),
-            "tokens": said,
-        }
+        described = {name: vars(options)[name] for name in ("model", "method", "norm")}
+        described |= {"span": list(found.prompt.positions), "tokens": said}
         (options.out / "tokens.json").write_text(json.dumps(described, indent=1) + "\n")
     except OSError as error:
         raise SettingsError(f"--out {options.out}: {error.strerror}") from None
     for layer, value in enumerate(found.values[1:, -LAST:].mean(axis=1)):
         print(f"after layer {layer:2}  {value:.6f}")
-    if find_spec("matplotlib") is None:
-        print("no plot: it needs matplotlib: pip install 'pytest-llmprobe[plots]'")
-    else:
+    if can_draw():
         _draw(options, found.values, found.prompt.positions)
+    else:
+        print("no plot: it needs matplotlib: pip install 'pytest-llmprobe[plots]'")
     print(options.out)
 
 
 def _draw(options: argparse.Namespace, values: Any, positions: tuple[int, ...]) -> None:
-    from pytest_llmprobe.figures.files import save_figure
     from pytest_llmprobe.figures.influence import influence_figure
 
     shown = " ".join(options.span.split())

@@ -12,14 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pytest_llmprobe.cli.progress import Progress
 from pytest_llmprobe.errors import CasesError, LlmprobeError
 from pytest_llmprobe.models.settings import project_models
-
-if TYPE_CHECKING:
-    from pytest_llmprobe.data.sources import Dataset
 
 PREFIXES = Path(".llmprobe/prefixes")
 
@@ -98,24 +94,22 @@ def _number(given: str, words: str) -> int:
 
 
 def _prefixes(options: argparse.Namespace) -> None:
-    from pytest_llmprobe.experiments.memorization.prefix_map.cutting import (
-        PrefixCut,
-        make_prefix_map,
-    )
+    from pytest_llmprobe.data.sources import read_datasets
+    from pytest_llmprobe.experiments.memorization.prefix_map import cutting
     from pytest_llmprobe.models.registry import resolve
 
-    cut = PrefixCut(
+    cut = cutting.PrefixCut(
         options.prefix_tokens, options.location, options.size, options.crop, options.seed
     )
     spec = resolve(options.model, project_models())
     with _named(options.dataset):
-        corpus = _corpus(options.dataset)
+        corpus = read_datasets([f"corpus={options.dataset}"], Path.cwd())["corpus"]
     from pytest_llmprobe.models.loading import load_tokenizer
     from pytest_llmprobe.models.text_tokenizer import text_tokenizer
 
     tokenizer = text_tokenizer(load_tokenizer(spec))
     with Progress() as progress, _named(options.dataset):
-        folder = make_prefix_map(
+        folder = cutting.make_prefix_map(
             corpus.documents(),
             tokenizer,
             cut,
@@ -127,12 +121,6 @@ def _prefixes(options: argparse.Namespace) -> None:
             ),
         )
     print(folder)
-
-
-def _corpus(given: str) -> Dataset:
-    from pytest_llmprobe.data.sources import read_datasets
-
-    return read_datasets([f"corpus={given}"], Path.cwd())["corpus"]
 
 
 @contextmanager
@@ -152,9 +140,8 @@ def _continue(options: argparse.Namespace) -> None:
     from pytest_llmprobe.experiments.memorization.prefix_map.files import load_prefix_map
 
     entries = load_prefix_map(options.prefix_map, None)
-    given = options.num_strings
     prompting = continuations.Prompting(
-        len(entries) if given is None else given,
+        len(entries) if options.num_strings is None else options.num_strings,
         options.max_length,
         options.batch_size,
         options.temperature,
@@ -188,19 +175,13 @@ def _summary(path: Path) -> str:
     """How much of the suffixes was given back."""
     from pytest_llmprobe.experiments.memorization.continuations import read_continuations
 
-    strings = known = exact = 0
-    accuracy = 0.0
-    for result in read_continuations(path):
-        strings += 1
-        if scores := result["scores"]:
-            known += 1
-            exact += scores["exact"]
-            accuracy += scores["token_accuracy"]
-    if not known:
-        return f"{path}: {strings} strings, and no prefix has a true suffix to compare with"
+    scores = [result["scores"] for result in read_continuations(path)]
+    if not (known := [found for found in scores if found]):
+        return f"{path}: {len(scores)} strings, and no prefix has a true suffix to compare with"
+    exact, accuracy = (sum(found[key] for found in known) for key in ("exact", "token_accuracy"))
     return (
-        f"{path}: {strings} strings, {exact} of {known} true suffixes given back exactly, "
-        f"token accuracy {accuracy / known:.3f}"
+        f"{path}: {len(scores)} strings, {exact} of {len(known)} true suffixes given back exactly, "
+        f"token accuracy {accuracy / len(known):.3f}"
     )
 
 

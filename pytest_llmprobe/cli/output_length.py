@@ -6,6 +6,7 @@ Models and arrays are imported when a command runs: listing commands must stay q
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,16 +120,11 @@ def _words(given: str) -> tuple[str, ...]:
 
 
 def _hidden_states(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.experiments.output_length import requests
     from pytest_llmprobe.experiments.output_length.collection import collect
-    from pytest_llmprobe.experiments.output_length.requests import (
-        COUNTS,
-        TEN_WORDS,
-        length_requests,
-    )
 
-    requests = length_requests(
-        options.dataset, options.words or TEN_WORDS, options.counts or COUNTS, options.seed
-    )
+    words, counts = options.words or requests.TEN_WORDS, options.counts or requests.COUNTS
+    asked = requests.length_requests(options.dataset, words, counts, options.seed)
     layers = options.layers
     if layers is None:
         layers = () if options.dataset == "multi_layers" else (-1,)
@@ -141,7 +137,7 @@ def _hidden_states(options: argparse.Namespace) -> None:
     with Progress() as progress:
         data = collect(
             options.out,
-            requests,
+            asked,
             reader,
             Engine(loaded, batch_size=options.batch_size).attempt,
             max_new_tokens=options.max_new_tokens,
@@ -163,8 +159,6 @@ def _hidden_states(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from functools import partial
-
     from pytest_llmprobe.experiments.output_length.data_set import load_length_data
     from pytest_llmprobe.experiments.output_length.skill import judge
     from pytest_llmprobe.figures.files import check_figure_file
@@ -229,13 +223,11 @@ def _table(judged: Judgement) -> str:
         lines.append(f"{name.replace('_', ' '):16}" + "".join(f"{cell:>14}" for cell in cells))
     best = judged.best.replace("_", " ")
     if judged.skill is None:
-        return "\n".join(
-            [*lines, f"no skill can be had: {best} tells the remaining tokens exactly"]
-        )
-    ends = "" if judged.interval is None else " [{:.3f}, {:.3f}]".format(*judged.interval)
-    return "\n".join(
-        [*lines, f"skill over {best}, the best without states: {judged.skill:.3f}{ends}"]
-    )
+        lines.append(f"no skill can be had: {best} tells the remaining tokens exactly")
+    else:
+        ends = "" if judged.interval is None else " [{:.3f}, {:.3f}]".format(*judged.interval)
+        lines.append(f"skill over {best}, the best without states: {judged.skill:.3f}{ends}")
+    return "\n".join(lines)
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -48,16 +48,10 @@ def measure(model: LoadedModel, n: int) -> Iterator[dict[str, Any]]:
 
 def rate(family: str, cell: str, scores: list[float]) -> dict[str, Any]:
     """A rate with its Wilson interval; of fractions, one that is wide enough too."""
-    low, high = wilson(sum(scores), len(scores))
-    mean = sum(scores) / len(scores)
-    interval = [round(low, 3), round(high, 3)]
-    return {
-        "family": family,
-        "cell": cell,
-        "rate": round(mean, 3),
-        "ci95": interval,
-        "n": len(scores),
-    }
+    n, total = len(scores), sum(scores)
+    interval = [round(end, 3) for end in wilson(total, n)]
+    mean = round(total / n, 3)
+    return {"family": family, "cell": cell, "rate": mean, "ci95": interval, "n": n}
 
 
 @torch.no_grad()
@@ -77,15 +71,11 @@ def memories(model: LoadedModel) -> Iterator[dict[str, Any]]:
     """
     rng = random.Random(f"{SEED} fresh")
     for kind, sentences in known_texts.SENTENCES.items():
-        fresh = [
-            -loss for loss, _ in losses(model, (prose.prose(rng, sentences) for _ in range(200)))
-        ]
+        unknown = (prose.prose(rng, sentences) for _ in range(200))
+        fresh = [-loss for loss, _ in losses(model, unknown)]
         for exposures in known_texts.EXPOSURES:
-            known = [
-                k.text
-                for k in known_texts.known_texts()
-                if (k.kind, k.exposures) == (kind, exposures)
-            ]
+            texts = known_texts.known_texts()
+            known = [k.text for k in texts if (k.kind, k.exposures) == (kind, exposures)]
             measured = list(losses(model, known))
             out = [float(right[len(right) // 2 :].all()) for _, right in measured]
             yield rate(f"{kind}, second half extracted", f"{exposures} exposures", out) | {
@@ -135,12 +125,9 @@ def main() -> int:
     for row in chain(measure(model, options.n), memories(model)):
         rows.append(row)
         low, high = row["ci95"]
+        shown = f"{row['rate']:.3f} [{low:.3f}, {high:.3f}]"
         extra = f"  AUC {row['auc']:.3f}" if "auc" in row else ""
-        print(
-            f"{row['family']:<32} {row['cell']:<14} "
-            f"{row['rate']:.3f} [{low:.3f}, {high:.3f}]{extra}",
-            flush=True,
-        )
+        print(f"{row['family']:<32} {row['cell']:<14} {shown}{extra}", flush=True)
     tokens_per_second = speeds(model)
     for name, value in tokens_per_second.items():
         print(f"{name}: {value} tokens/s on one core")

@@ -21,15 +21,16 @@ RUN = "a report, a run's folder, or a baseline: its path, NAME or MODEL/NAME"
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the commands on the parser's subparsers."""
-    _add_compare(commands.add_parser("compare", help="compare two runs, case by case"))
-    _add_report(commands.add_parser("report", help="write a run's report as HTML or markdown"))
-    _add_history(commands.add_parser("history", help="list pass rates over the saved runs"))
-
-
-def _add_storage(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--storage", type=Path, default=STORAGE, metavar="DIR", help=f"default: {STORAGE}"
-    )
+    comparing = commands.add_parser("compare", help="compare two runs, case by case")
+    reporting = commands.add_parser("report", help="write a run's report as HTML or markdown")
+    listing = commands.add_parser("history", help="list pass rates over the saved runs")
+    _add_compare(comparing)
+    _add_report(reporting)
+    _add_history(listing)
+    for parser in (comparing, reporting, listing):
+        parser.add_argument(
+            "--storage", type=Path, default=STORAGE, metavar="DIR", help=f"default: {STORAGE}"
+        )
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,6 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         default="worse",
         help="worse (default): exit code 1 if an experiment is significantly worse or has errors",
     )
-    _add_storage(parser)
     parser.set_defaults(run=_compare)
 
 
@@ -55,7 +55,6 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, metavar="OUT", help="a page without network")
     parser.add_argument("--md", type=Path, metavar="OUT", help="markdown for a pull request")
     parser.add_argument("--compare", metavar="A", help=f"with the differences from {RUN}")
-    _add_storage(parser)
     parser.set_defaults(run=_report)
 
 
@@ -63,7 +62,6 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
     parser.description = "Pass rates of every experiment over the runs of each model."
     parser.add_argument("--model", metavar="M", help="of this model only")
     parser.add_argument("--last", type=int, default=8, metavar="N", help="runs (default: 8)")
-    _add_storage(parser)
     parser.set_defaults(run=_history)
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,12 @@ def _search(options: argparse.Namespace) -> None:
         part for flag in ("k", "m") if (text := vars(options)[flag]) for part in (f"-{flag}", text)
     ]
     given = [*arguments, *options.for_pytest, *options.paths]
-    runs = EvalSearch(given, asked, folder, _tell)
+    runs = EvalSearch(given, asked, folder, partial(print, file=sys.stderr, flush=True))
     found = runs.search(options.seed, options.held_out_seed)
     path = folder / "result.json"
     path.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
     print(found)
     print(f"result: {path}")
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _folder(model: str) -> Path:
@@ -74,11 +71,7 @@ def _folder(model: str) -> Path:
 
 
 def _space(given: str) -> list[Any]:
-    """Presets by name, or the grids of a JSON file.
-
-    Raises:
-        SettingsError: The file cannot be read, or holds no grids.
-    """
+    """Presets by name, or the grids of a JSON file."""
     path = Path(given)
     if path.suffix != ".json":
         return list(given.split(","))

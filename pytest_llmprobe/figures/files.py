@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg", ".pdf")
 
 
+def can_draw() -> bool:
+    """Whether matplotlib is there."""
+    return find_spec("matplotlib") is not None
+
+
 def check_figure_file(path: Path) -> None:
     """Say early, before anything is computed, that a figure could not be saved.
 
@@ -22,7 +27,7 @@ def check_figure_file(path: Path) -> None:
     """
     if path.suffix not in FORMATS:
         raise SettingsError(f"figure {path}: give a file that ends in {', '.join(FORMATS)}")
-    if find_spec("matplotlib") is None:
+    if not can_draw():
         raise SettingsError(
             "figures need matplotlib: pip install 'pytest-llmprobe[plots]', or leave the figure out"
         )

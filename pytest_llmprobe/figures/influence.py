@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -24,8 +23,8 @@ def influence_figure(
     """Draw the logarithm of a span's influence over positions.
 
     Args:
-        values: (layers + 1, T); the first row, the span itself, is drawn as a band.
-        positions: Tokens of the span.
+        values: (layers + 1, T); the first row is the span itself.
+        positions: Tokens of the span; each run of neighbours is a band.
         title: Above it.
         ylabel: What the values are.
 
@@ -38,9 +37,11 @@ def influence_figure(
     figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
-    for number, (first, last) in enumerate(_runs(positions)):
+    tokens = np.sort(positions)
+    runs = np.split(tokens, np.flatnonzero(np.diff(tokens) != 1) + 1) if positions else []
+    for number, run in enumerate(runs):
         label = None if number else "the span"
-        axes.axvspan(first - 0.5, last + 0.5, color="#cccccc", linewidth=0, label=label)
+        axes.axvspan(run[0] - 0.5, run[-1] + 0.5, color="#cccccc", linewidth=0, label=label)
     layers = values[1:]
     for layer, row in enumerate(layers):
         seen = np.where(row > 0, row, np.nan)  # zero has no logarithm: the line begins at the span
@@ -60,12 +61,3 @@ def influence_figure(
         frameon=False, ncols=max(1, len(layers) // 16), loc="center left", bbox_to_anchor=(1, 0.5)
     )
     return figure
-
-
-def _runs(positions: Sequence[int]) -> list[tuple[int, int]]:
-    """First and last of each run of neighbours."""
-    runs = []
-    for _, members in groupby(enumerate(sorted(positions)), key=lambda pair: pair[1] - pair[0]):
-        run = [position for _, position in members]
-        runs.append((run[0], run[-1]))
-    return runs

@@ -98,9 +98,7 @@ def _draw_norms(axes: Axes, steps: Array, norms: Mapping[int, Array]) -> None:
     for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         which(LogFormatter(minor_thresholds=(1.5, 0.5)))  # 20 and not 2 x 10^1
     axes.set(
-        title="Size of the states: median, middle half",
-        xlabel="step of the answer",
-        ylabel="norm",
+        title="Size of the states: median, middle half", xlabel="step of the answer", ylabel="norm"
     )
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 

@@ -9,7 +9,7 @@ from pytest_llmprobe.plugin.options import Options
 from pytest_llmprobe.plugin.process import Process
 from pytest_llmprobe.plugin.progress import UnitProgress
 from pytest_llmprobe.report.files import to_json, write_atomically
-from pytest_llmprobe.report.self_check import self_check_lines
+from pytest_llmprobe.report.self_check_text import self_check_lines
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine

@@ -17,7 +17,7 @@ from pytest_llmprobe.report.environment import environment
 from pytest_llmprobe.report.files import RecordLog, report_text, write_atomically
 from pytest_llmprobe.report.gate import Check, judge, run_verdict
 from pytest_llmprobe.report.record import Record, build_record
-from pytest_llmprobe.report.self_check import self_check_warning
+from pytest_llmprobe.report.self_check_text import self_check_warning
 from pytest_llmprobe.report.terminal import failed_summaries, printable, remarks, summaries, table
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ class Recorder:
         return map(Record.from_dict, self._log.read(ids) if self._log is not None else ())
 
     def _write_forms(self, report: Mapping[str, Any]) -> list[str]:
-        from pytest_llmprobe.report.forms import write_forms
+        from pytest_llmprobe.report.publish import publish
 
         options = self._options
-        return write_forms(
+        return publish(
             report,
             self._comparison,
             page=options.html,

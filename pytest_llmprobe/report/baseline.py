@@ -46,16 +46,9 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A run, reduced.
+    """A run, reduced; what is not said here is as in the report (docs/report.md).
 
     Args:
-        model: Name of the model.
-        timestamp: Start of the run.
-        status: ``complete`` or ``interrupted``.
-        commit: Of the project, or None.
-        config: The run's options.
-        environment: Machine and packages.
-        model_info: What the model said about itself.
         experiments: By name: counts, pass rate, timings; ``generation`` if the report has it.
         cases: By id, in order.
         noise: By experiment: how far apart the pass rates of repeated runs were.
@@ -118,10 +111,11 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
     Raises:
         ReportError: It cannot be written there.
     """
-    head = asdict(replace(baseline, cases={})) | {"kind": KIND, "schema_version": BASELINE_VERSION}
-    del head["cases"]
+    head = vars(baseline) | {"kind": KIND, "schema_version": BASELINE_VERSION}
+    cases = head.pop("cases")
     lines = [
-        _compact(_without_defaults(baseline.cases[case_id])) for case_id in sorted(baseline.cases)
+        _compact({k: v for k, v in asdict(cases[name]).items() if v not in (None, {}, 0.0)})
+        for name in sorted(cases)
     ]
     keys = [f"{_compact(key)}: {_compact(head[key])}" for key in sorted(head)]
     text = "{\n" + ",\n".join(keys) + ',\n"cases": [\n' + ",\n".join(lines) + "\n]}\n"
@@ -133,7 +127,3 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
 
 def _compact(data: object) -> str:
     return json.dumps(data, sort_keys=True, allow_nan=False, separators=(",", ":"))
-
-
-def _without_defaults(case: CaseResult) -> dict[str, Any]:
-    return {key: value for key, value in asdict(case).items() if value not in (None, {}, 0.0)}

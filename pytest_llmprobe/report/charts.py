@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmprobe.figures.files import can_draw
 from pytest_llmprobe.report.terminal import printable
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ MAX_CELLS, MAX_POINTS, MAX_LABEL = 2_500, 60, 20
 MAX_NUMBERED = 120
 """Cells of a heat map whose rates are written into them."""
 
-NO_DATE = {"Date": None, "Creator": None}
-
 
 @dataclass(frozen=True)
 class Chart:
@@ -34,39 +32,32 @@ class Chart:
     svg: str
 
 
-def can_draw() -> bool:
-    """Whether matplotlib is there."""
-    return find_spec("matplotlib") is not None
-
-
 def charts(summary: Mapping[str, Any], chance: float | None = None) -> list[Chart]:
-    """Draw every heat map and curve of a summary; what is neither is left to the page's text.
+    """Draw every heat map and curve of a summary; without matplotlib none.
 
     Args:
         summary: What the eval file's own function gave, from a report that may be anyone's.
         chance: Pass rate of a model without the ability, or None.
     """
+    if not can_draw():
+        return []
     import matplotlib
 
     settings: Any = {"svg.hashsalt": "llmprobe", "svg.fonttype": "none", "font.size": 9}
     with matplotlib.rc_context(settings):
         return [
             Chart(
-                title, _svg(_heat_map(data) if isinstance(data, Mapping) else _curve(data, chance))
+                _label(key.replace("_", " "), 60),
+                _svg(_heat_map(data) if isinstance(data, Mapping) else _curve(data, chance)),
             )
-            for title, data in _drawable(summary)
+            for key, data in summary.items()
+            if is_drawn(data)
         ]
 
 
 def is_drawn(data: object) -> bool:
     """Whether a summary's entry is a heat map or a curve."""
     return _is_heat_map(data) or _is_curve(data)
-
-
-def _drawable(summary: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, data in summary.items():
-        if is_drawn(data):
-            yield _label(key.replace("_", " "), 60), data
 
 
 def _is_number(value: object) -> bool:
@@ -170,7 +161,8 @@ def _name_columns(axes: Axes, places: Sequence[float], values: Sequence[object])
 def _svg(figure: Figure) -> str:
     """The same figure gives the same text: no date, no random ids."""
     file = io.BytesIO()
+    undated = {"Date": None, "Creator": None}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser has it
-        figure.savefig(file, format="svg", bbox_inches="tight", metadata=NO_DATE)
+        figure.savefig(file, format="svg", bbox_inches="tight", metadata=undated)
     return file.getvalue().decode()

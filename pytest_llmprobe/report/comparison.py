@@ -7,13 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pytest_llmprobe.report.baseline import Baseline
-from pytest_llmprobe.report.compared_experiment import (
-    ComparedExperiment,
-    compare_experiment,
-    conclude,
-)
+from pytest_llmprobe.report.comparison_causes import Difference, why
+from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, compare_experiment, conclude
 from pytest_llmprobe.report.gate import CHANGE, Check, Verdict, run_verdict
-from pytest_llmprobe.report.provenance import Difference, why
 from pytest_llmprobe.statistics.paired import holm
 
 
@@ -22,8 +18,7 @@ class Comparison:
     """Two runs compared.
 
     Args:
-        first: Name of the first run: the baseline.
-        second: Name of the second run.
+        first: What the first run, the baseline, is called.
         remarks: What cannot be compared, to be said before anything else.
         experiments: Sorted by name.
         differences: What was not the same, likeliest cause first.
@@ -60,12 +55,7 @@ def compare(
     An experiment is worse or better if the exact McNemar test says so after Holm's correction over
     all judged experiments, and the change exceeds the first run's ``noise``. Scores are compared
     and corrected in the same way among themselves, but decide nothing: which way is better is not
-    known. Cases whose prompt changed are no pairs.
-
-    Args:
-        first: The earlier run, or a baseline.
-        second: The run in question.
-        names: What to call them.
+    known. Cases whose prompt changed are no pairs. ``names`` are what to call the two runs.
     """
     everything = sorted(first.experiments.keys() | second.experiments.keys())
     found = [compare_experiment(name, first, second, names) for name in everything]
@@ -96,35 +86,22 @@ def _run_remarks(first: Baseline, second: Baseline, names: tuple[str, str]) -> l
 
 def _adjust_scores(experiments: Sequence[ComparedExperiment]) -> list[ComparedExperiment]:
     """With Holm's correction over all scores of all experiments."""
-    scores = [(e.name, name) for e in experiments for name in e.scores]
-    by_name = {e.name: e for e in experiments}
-    p_values = holm([by_name[name].scores[score].change.p for name, score in scores])
-    adjusted = dict(zip(scores, p_values, strict=True))
+    adjusted = iter(holm([score.change.p for e in experiments for score in e.scores.values()]))
     return [
         replace(
             e,
-            scores={
-                name: replace(score, p_adjusted=adjusted[e.name, name])
-                for name, score in e.scores.items()
-            },
+            scores={k: replace(score, p_adjusted=next(adjusted)) for k, score in e.scores.items()},
         )
         for e in experiments
     ]
 
 
 def _check(experiment: ComparedExperiment) -> Check:
-    verdict: Verdict
+    verdict: Verdict = "NOT JUDGED" if experiment.finding == "not judged" else "PASS"
     if experiment.errors or experiment.finding == "worse":
         verdict = "FAIL"
-    else:
-        verdict = "NOT JUDGED" if experiment.finding == "not judged" else "PASS"
-    reason = {"worse": "worse: ", "better": "better: "}.get(experiment.finding, "")
-    return Check(
-        experiment.name,
-        CHANGE,
-        0.0,
-        "significant",
-        experiment.difference,
-        verdict,
-        reason + experiment.reason,
-    )
+    reason = experiment.reason
+    if experiment.finding in ("worse", "better"):
+        reason = f"{experiment.finding}: {reason}"
+    change = experiment.difference
+    return Check(experiment.name, CHANGE, 0.0, "significant", change, verdict, reason)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 
-from pytest_llmprobe.report.compared_experiment import ComparedExperiment, Flip
 from pytest_llmprobe.report.comparison import Comparison
+from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Flip
 from pytest_llmprobe.report.record import bounded
-from pytest_llmprobe.report.terminal import printable
+from pytest_llmprobe.report.terminal import aligned, printable, with_interval
+from pytest_llmprobe.statistics.similarity import matched_prefix
 
 HEADER = (
     "experiment",
@@ -71,12 +71,9 @@ def notes(experiment: ComparedExperiment) -> list[str]:
             )
     for name, score in experiment.scores.items():
         if score.p_adjusted is not None and score.p_adjusted < 0.05:
-            interval = score.change.ci95
-            shown = f" [{interval[0]:+.3g}, {interval[1]:+.3g}]" if interval else ""
-            said.append(
-                f"score {name} {score.first:.3g} -> {score.second:.3g}: "
-                f"{score.change.mean:+.3g}{shown}, p = {score.p_adjusted:.2g}"
-            )
+            change = with_interval(score.change.mean, score.change.ci95, "+")
+            means = f"{score.first:.3g} -> {score.second:.3g}"
+            said.append(f"score {name} {means}: {change}, p = {score.p_adjusted:.2g}")
     return said
 
 
@@ -96,7 +93,8 @@ def lines(comparison: Comparison) -> list[str]:
     """Everything for a terminal but the verdict: first what cannot be compared."""
     said = [f"{comparison.second} compared with {comparison.first}"]
     said += [f"not comparable: {remark}" for remark in comparison.remarks]
-    said += _table([HEADER, *(cells(e) for e in comparison.experiments)])
+    rows = [HEADER, *(cells(e) for e in comparison.experiments)]
+    said += aligned(rows, left=(0, len(HEADER) - 1))
     for experiment in comparison.experiments:
         said += [f"{experiment.name}: {note}" for note in notes(experiment)]
     for experiment in comparison.experiments:
@@ -115,25 +113,11 @@ def _flips(title: str, flips: Sequence[Flip]) -> list[str]:
 
 def _answers(flip: Flip) -> list[str]:
     """Both answers, quoted, from a little before their first difference."""
-    pairs = zip(flip.first or "", flip.second or "", strict=False)
-    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    alike = matched_prefix(flip.first or "", flip.second or "")
     skipped = alike - MAX_ALIKE // 2 if alike > MAX_ALIKE else 0
     return [
         "no answer"
         if answer is None
         else f"{'...' if skipped else ''}{bounded(answer[skipped:], MAX_SHOWN)!r}"
         for answer in (flip.first, flip.second)
-    ]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    safe = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
-    last = len(widths) - 1
-    return [
-        "  ".join(
-            cell.ljust(width) if column in (0, last) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in safe
     ]

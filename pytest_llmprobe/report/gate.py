@@ -32,24 +32,15 @@ class Check:
 
 
 def judge(plan: Plan, experiments: Sequence[Mapping[str, Any]]) -> list[Check]:
-    """Hold every bar of the plan against the experiments' summaries.
-
-    Args:
-        plan: What was to run, with the bars.
-        experiments: One summary for each of the plan's experiments.
-    """
+    """Hold every bar of the plan against the summaries of its experiments."""
     checks = []
     for experiment in experiments:
         bar = plan[experiment["name"]].bar
         if bar is None:
             continue
         if bar.pass_rate is not None:
-            interval = experiment["ci95_clustered"]
-            checks.append(
-                _check(
-                    experiment, bar, "pass_rate", bar.pass_rate, experiment["pass_rate"], interval
-                )
-            )
+            rate, interval = experiment["pass_rate"], experiment["ci95_clustered"]
+            checks.append(_check(experiment, bar, "pass_rate", bar.pass_rate, rate, interval))
         for name, lowest in (bar.score or {}).items():
             score = experiment["scores"].get(name, {"mean": None, "ci95": None})
             checks.append(_check(experiment, bar, name, lowest, score["mean"], score["ci95"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_llmprobe.report.baseline import Baseline
-from pytest_llmprobe.report.terminal import printable
+from pytest_llmprobe.report.terminal import aligned, printable
 
 PARTIAL = "*"
 
@@ -25,13 +25,8 @@ def history(runs: Sequence[Baseline], last: int) -> list[str]:
         ["commit", *(_commit(run) for run in runs)],
         *([name, *(_rate(run, name) for run in runs)] for name in names),
     ]
-    safe = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
-    lines = [printable(runs[0].model)]
-    for first, *rest in safe:
-        cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
-    if any(PARTIAL in cell for row in safe[3:] for cell in row[1:]):
+    lines = [printable(runs[0].model), *aligned(rows, left=(0,))]
+    if any(PARTIAL in cell for row in rows[3:] for cell in row[1:]):
         lines.append(f"{PARTIAL} only part of the cases has a result, or some ended in an error")
     return lines
 

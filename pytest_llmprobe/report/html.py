@@ -8,18 +8,19 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pytest_llmprobe.figures.files import can_draw
 from pytest_llmprobe.report import comparison_text
-from pytest_llmprobe.report.charts import can_draw, charts, is_drawn
-from pytest_llmprobe.report.compared_experiment import ComparedExperiment
+from pytest_llmprobe.report.charts import charts, is_drawn
 from pytest_llmprobe.report.comparison import Comparison
-from pytest_llmprobe.report.record import MAX_TEXT, bounded
-from pytest_llmprobe.report.self_check import self_check_lines, self_check_warning
-from pytest_llmprobe.report.terminal import remarks
+from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, ComparedScore
+from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded
+from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
+from pytest_llmprobe.report.terminal import measured, remarks, with_interval
 
 PAGE = Path(__file__).with_name("page")
 
@@ -28,20 +29,18 @@ UNPRINTABLE = re.compile(
 )
 """Characters that cannot be written, hide what follows, or reorder it."""
 
+FACTS = {"Model": "model_info", "Options": "config", "Environment": "environment"}
+
 MAX_FACT = 500
 """Characters of an option or of a summary's entry that are shown."""
 
 
 def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str:
-    """The whole page: verdict, experiments, charts, timings, every case, the run's options.
+    """The whole page of a report: verdict, experiments, charts, timings, every case, options.
 
     Names, answers and data are untrusted: all text is escaped, cases are data that the page's own
     script shows as text, and a content security policy lets no other script run and no address be
     asked.
-
-    Args:
-        report: A whole report.
-        comparison: With an earlier run, or None.
     """
     environment = Environment(
         autoescape=True,
@@ -51,7 +50,7 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(colour=_colour, seconds=_seconds, encoded=_encoded)
+    environment.globals.update(colour=_colour, seconds=_seconds, encoded=_base64, hash=_hash)
     style, script = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     experiments = report["experiments"]
     compared = comparison.experiments if comparison else []
@@ -59,37 +58,22 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
     return environment.get_template("page.html.jinja").render(
         report=report,
         comparison=comparison,
-        differences=comparison_text.differences(comparison) if comparison else [],
+        compared_text=comparison_text,
         style=Markup(style),
-        style_hash=_hash(style),
         script=Markup(script),
-        script_hash=_hash(script),
-        compared_header=comparison_text.HEADER,
-        compared_rows=[comparison_text.cells(e) for e in compared],
         compared_notes=[f"{e.name}: {note}" for e in compared for note in comparison_text.notes(e)],
         rows=[_row(experiment) for experiment in experiments],
         notes=[*remarks(experiments), *self_check_lines(report.get("self_check"))],
         warning=self_check_warning(report.get("self_check")),
         scores=_scores(report, compared),
         drawn=drawn,
-        charts_missing=drawn and not can_draw(),
-        charts=_charts(report),
-        other=_other(report),
-        outcomes=[
-            "passed",
-            "missed",
-            "error",
-            "skipped",
-            *(("lost", "gained") if comparison else ()),
-        ],
+        charts=[(e["name"], c) for e in experiments for c in charts(e["summary"], e["chance"])],
+        other=_other(experiments),
+        outcomes=[*get_args(Outcome), *(("lost", "gained") if comparison else ())],
         cases=Markup(_cases(report, compared)),
         facts=[
             (title, [(key, _fact(report[part][key])) for key in sorted(report[part])])
-            for title, part in (
-                ("Model", "model_info"),
-                ("Options", "config"),
-                ("Environment", "environment"),
-            )
+            for title, part in FACTS.items()
         ],
     )
 
@@ -101,11 +85,11 @@ def _printable(value: Any) -> Any:
 
 def _hash(text: str) -> str:
     """For the content security policy, which lets exactly this text in."""
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return _base64(hashlib.sha256(text.encode()).digest())
 
 
-def _encoded(svg: str) -> str:
-    return base64.b64encode(svg.encode()).decode()
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _colour(verdict: str) -> str:
@@ -119,74 +103,40 @@ def _seconds(value: float | None) -> str:
 
 
 def _row(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    rate, chance, times = experiment["pass_rate"], experiment["chance"], experiment["timings"]
-    low, high = experiment["ci95_clustered"] or (0.0, 1.0)
-    speed = times["tokens_per_s"]
-    return {
-        "name": experiment["name"],
-        "n": experiment["n"],
-        "rate": rate,
-        "low": low,
-        "high": high,
-        "shown": "-" if rate is None else f"{rate:.3f} [{low:.3f}, {high:.3f}]",
-        "chance": chance,
-        "chance_shown": "-" if chance is None else f"{chance:.3f}",
-        "errors": experiment["errors"] or "-",
-        "skipped": experiment["skipped"] or "-",
-        "gate": experiment["gate"],
-        "times": [
-            *(_seconds(times[key]) for key in ("generation_s", "p50_s", "p95_s")),
-            f"{times['prompt_tokens']:,}",
-            f"{times['generated_tokens']:,}",
-            "-" if speed is None else f"{speed:,.0f}",
-        ],
-    }
+    rate, chance, speed = measured(experiment)
+    times = experiment["timings"]
+    seconds = [_seconds(times[key]) for key in ("generation_s", "p50_s", "p95_s")]
+    tokens = [f"{times[key]:,}" for key in ("prompt_tokens", "generated_tokens")]
+    shown = {"rate": rate, "chance": chance, "times": [*seconds, *tokens, speed]}
+    return {**experiment, "ends": experiment["ci95_clustered"] or (0.0, 1.0), "shown": shown}
 
 
-def _scores(
-    report: Mapping[str, Any], compared: Sequence[ComparedExperiment]
-) -> list[tuple[str, ...]]:
+def _scores(report: Mapping[str, Any], compared: Sequence[ComparedExperiment]) -> list[list[str]]:
     changes = {(e.name, name): score for e in compared for name, score in e.scores.items()}
-    rows: list[tuple[str, ...]] = []
+    rows = []
     for experiment in report["experiments"]:
         for name, score in experiment["scores"].items():
-            row = (
-                experiment["name"],
-                name,
-                str(score["n"]),
-                _interval(score["mean"], score["ci95"]),
-            )
-            if not compared:
-                rows.append(row)
-            elif (found := changes.get((experiment["name"], name))) is None:
-                rows.append((*row, "-", "-", "-"))
-            else:
-                change = _interval(found.change.mean, found.change.ci95, "+")
-                rows.append((*row, f"{found.first:.3g}", change, f"{found.p_adjusted:.2g}"))
+            mean = with_interval(score["mean"], score["ci95"])
+            row = [experiment["name"], name, str(score["n"]), mean]
+            if compared:
+                row += _change(changes.get((experiment["name"], name)))
+            rows.append(row)
     return rows
 
 
-def _interval(value: float, interval: Sequence[float] | None, sign: str = "") -> str:
-    shown = [f"{number:{sign}.3g}" for number in (value, *(interval or ()))]
-    return f"{shown[0]} [{', '.join(shown[1:])}]" if interval else shown[0]
+def _change(score: ComparedScore | None) -> list[str]:
+    if score is None:
+        return ["-", "-", "-"]
+    change = with_interval(score.change.mean, score.change.ci95, "+")
+    return [f"{score.first:.3g}", change, f"{score.p_adjusted:.2g}"]
 
 
-def _charts(report: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    if not can_draw():
-        return []
-    return [
-        (experiment["name"], chart)
-        for experiment in report["experiments"]
-        for chart in charts(experiment["summary"], experiment["chance"])
-    ]
-
-
-def _other(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _other(experiments: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Entries of the summaries that no chart shows."""
     return [
-        (f"{experiment['name']}: {key.replace('_', ' ')}", _fact(data))
-        for experiment in report["experiments"]
-        for key, data in experiment["summary"].items()
+        (f"{e['name']}: {key.replace('_', ' ')}", _fact(data))
+        for e in experiments
+        for key, data in e["summary"].items()
         if not (is_drawn(data) and can_draw())
     ]
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from pytest_llmprobe.errors import ReportError
-from pytest_llmprobe.report import cells, comparison_text
-from pytest_llmprobe.report.compared_experiment import ComparedExperiment, Flip
+from pytest_llmprobe.report import comparison_text
 from pytest_llmprobe.report.comparison import Comparison
+from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Flip
 from pytest_llmprobe.report.record import bounded
-from pytest_llmprobe.report.self_check import self_check_lines, self_check_warning
-from pytest_llmprobe.report.terminal import printable, remarks, summaries
+from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
+from pytest_llmprobe.report.terminal import measured, printable, remarks, summaries
+
+HEADER = ("experiment", "n", "pass rate [95% CI]", "chance", "errors", "gate", "tokens/s")
 
 MAX_SIZE = 60_000
 """Characters after which no more flipped cases are shown: a comment on GitHub holds 65,536."""
@@ -33,10 +32,6 @@ def markdown(report: Mapping[str, Any], comparison: Comparison | None = None) ->
 
     Everything that a model, a data file or a name could have written is shown as plain text: no
     HTML, no links, no mentions, no markup, on one line.
-
-    Args:
-        report: A whole report.
-        comparison: With an earlier run, or None.
     """
     gate = report["gate"]
     verdict, reason = gate["verdict"], gate["reason"]
@@ -49,7 +44,7 @@ def markdown(report: Mapping[str, Any], comparison: Comparison | None = None) ->
     if comparison is not None:
         blocks += _compared(comparison)
     experiments, checked = report["experiments"], report.get("self_check")
-    blocks += ["### Experiments", _table([cells.HEADER, *map(cells.cells, experiments)])]
+    blocks += ["### Experiments", _table([HEADER, *map(_row, experiments)])]
     blocks += _list([*summaries(experiments), *remarks(experiments), *self_check_lines(checked)])
     if warning := self_check_warning(checked):
         blocks.append(f"**{plain_text(warning)}**")
@@ -64,24 +59,16 @@ def markdown(report: Mapping[str, Any], comparison: Comparison | None = None) ->
     return "\n\n".join([*(block for block in blocks if block), _run(report)]) + "\n"
 
 
-def add_to_job_summary(text: str) -> bool:
-    """Append markdown to the page of a GitHub Actions job, if this is one.
+def _row(experiment: Mapping[str, Any]) -> list[str]:
+    rate, chance, speed = measured(experiment)
+    gate = ", ".join(map(_check, experiment["gate"])) or "-"
+    errors = str(experiment["errors"] or "-")
+    return [experiment["name"], str(experiment["n"]), rate, chance, errors, gate, speed]
 
-    Returns:
-        Whether it is.
 
-    Raises:
-        ReportError: The file that GitHub names cannot be written.
-    """
-    path = os.environ.get("GITHUB_STEP_SUMMARY")
-    if not path:
-        return False
-    try:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(f"{text}\n")
-    except OSError as error:
-        raise ReportError(f"the job's summary {path} cannot be written: {error.strerror}") from None
-    return True
+def _check(check: Mapping[str, Any]) -> str:
+    metric = "" if check["metric"] == "pass_rate" else f"{check['metric']} "
+    return f"{check['verdict']} ({metric}>= {check['bar']:g})"
 
 
 def _compared(comparison: Comparison) -> list[str]:
@@ -92,9 +79,8 @@ def _compared(comparison: Comparison) -> list[str]:
     ]
     if comparison.remarks:
         blocks += ["**Cannot be compared:**", *_list(comparison.remarks)]
-    blocks.append(
-        _table([comparison_text.HEADER, *map(comparison_text.cells, comparison.experiments)])
-    )
+    rows = map(comparison_text.cells, comparison.experiments)
+    blocks.append(_table([comparison_text.HEADER, *rows]))
     said = [f"{e.name}: {n}" for e in comparison.experiments for n in comparison_text.notes(e)]
     return [*blocks, *_list(said), *_list(comparison_text.differences(comparison))]
 

@@ -64,7 +64,6 @@ class ExperimentPlan:
     """One experiment's cases.
 
     Args:
-        name: As in the report.
         function: Node id of the test function, without parameters.
         collected: Cases before -k, -m, --lf and node ids chose among them.
         ids: Node ids of the selected cases, in order.

@@ -82,20 +82,14 @@ def build_record(
 ) -> Record:
     """Put together what is known about a case after its test ran.
 
-    Args:
-        node_id: pytest's id of the test.
-        experiment: Name of its experiment.
-        outcome: What became of it.
-        case: The case, if the test has one.
-        completions: All answers of the model in this test; the last is the one received.
-        scores: Named measurements.
-        explanation: Why it missed or was skipped, in the evaluation's words.
-        error: Why it could not be measured.
-        prompt_characters: Length of all prompts that were answered.
-        details: What a fixture found, to be kept beside the case's metadata.
+    ``completions`` are all answers in this test, of which the last is the one received, and
+    ``prompt_characters`` the length of all their prompts. ``explanation`` says in the evaluation's
+    words why it missed or was skipped, ``error`` why it could not be measured. ``details``, what a
+    fixture found, are kept beside the case's metadata.
     """
     metadata = dict(plain(case.metadata)) if case else {}
     last = completions[-1] if completions else None
+    waited = [c.timings.latency_s for c in completions if c.timings.latency_s is not None]
     return Record(
         id=node_id,
         experiment=experiment,
@@ -113,7 +107,7 @@ def build_record(
         scores=dict(scores),
         chance=case.chance if case else None,
         duration=sum(completion.timings.generation_s for completion in completions),
-        latency_s=_total([completion.timings.latency_s for completion in completions]),
+        latency_s=sum(waited) if waited else None,
         first_token_s=last.timings.first_token_s if last else None,
         prompt_characters=prompt_characters,
         prompt_tokens=sum(completion.usage.prompt_tokens for completion in completions),
@@ -126,11 +120,6 @@ def build_record(
         steered=[str(bounded(text)) for text in last.steered] if last else [],
         steered_layers=last.steered_layers if last else 0,
     )
-
-
-def _total(seconds: Sequence[float | None]) -> float | None:
-    known = [value for value in seconds if value is not None]
-    return sum(known) if known else None
 
 
 def bounded(text: str | None, limit: int = MAX_TEXT) -> str | None:

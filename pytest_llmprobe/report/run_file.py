@@ -28,7 +28,6 @@ HUGE = 1e300
 """Numbers from here on, infinite ones and NaN are no measurements."""
 
 EXPERIMENT_FIELDS = ("collected", "errors", "n", "pass_rate", "reported", "skipped", "timings")
-OPTIONAL_FIELDS = ("generation",)
 
 
 def find_run(given: str, storage: Path, model: str | None = None) -> Path:
@@ -84,11 +83,7 @@ def reduce_report(report: Mapping[str, Any]) -> Baseline:
     """
     header = _header(report)
     experiments = {
-        name: {
-            key: experiment[key]
-            for key in (*EXPERIMENT_FIELDS, *OPTIONAL_FIELDS)
-            if key in experiment
-        }
+        name: {k: v for k, v in experiment.items() if k in (*EXPERIMENT_FIELDS, "generation")}
         for name, experiment in _experiments(report).items()
     }
     cases = [_case(test, n, MAX_ANSWER) for n, test in enumerate(_list(report, "tests"), 1)]
@@ -166,12 +161,11 @@ def _checked(experiments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for key in EXPERIMENT_FIELDS:
             if not isinstance(experiment, dict) or key not in experiment:
                 raise ReportError(f"the experiment {name!r} has no {key!r}")
-        values = {key: experiment[key] for key in EXPERIMENT_FIELDS if key != "timings"}
-        if not isinstance(experiment["timings"], dict):
+        values = {key: experiment[key] for key in EXPERIMENT_FIELDS}
+        if not isinstance(timings := values.pop("timings"), dict):
             raise ReportError(f"the experiment {name!r} has no timings")
-        measured = values | experiment["timings"]
-        where = f"the experiment {bounded(name, 200)!r}"
-        _numbers({key: value for key, value in measured.items() if value is not None}, where)
+        known = {k: value for k, value in (values | timings).items() if value is not None}
+        _numbers(known, f"the experiment {bounded(name, 200)!r}")
     return dict(experiments)
 
 
@@ -180,8 +174,8 @@ def _case(data: object, number: int, longest: int) -> CaseResult:
     where = f"case {number}"
     if not isinstance(data, dict):
         raise ReportError(f"{where} is no object")
-    for key, kind in (("id", str), ("experiment", str), ("outcome", str)):
-        if not isinstance(data.get(key), kind):
+    for key in ("id", "experiment", "outcome"):
+        if not isinstance(data.get(key), str):
             raise ReportError(f"{where} has no {key!r}")
     where = f"case {bounded(data['id'], 200)!r}"
     if data["outcome"] not in get_args(Outcome):

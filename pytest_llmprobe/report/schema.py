@@ -9,12 +9,12 @@ from typing import Any
 from pytest_llmprobe.errors import ReportError
 
 SCHEMA_VERSION = "1.0"
-SCHEMA_PATH = Path(__file__).with_name("schema.json")
 
 
 def schema() -> dict[str, Any]:
     """The schema (JSON Schema 2020-12)."""
-    loaded: dict[str, Any] = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))
+    text = Path(__file__).with_name("schema.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
     return loaded
 
 

@@ -21,10 +21,8 @@ MAX_VALUES = 50
 def summarise(plan: ExperimentPlan, records: Iterable[Record]) -> dict[str, Any]:
     """Counts, pass rate with intervals, scores, timings, breakdowns and its own summary.
 
-    Args:
-        plan: What was to run.
-        records: One per case that was reported, sorted by id; they are gone through once, and kept
-            only where the experiment has a summary of its own.
+    The records, one per reported case and sorted by id, are gone through once, and kept only where
+    the experiment has a summary of its own.
     """
     columns, judged = _Columns(), list[Record]()
     for record in records:
@@ -111,11 +109,8 @@ def _scores(columns: _Columns) -> dict[str, Any]:
     scores = {}
     for name, (values, clusters) in columns.scores.items():
         interval = mean_interval(values, clusters)
-        scores[name] = {
-            "mean": fmean(values),
-            "ci95": list(interval) if interval else None,
-            "n": len(values),
-        }
+        ends = list(interval) if interval else None
+        scores[name] = {"mean": fmean(values), "ci95": ends, "n": len(values)}
     return scores
 
 
@@ -134,9 +129,7 @@ def _timings(columns: _Columns) -> dict[str, Any]:
 
 def _percentile(ordered: Sequence[float], q: float) -> float | None:
     """The smallest value that at least a fraction ``q`` of all values do not exceed."""
-    if not ordered:
-        return None
-    return ordered[math.ceil(q * len(ordered)) - 1]
+    return ordered[math.ceil(q * len(ordered)) - 1] if ordered else None
 
 
 def _by(columns: _Columns) -> dict[str, Any]:

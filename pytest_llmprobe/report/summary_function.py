@@ -35,9 +35,7 @@ MAX_ERROR = 500
 class SummaryFunction:
     """Where the function is that the marker names, as in ``probe(summary=summarise)``.
 
-    Args:
-        path: The eval file.
-        name: The function's name at the top level of that file; it may be imported there.
+    That is the path of the eval file, and a name at its top level: defined or imported there.
     """
 
     path: str
@@ -70,9 +68,7 @@ class SummaryFunction:
     def __call__(self, records: Sequence[Record]) -> dict[str, Any]:
         """What the function says about judged records, or ``{"error": ...}`` if it fails.
 
-        Args:
-            records: Passed and missed cases, sorted by id; the function receives copies. Without
-                any it is not called, and the summary is empty.
+        It receives copies, sorted by id. Without any it is not called, and the summary is empty.
         """
         if not records:
             return {}

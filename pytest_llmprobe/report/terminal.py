@@ -1,8 +1,8 @@
-"""The table and the lines that a run ends with."""
+"""The table and the lines that a run ends with, and what makes any table of text safe to print."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from pytest_llmprobe.report.gate import CHANGE, Check
@@ -12,38 +12,38 @@ from pytest_llmprobe.report.summary_function import FAILED
 
 def table(experiments: Sequence[Mapping[str, Any]], checks: Sequence[Check]) -> list[str]:
     """One line an experiment: n, pass rate with its interval, chance, gate, tokens/s."""
-    header = ["experiment", "n", "pass rate [95% CI]", "chance", "gate", "tokens/s"]
-    rows = [[*_row(e), _gate(e["name"], checks), _speed(e["timings"])] for e in experiments]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = []
-    for row in (header, *rows):
-        first, *rest = (
-            cell.ljust(width) if column in (0, 4) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join([first, *rest]).rstrip())
-    return lines
+    rows = [["experiment", "n", "pass rate [95% CI]", "chance", "gate", "tokens/s"]]
+    for experiment in experiments:
+        name, (rate, chance, speed) = experiment["name"], measured(experiment)
+        rows.append([name, str(experiment["n"]), rate, chance, _gate(name, checks), speed])
+    return aligned(rows, left=(0, 4))
 
 
-def _row(experiment: Mapping[str, Any]) -> list[str]:
-    rate, interval = experiment["pass_rate"], experiment["ci95_clustered"]
-    shown = "-" if rate is None else f"{rate:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
-    chance = "-" if experiment["chance"] is None else f"{experiment['chance']:.3f}"
-    return [printable(experiment["name"]), str(experiment["n"]), shown, chance]
+def measured(experiment: Mapping[str, Any]) -> tuple[str, str, str]:
+    """An experiment's pass rate with its interval, its chance and its tokens/s; or a dash."""
+    rate, (low, high) = experiment["pass_rate"], experiment["ci95_clustered"] or (0.0, 1.0)
+    chance, speed = experiment["chance"], experiment["timings"]["tokens_per_s"]
+    return (
+        "-" if rate is None else f"{rate:.3f} [{low:.3f}, {high:.3f}]",
+        "-" if chance is None else f"{chance:.3f}",
+        "-" if speed is None else f"{speed:,.0f}",
+    )
+
+
+def with_interval(value: float, interval: Sequence[float] | None, sign: str = "") -> str:
+    """A mean or a change in three digits, and its interval if there is one."""
+    shown = [f"{number:{sign}.3g}" for number in (value, *(interval or ()))]
+    return f"{shown[0]} [{', '.join(shown[1:])}]" if interval else shown[0]
 
 
 def _gate(name: str, checks: Sequence[Check]) -> str:
     shown = []
     for check in checks:
         if check.experiment == name:
-            metric = "" if check.metric == "pass_rate" else f"{printable(check.metric)} "
+            metric = "" if check.metric == "pass_rate" else f"{check.metric} "
             bar = "baseline" if check.metric == CHANGE else f"{metric}>= {check.bar:g}"
             shown.append(f"{check.verdict} ({bar})")
     return ", ".join(shown) or "-"
-
-
-def _speed(timings: Mapping[str, Any]) -> str:
-    return "-" if timings["tokens_per_s"] is None else f"{timings['tokens_per_s']:,.0f}"
 
 
 def summaries(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -95,6 +95,19 @@ def remarks(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
             lines.append(f"{experiment['name']}: {', '.join(parts)}")
         lines += [f"{experiment['name']}: {remark}" for remark in experiment["remarks"]]
     return [printable(line) for line in lines]
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Container[int]) -> list[str]:
+    """The lines of a table, safe to print; columns that are not ``left`` stand to the right."""
+    safe = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in safe
+    ]
 
 
 def printable(text: str) -> str:

@@ -105,13 +105,7 @@ def _keeps_turing(types: Mapping[int, int], r: int, slope: float) -> bool:
 def coverage(counts_of_counts: Mapping[int, int]) -> float:
     """Good's estimate 1 - N_1 / N of the probability that the next sample was seen before.
 
-    0 if nothing was seen.
-
-    Args:
-        counts_of_counts: As for `simple_good_turing`.
-
-    Raises:
-        CasesError: An r is below 1 or an N_r below 0.
+    0 if nothing was seen. Takes, and refuses, what `simple_good_turing` does.
     """
     types = _checked(counts_of_counts)
     return 1 - types.get(1, 0) / sum(r * n for r, n in types.items()) if types else 0.0
@@ -121,13 +115,7 @@ def chao1_unseen(counts_of_counts: Mapping[int, int]) -> float:
     """A lower bound of the number of unseen types: N_1 (N_1 - 1) / (2 (N_2 + 1)).
 
     The bias-corrected Chao1 (Chao 1984, Scandinavian Journal of Statistics 11:265; Chao 2005);
-    0 if fewer than two types were seen once.
-
-    Args:
-        counts_of_counts: As for `simple_good_turing`.
-
-    Raises:
-        CasesError: An r is below 1 or an N_r below 0.
+    0 if fewer than two types were seen once. Takes, and refuses, what `simple_good_turing` does.
     """
     types = _checked(counts_of_counts)
     once, twice = types.get(1, 0), types.get(2, 0)
@@ -138,11 +126,7 @@ def good_toulmin(counts_of_counts: Mapping[int, int], t: float) -> float:
     """How many new types ``t`` times as many further samples would show: -sum (-t)^r N_r.
 
     Good and Toulmin 1956 (Biometrika 43:45). Its terms alternate, so a small sample can give a
-    negative number.
-
-    Args:
-        counts_of_counts: As for `simple_good_turing`.
-        t: Further samples over samples so far, between 0 and 1; beyond, the series diverges.
+    negative number; beyond ``t`` = 1 the series diverges.
 
     Raises:
         CasesError: An r is below 1 or an N_r below 0.

@@ -17,10 +17,7 @@ def wilson(passed: float, n: float, confidence: float = 0.95) -> Interval:
     Args:
         passed: Successes, between 0 and ``n``; need not be whole (effective sample sizes).
         n: Trials, above 0.
-        confidence: Two-sided coverage, between 0 and 1.
-
-    Returns:
-        Lower and upper bound, within [0, 1].
+        confidence: Two-sided coverage, between 0 and 1, here as in every interval.
     """
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     rate = passed / n
@@ -36,14 +33,8 @@ def clustered_standard_error(values: Sequence[float], clusters: Sequence[Hashabl
 
     The sum of residuals is taken per cluster before squaring (Miller 2024, "Adding Error Bars to
     Evals", arXiv 2411.00640, section 2.2), times G / (G - 1) for G clusters. With a cluster of
-    its own for each value this is the ordinary standard error.
-
-    Args:
-        values: One score per case.
-        clusters: What each case belongs to, as long as ``values``.
-
-    Returns:
-        The standard error; infinite for a single cluster, which says nothing about spread.
+    its own for each value this is the ordinary standard error; for a single cluster, which says
+    nothing about spread, it is infinite.
     """
     mean = fmean(values)
     residuals: dict[Hashable, float] = defaultdict(float)
@@ -69,9 +60,6 @@ def rate_interval(
         passed: One outcome per case, at least one.
         clusters: What each case belongs to (its haystack, its document).
         confidence: Two-sided coverage.
-
-    Returns:
-        Lower and upper bound, within [0, 1].
     """
     n = len(passed)
     rate = sum(passed) / n
@@ -91,13 +79,7 @@ def mean_interval(
 ) -> Interval | None:
     """Interval of a mean score: Wilson for scores of 0 and 1, else clustered normal.
 
-    Args:
-        values: One score per case, at least one.
-        clusters: What each case belongs to.
-        confidence: Two-sided coverage.
-
-    Returns:
-        Lower and upper bound, or None if one cluster alone gives no spread.
+    Takes what ``rate_interval`` takes; None if one cluster alone gives no spread.
     """
     if all(value in (0.0, 1.0) for value in values):
         return rate_interval([value == 1.0 for value in values], clusters, confidence)

@@ -7,14 +7,11 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pytest_llmprobe.statistics.intervals import Interval, clustered_standard_error
-
-Floats: TypeAlias = NDArray[np.float64]
+from pytest_llmprobe.statistics.resampling import Floats, percentiles
 
 EXACT_CLUSTERS = 14
 """Up to so many clusters with a difference all 2^G signs are tried; above, a sample of them."""
@@ -28,14 +25,7 @@ def mcnemar(lost: int, gained: int) -> float:
 
     The binomial test of ``lost`` in ``lost + gained`` at 1/2 (McNemar 1947, Psychometrika 12:153,
     with the exact distribution in place of chi-square; no mid-p, so the false-alarm rate is never
-    above the level).
-
-    Args:
-        lost: Cases that passed in the first run and missed in the second.
-        gained: Cases that missed in the first run and passed in the second.
-
-    Returns:
-        The p-value, in (0, 1]; 0 only where it is below the smallest float.
+    above the level). The p-value is 0 only where it is below the smallest float.
     """
     flips, fewer = lost + gained, min(lost, gained)
     ways = total = 1
@@ -56,9 +46,6 @@ def clustered_mcnemar(changes: Sequence[int], clusters: Sequence[Hashable]) -> f
     Args:
         changes: -1 for a lost case, +1 for a gained one, 0 for an unchanged one.
         clusters: What each case belongs to (its haystack, its document).
-
-    Returns:
-        The two-sided p-value, in [0, 1].
     """
     flips = sum(map(abs, changes))
     fewer = min(changes.count(-1), changes.count(1))
@@ -71,9 +58,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment (Holm 1979, Scandinavian Journal of Statistics 6:65).
 
     Rejecting what is below a level after it keeps the chance of any false alarm below that level.
-
-    Returns:
-        The adjusted p-values, in the given order.
     """
     adjusted = [1.0] * len(p_values)
     highest = 0.0
@@ -86,19 +70,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def change_interval(
     changes: Sequence[int], clusters: Sequence[Hashable], confidence: float = 0.95
 ) -> Interval:
-    """Interval of the difference of two pass rates on the same cases.
+    """Interval of the second pass rate minus the first on the same cases, within [-1, 1].
 
     Adjusted Wald interval (Bonett and Price 2012, Journal of Educational and Behavioral Statistics
     37:479): one more case lost and one more gained, so it has a width even where nothing flipped.
-    Clustered cases count as ``effective_pairs``.
-
-    Args:
-        changes: -1 lost, +1 gained, 0 unchanged; at least one.
-        clusters: What each case belongs to.
-        confidence: Two-sided coverage.
-
-    Returns:
-        Bounds of second rate minus first, within [-1, 1].
+    Clustered cases count as ``effective_pairs``. Takes what ``clustered_mcnemar`` takes.
     """
     effective = effective_pairs(changes, clusters)
     lost = (changes.count(-1) * effective / len(changes) + 1) / (effective + 2)
@@ -123,13 +99,9 @@ def effective_pairs(changes: Sequence[float], clusters: Sequence[Hashable]) -> f
 
 @dataclass(frozen=True)
 class ScoreChange:
-    """How a score differs between two runs: second minus first.
+    """How a score differs between two runs: second minus first, on ``n`` pairs that both have it.
 
-    Args:
-        n: Pairs of cases that both have the score.
-        mean: Mean difference.
-        ci95: Its bootstrap interval, or None if one cluster alone gives no spread.
-        p: Two-sided, of the randomisation test.
+    ``ci95`` is None if one cluster alone gives no spread.
     """
 
     n: int
@@ -146,18 +118,14 @@ def score_change(
 ) -> ScoreChange:
     """Paired bootstrap of a score's difference, and a test of it.
 
-    The interval is the percentile interval of the mean (Efron and Tibshirani 1993, chapter 13) over
-    resampled clusters, so pairs of one cluster stay together. The p-value is that of Fisher's
-    randomisation test (The Design of Experiments 1935, section 21): if the models are alike, the
-    sign of each cluster's sum is a fair coin. A bootstrap of few clusters would give false alarms.
-    Up to ``EXACT_CLUSTERS`` clusters it is exact, above (1 + as extreme) / (1 + resamples) (Phipson
-    and Smyth 2010).
+    The interval is the percentile interval of the mean over resampled clusters, so pairs of one
+    cluster stay together. The p-value is that of Fisher's randomisation test (The Design of
+    Experiments 1935, section 21): if the models are alike, the sign of each cluster's sum is a fair
+    coin. A bootstrap of few clusters would give false alarms. Up to ``EXACT_CLUSTERS`` clusters it
+    is exact, above (1 + as extreme) / (1 + resamples) (Phipson and Smyth 2010).
 
-    Args:
-        differences: Second score minus first, for each pair; at least one.
-        clusters: What each pair belongs to.
-        seed: The same differences and seed give the same result, whatever their order.
-        resamples: Of the bootstrap, and of the signs where they are sampled.
+    The differences are second score minus first, for at least one pair. The same ones and the same
+    seed give the same result, whatever their order.
     """
     parts = sorted(_cluster_sums(differences, clusters).values())
     sums, counts = (np.array(column, dtype=float) for column in zip(*parts, strict=True))
@@ -173,8 +141,8 @@ def score_change(
         some = means[start : start + rows]
         drawn = random.integers(len(sums), size=(len(some), len(sums)))
         some[:] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = (float(bound) for bound in np.quantile(means, (0.025, 0.975)))
-    return ScoreChange(len(differences), mean, (low, high), _sign_flips(sums, random, resamples))
+    p = _sign_flips(sums, random, resamples)
+    return ScoreChange(len(differences), mean, percentiles(means), p)
 
 
 def _sign_flips(sums: Floats, random: np.random.Generator, resamples: int) -> float:
@@ -211,16 +179,9 @@ def minimum_detectable_change(
 
     Exact search: the flips of ``n`` pairs are binomial with rate ``discordance``, the lost ones
     among them binomial with (1 + change / discordance) / 2, and ``mcnemar`` is applied to each
-    outcome. A change above the discordance is taken as flips in one direction only.
-
-    Args:
-        n: Pairs.
-        discordance: Share of pairs that flip, as observed, between 0 and 1.
-        level: Of the test; 0.05 / k for one of k experiments under Holm's correction.
-        power: How probable the finding is to be.
-
-    Returns:
-        The change of the rate, rounded up to 0.0001, or None if ``n`` pairs can show none.
+    outcome. A change above the discordance is taken as flips in one direction only. The ``level``
+    is 0.05 / k for one of k experiments under Holm's correction, ``power`` the wanted probability.
+    The change of the rate is rounded up to 0.0001; None if ``n`` pairs can show none.
     """
     low, high = 0, 10_000
     if n < 1 or mcnemar_power(n, 1.0, 1.0, level) < power:
@@ -234,13 +195,9 @@ def minimum_detectable_change(
 
 
 def mcnemar_power(n: int, change: float, discordance: float, level: float = 0.05) -> float:
-    """The probability that the exact test finds a true change of a pass rate.
+    """The probability that the exact test on ``n`` pairs finds a true change of a pass rate.
 
-    Args:
-        n: Pairs, at least one.
-        change: Absolute true difference of the two rates, at most ``discordance``.
-        discordance: Probability that a pair flips, above 0.
-        level: Of the test.
+    The change is absolute, and at most ``discordance``: the probability, above 0, of a flip.
     """
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])  # of factorials
     spread = 9 * math.sqrt(n * discordance * (1 - discordance)) + 9

@@ -1,4 +1,4 @@
-"""How well a score tells two groups apart."""
+"""How well a score tells two groups apart: one that should score higher and one that should not."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.statistics.intervals import Interval, wilson
+from pytest_llmprobe.statistics.resampling import Floats, percentiles
 
-Floats: TypeAlias = NDArray[np.float64]
+Counts: TypeAlias = NDArray[np.int64]
 
 DRAWS_AT_ONCE = 2**21
 """Counts of resampled values that are held in memory together."""
@@ -21,10 +22,6 @@ DRAWS_AT_ONCE = 2**21
 
 def roc_auc(positive: Sequence[float], negative: Sequence[float]) -> float:
     """The area under the ROC curve: P(positive > negative) + P(equal) / 2 (Mann-Whitney).
-
-    Args:
-        positive: Scores of the group that should score higher.
-        negative: Scores of the other group.
 
     Raises:
         CasesError: A group is empty or holds a NaN.
@@ -43,19 +40,9 @@ def roc_auc_interval(
 ) -> Interval:
     """Percentile bootstrap interval of the area under the ROC curve.
 
-    Stratified: each group is resampled on its own, at its own size (Efron and Tibshirani 1993,
-    chapter 13). Where the groups do not overlap at all, every resample says 1 (or 0), and the
-    interval has no width: it then says nothing about how sure that is.
-
-    Args:
-        positive: Scores of the group that should score higher.
-        negative: Scores of the other group.
-        confidence: Two-sided coverage, between 0 and 1.
-        resamples: Number of bootstrap samples.
-        seed: Of the draws: the same scores and seed give the same interval.
-
-    Returns:
-        Lower and upper bound, within [0, 1].
+    Stratified: each group is resampled on its own, at its own size. Where the groups do not overlap
+    at all, every resample says 1 (or 0), and the interval has no width: it then says nothing about
+    how sure that is. The same scores and seed give the same interval.
 
     Raises:
         CasesError: A group is empty or holds a NaN.
@@ -75,7 +62,7 @@ def roc_auc_interval(
         lower = np.pad(drawn_low.cumsum(axis=1), ((0, 0), (1, 0)))  # (n, values + 1)
         wins = (drawn_high * (lower[:, below] + lower[:, not_above])).sum(axis=1)
         areas.append(wins / (2 * high.size * low.size))
-    return _percentiles(np.concatenate(areas), confidence)
+    return percentiles(np.concatenate(areas), (1 - confidence) / 2)
 
 
 @dataclass(frozen=True)
@@ -115,15 +102,7 @@ def true_positive_rate(
 
     The interval is the smallest that holds two others: that of the stratified bootstrap, which
     moves the threshold too, and the Wilson interval at the threshold found, without which a rate
-    of 0 or 1 would have no width.
-
-    Args:
-        positive: Scores of the group that should score higher.
-        negative: Scores of the other group.
-        false_positive_rate: The share of negatives allowed above the threshold, from 0 to below 1.
-        confidence: Two-sided coverage of the interval, between 0 and 1.
-        resamples: Number of bootstrap samples.
-        seed: Of the draws: the same scores and seed give the same interval.
+    of 0 or 1 would have no width. The same scores and seed give the same interval.
 
     Raises:
         CasesError: A group is empty or holds a NaN.
@@ -141,7 +120,7 @@ def true_positive_rate(
     ranks = low.size * rng.beta(low.size - allowed, allowed + 1, size=resamples)
     thresholds = low[np.minimum(ranks.astype(np.int64), low.size - 1)]
     rates = rng.binomial(high.size, _above(high, thresholds) / high.size) / high.size
-    bootstrap = _percentiles(rates, confidence)
+    bootstrap = percentiles(rates, (1 - confidence) / 2)
     sampling = wilson(found, high.size, confidence)
     return OperatingPoint(
         threshold=float(threshold),
@@ -162,12 +141,6 @@ def _sorted_scores(positive: Sequence[float], negative: Sequence[float]) -> tupl
     return high, low
 
 
-def _above(ordered: Floats, threshold: Floats | np.float64) -> NDArray[np.int64] | np.int64:
+def _above(ordered: Floats, threshold: Floats | np.float64) -> Counts | np.int64:
     """How many of the scores are above each threshold."""
     return ordered.size - np.searchsorted(ordered, threshold, side="right")
-
-
-def _percentiles(values: Floats, confidence: float) -> Interval:
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)

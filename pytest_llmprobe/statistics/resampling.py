@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_llmprobe.statistics.intervals import Interval
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+def percentiles(values: Floats, tail: float = 0.025) -> Interval:
+    """What leaves ``tail`` of resampled values out at each end (Efron and Tibshirani 1993, 13)."""
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def bootstrap_interval(
@@ -16,16 +26,13 @@ def bootstrap_interval(
     seed: int = 0,
     resamples: int = 500,
 ) -> Interval | None:
-    """Percentile interval (Efron and Tibshirani 1993, chapter 13) over resampled clusters.
+    """95 % percentile interval over resampled clusters; None if one alone gives no spread.
 
     Args:
         statistic: Of the rows with these numbers; one may occur several times.
         clusters: What each row belongs to.
         seed: The same seed gives the same interval.
         resamples: How often ``statistic`` is asked.
-
-    Returns:
-        95 % bounds, or None if one cluster alone gives no spread.
     """
     members: dict[Hashable, list[int]] = defaultdict(list)
     for number, cluster in enumerate(clusters):
@@ -38,5 +45,4 @@ def bootstrap_interval(
         statistic([number for group in drawn for number in groups[group]])
         for drawn in random.integers(len(groups), size=(resamples, len(groups)))
     ]
-    low, high = (float(bound) for bound in np.quantile(values, (0.025, 0.975)))
-    return low, high
+    return percentiles(np.array(values))

@@ -100,13 +100,8 @@ def kl_divergence(a: Items, b: Items, alpha: float = 1.0) -> float:
     """Kullback-Leibler divergence of the items of ``a`` from those of ``b``, in nats.
 
     Sum of p ln(p / q), where p and q are the relative frequencies in ``a`` and ``b`` over the items
-    of both, with ``alpha`` added to each count. Not symmetric. An empty sequence is uniform; 0 if
-    both are empty.
-
-    Args:
-        a: The sequence of p.
-        b: The sequence of q.
-        alpha: Added to the count of each item, above 0; 1 is Laplace's rule.
+    of both, with ``alpha`` added to each count (1 is Laplace's rule). Not symmetric. An empty
+    sequence is uniform; 0 if both are empty.
 
     Raises:
         SettingsError: ``alpha`` is not a finite number above 0.

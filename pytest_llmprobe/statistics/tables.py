@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from statistics import fmean
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from pytest_llmprobe.statistics.intervals import mean_interval, wilson
 
@@ -38,9 +39,6 @@ class Judged(Protocol):
         """Its measurements."""
 
 
-AnyJudged = TypeVar("AnyJudged", bound=Judged)
-
-
 def curve(records: Iterable[Judged], key: str) -> list[dict[str, Any]]:
     """Pass rate over the values of one key: hops, needles, threads at once.
 
@@ -49,8 +47,7 @@ def curve(records: Iterable[Judged], key: str) -> list[dict[str, Any]]:
         key: ``task``, ``size``, ``trial``, ``group``, or a key of the cases' metadata.
 
     Returns:
-        ``value``, ``n``, ``pass_rate`` and ``ci95`` (Wilson) for each value, numbers in order of
-        size.
+        ``value``, ``n``, ``pass_rate``, ``ci95`` (Wilson) for each value, numbers by their size.
     """
     return [
         {"value": value, "n": len(cell), **_rate(cell)}
@@ -59,12 +56,7 @@ def curve(records: Iterable[Judged], key: str) -> list[dict[str, Any]]:
 
 
 def score_curve(records: Iterable[Judged], key: str, score: str) -> list[dict[str, Any]]:
-    """Mean of a named score over the values of one key.
-
-    Args:
-        records: Judged records; those without the key or the score are left out.
-        key: As for ``curve``.
-        score: A name that the evaluation gave to ``score(name, value)``.
+    """Mean of a score, named as in ``score(name, value)``, over a key's values as in ``curve``.
 
     Returns:
         ``value``, ``n``, ``mean`` and ``ci95`` (None if one case gives no spread) for each value.
@@ -73,24 +65,13 @@ def score_curve(records: Iterable[Judged], key: str, score: str) -> list[dict[st
     for value, cell in _by_value((r for r in records if score in r.scores), key).items():
         numbers = [record.scores[score] for record in cell]
         interval = mean_interval(numbers, range(len(numbers)))
-        points.append(
-            {
-                "value": value,
-                "n": len(numbers),
-                "mean": fmean(numbers),
-                "ci95": list(interval) if interval else None,
-            }
-        )
+        ends = list(interval) if interval else None
+        points.append({"value": value, "n": len(numbers), "mean": fmean(numbers), "ci95": ends})
     return points
 
 
 def heat_map(records: Iterable[Judged], rows: str, columns: str) -> dict[str, Any]:
-    """Pass rate for every pair of values of two keys.
-
-    Args:
-        records: Judged records; those without one of the keys are left out.
-        rows: Key of the rows, as for ``curve``.
-        columns: Key of the columns.
+    """Pass rate for every pair of values of two keys, each as in ``curve``.
 
     Returns:
         ``row_key``, ``column_key``; ``rows``, ``columns``: their values (R and C of them);
@@ -134,24 +115,22 @@ def effective_context(
     """
     longest = None
     cells = _by_value(records, size).values()
-    for shortest, cell in sorted(
-        ((min(record.prompt_characters for record in cell), cell) for cell in cells),
-        key=lambda pair: pair[0],
-    ):
+    shortest = [(min(record.prompt_characters for record in cell), cell) for cell in cells]
+    for characters, cell in sorted(shortest, key=itemgetter(0)):
         if _rate(cell)["ci95"][0] < threshold:
             break
-        longest = shortest
+        longest = characters
     return longest
 
 
-def _rate(cell: list[AnyJudged]) -> dict[str, Any]:
+def _rate(cell: list[Judged]) -> dict[str, Any]:
     passed = sum(record.is_correct for record in cell)
     return {"pass_rate": passed / len(cell), "ci95": list(wilson(passed, len(cell)))}
 
 
-def _by_value(records: Iterable[AnyJudged], key: str) -> dict[Any, list[AnyJudged]]:
+def _by_value(records: Iterable[Judged], key: str) -> dict[Any, list[Judged]]:
     """Records with each value of a key; the values in order."""
-    cells: dict[Any, list[AnyJudged]] = defaultdict(list)
+    cells: dict[Any, list[Judged]] = defaultdict(list)
     for record in records:
         value = getattr(record, key) if key in FIELDS else record.params.get(key)
         if isinstance(value, str | int | float):

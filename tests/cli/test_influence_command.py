@@ -8,6 +8,7 @@ import pytest
 
 from pytest_llmprobe.cli import influence as command
 from pytest_llmprobe.errors import CasesError, SettingsError
+from pytest_llmprobe.figures import files
 from pytest_llmprobe.models.loading import load_model
 from pytest_llmprobe.whitebox.influence import influence
 
@@ -54,7 +55,7 @@ def test_another_measure_and_another_occurrence(tmp_path):
 
 
 def test_without_matplotlib_the_numbers_are_written_all_the_same(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(files, "find_spec", lambda name: None)
     run("--prompt", PROMPT, "--span", "in French", "--out", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["influence.npy", "tokens.json"]
     assert "no plot: it needs matplotlib" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import pytest
 from some_reports import CONFIG, ENVIRONMENT, MODEL_INFO, records, run
 
 from pytest_llmprobe.report.comparison import compare
-from pytest_llmprobe.report.provenance import LAYERS, why
+from pytest_llmprobe.report.comparison_causes import LAYERS, why
 from pytest_llmprobe.report.schema import schema
 from pytest_llmprobe.statistics.paired import holm, mcnemar
 

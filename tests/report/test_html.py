@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 from some_reports import records, report
 
-from pytest_llmprobe.report import charts as charts_module
+from pytest_llmprobe.figures import files
 from pytest_llmprobe.report.charts import charts, is_drawn
 from pytest_llmprobe.report.comparison import compare
 from pytest_llmprobe.report.files import write_atomically
@@ -233,7 +233,7 @@ def test_what_is_no_heat_map_and_no_curve_is_text(data):
 
 
 def test_without_matplotlib_the_page_says_so_and_shows_the_numbers(monkeypatch):
-    monkeypatch.setattr(charts_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(files, "find_spec", lambda name: None)
     page = Parsed(html(report(records("pm"), summary={"needle": {"hops": CURVE}})))
     assert 'pip install "pytest-llmprobe[plots]"' in page.text
     assert '"pass_rate": 0.9' in page.text

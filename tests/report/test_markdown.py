@@ -10,13 +10,8 @@ from some_reports import records, report
 
 from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.report.comparison import compare
-from pytest_llmprobe.report.markdown import (
-    MAX_LINE,
-    MAX_SIZE,
-    add_to_job_summary,
-    markdown,
-    plain_text,
-)
+from pytest_llmprobe.report.markdown import MAX_LINE, MAX_SIZE, markdown, plain_text
+from pytest_llmprobe.report.publish import add_to_job_summary
 from pytest_llmprobe.report.run_file import reduce_report
 
 HOSTILE = [

@@ -7,7 +7,7 @@ from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.report.html import html
 from pytest_llmprobe.report.markdown import markdown
 from pytest_llmprobe.report.schema import validate
-from pytest_llmprobe.report.self_check import self_check_lines, self_check_warning
+from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
 
 
 def lines(run):

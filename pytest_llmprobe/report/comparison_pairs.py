@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from statistics import fmean
 from typing import Literal, TypeAlias
 
 from pytest_llmprobe.report.baseline import Baseline, CaseResult
+from pytest_llmprobe.statistics import paired
 from pytest_llmprobe.statistics.intervals import Interval
-from pytest_llmprobe.statistics.paired import (
-    ScoreChange,
-    change_interval,
-    clustered_mcnemar,
-    effective_pairs,
-    minimum_detectable_change,
-    score_change,
-)
 
 Finding: TypeAlias = Literal["worse", "no change found", "better", "not judged"]
 Pairs: TypeAlias = Sequence[tuple[CaseResult, CaseResult]]
@@ -45,7 +37,7 @@ class ComparedScore:
 
     first: float
     second: float
-    change: ScoreChange
+    change: paired.ScoreChange
     p_adjusted: float | None = None
 
 
@@ -54,9 +46,7 @@ class ComparedExperiment:
     """One experiment in both runs.
 
     Args:
-        name: As in the reports.
-        finding: What the comparison found.
-        reason: Why, in words.
+        reason: For the finding, in words.
         in_second: Whether the second run has it.
         errors: Cases of the second run that ended in an error.
         remarks: What could not be compared.
@@ -65,7 +55,6 @@ class ComparedExperiment:
         groups: Groups of pairs (haystacks); ``n`` if none share one.
         effective: Independent pairs that would be as certain, at most ``n``.
         first_rate: Pass rate of the first run on the pairs; None without pairs.
-        second_rate: Of the second run.
         ci95: Interval of second rate minus first.
         lost: Cases that passed and now miss.
         gained: Cases that missed and now pass.
@@ -73,7 +62,6 @@ class ComparedExperiment:
         p_adjusted: Holm's, over the judged experiments; None if not judged.
         detectable: Where no change was found, the change of the pass rate that would have been
             with 80 % probability; None if these pairs can show no change at all.
-        scores: By name.
         ratios: Second over first: ``generation_s`` over the pairs, and the reports' own timings.
     """
 
@@ -173,47 +161,46 @@ def _incomparable(
 
 def _listed(ids: Sequence[str]) -> str:
     more = f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else ""
-    return ", ".join(islice(ids, MAX_NAMED)) + more
+    return ", ".join(ids[:MAX_NAMED]) + more
 
 
 def _paired(name: str, pairs: Pairs, first: Baseline, second: Baseline) -> ComparedExperiment:
     """The pairs' statistics, without a finding."""
-    compared = ComparedExperiment(name, "not judged", "", n=len(pairs))
     if not pairs:
-        return compared
-    changes = [(b.outcome == "passed") - (a.outcome == "passed") for a, b in pairs]
+        return ComparedExperiment(name, "not judged", "")
+    before, after = ([case.outcome == "passed" for case in run] for run in zip(*pairs, strict=True))
+    changes = [now - then for then, now in zip(before, after, strict=True)]
     clusters = [a.cluster for a, _ in pairs]
     flips = [
         (change, Flip(a.id, a.received, b.received))
         for change, (a, b) in zip(changes, pairs, strict=True)
     ]
-    return replace(
-        compared,
+    return ComparedExperiment(
+        name,
+        "not judged",
+        "",
+        n=len(pairs),
         groups=len(set(clusters)),
-        effective=effective_pairs(changes, clusters),
-        first_rate=fmean(a.outcome == "passed" for a, _ in pairs),
-        second_rate=fmean(b.outcome == "passed" for _, b in pairs),
-        ci95=change_interval(changes, clusters),
+        effective=paired.effective_pairs(changes, clusters),
+        first_rate=fmean(before),
+        second_rate=fmean(after),
+        ci95=paired.change_interval(changes, clusters),
         lost=[flip for change, flip in flips if change < 0],
         gained=[flip for change, flip in flips if change > 0],
-        p=clustered_mcnemar(changes, clusters),
+        p=paired.clustered_mcnemar(changes, clusters),
         scores=_scores(pairs),
         ratios=_ratios(pairs, first.experiments[name], second.experiments[name]),
     )
 
 
 def _scores(pairs: Pairs) -> dict[str, ComparedScore]:
-    names = sorted({name for a, b in pairs for name in a.scores.keys() & b.scores.keys()})
     scores = {}
-    for name in names:
+    for name in sorted({name for a, b in pairs for name in a.scores.keys() & b.scores.keys()}):
         both = [(a, b) for a, b in pairs if name in a.scores and name in b.scores]
-        scores[name] = ComparedScore(
-            fmean(a.scores[name] for a, _ in both),
-            fmean(b.scores[name] for _, b in both),
-            score_change(
-                [b.scores[name] - a.scores[name] for a, b in both], [a.cluster for a, _ in both]
-            ),
-        )
+        first, second = ([case.scores[name] for case in run] for run in zip(*both, strict=True))
+        differences = [after - before for before, after in zip(first, second, strict=True)]
+        change = paired.score_change(differences, [a.cluster for a, _ in both])
+        scores[name] = ComparedScore(fmean(first), fmean(second), change)
     return scores
 
 
@@ -249,12 +236,6 @@ def conclude(
         return replace(experiment, finding=finding, reason=numbers, p_adjusted=p_adjusted)
     if p_adjusted < LEVEL:
         numbers += f", inside the run-to-run noise of {noise:.3f}"
-    flips = len(experiment.lost) + len(experiment.gained)
-    return replace(
-        experiment,
-        reason=numbers,
-        p_adjusted=p_adjusted,
-        detectable=minimum_detectable_change(
-            round(experiment.effective), flips / experiment.n, LEVEL / judged
-        ),
-    )
+    share = (len(experiment.lost) + len(experiment.gained)) / experiment.n
+    least = paired.minimum_detectable_change(round(experiment.effective), share, LEVEL / judged)
+    return replace(experiment, reason=numbers, p_adjusted=p_adjusted, detectable=least)

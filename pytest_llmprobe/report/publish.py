@@ -1,20 +1,22 @@
-"""A finished run in its other forms: a page, markdown, a baseline."""
+"""A finished run for others to read: a page, markdown, the summary of a GitHub job, a baseline."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.report.baseline import Baseline, with_noise, write_baseline
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.files import write_atomically
 from pytest_llmprobe.report.html import html
-from pytest_llmprobe.report.markdown import add_to_job_summary, markdown
+from pytest_llmprobe.report.markdown import markdown
 from pytest_llmprobe.report.run_file import reduce_report
 
 
-def write_forms(
+def publish(
     report: Mapping[str, Any],
     comparison: Comparison | None,
     *,
@@ -25,16 +27,8 @@ def write_forms(
 ) -> list[str]:
     """Write what was asked for, and the summary of a GitHub Actions job if this is one.
 
-    Args:
-        report: A finished run's.
-        comparison: With an earlier run.
-        page: Where the HTML goes.
-        text: Where the markdown goes.
-        baseline: Where the baseline goes; an interrupted run is none.
-        repeats: Of the run, for the baseline's noise.
-
-    Returns:
-        A line for each file.
+    HTML goes to ``page``, markdown to ``text``. An interrupted run is no ``baseline``; the noise
+    of one is told by ``repeats`` of the run. Returns a line for each file.
 
     Raises:
         ReportError: A file cannot be written.
@@ -64,3 +58,20 @@ def _largest(noise: Mapping[str, float]) -> str:
         return "no pass rate changed"
     name = max(noise, key=lambda name: noise[name])
     return f"pass rates changed by {noise[name]:.3f} at most ({name})"
+
+
+def add_to_job_summary(text: str) -> bool:
+    """Append markdown to the page of a GitHub Actions job, and say whether this is one.
+
+    Raises:
+        ReportError: The file that GitHub names cannot be written.
+    """
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return False
+    try:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+    except OSError as error:
+        raise ReportError(f"the job's summary {path} cannot be written: {error.strerror}") from None
+    return True

@@ -7,16 +7,9 @@ from typing import Any
 
 from pytest_llmprobe.report.terminal import printable
 
-EXACT = "float32"
-"""The number type in which no answer should depend on the batch."""
-
 
 def self_check_lines(found: Mapping[str, Any] | None) -> list[str]:
-    """One line, one more for each way whose answers flipped; none without a self-check.
-
-    Args:
-        found: A report's ``self_check``.
-    """
+    """Lines for a report's ``self_check``: one, and one more for each way whose answers flipped."""
     if found is None:
         return []
     ways = found["ways"]
@@ -24,7 +17,7 @@ def self_check_lines(found: Mapping[str, Any] | None) -> list[str]:
     parts = ", ".join(f"{way['name']} {way['flipped']}/{way['n']}" for way in ways)
     line = f"self-check: {flipped} of {n} answers differ from one by one ({parts})"
     dtype = found["dtype"]
-    lines = [f"{line}, {dtype}" if dtype else line, *map(_way, filter(_flipped, ways))]
+    lines = [f"{line}, {dtype}" if dtype else line, *(_way(way) for way in ways if way["flipped"])]
     if all(way["rows"] <= 1 for way in ways):
         lines.append("self-check: this model is always asked one prompt at a time")
     elif dtype and not found["shares_prefixes"]:  # what a server stores is not known
@@ -35,16 +28,16 @@ def self_check_lines(found: Mapping[str, Any] | None) -> list[str]:
 
 def self_check_warning(found: Mapping[str, Any] | None) -> str | None:
     """What is wrong if answers flipped in float32; in half precision they may."""
-    if found is None or found["dtype"] != EXACT or not any(map(_flipped, found["ways"])):
+    if (
+        found is None
+        or found["dtype"] != "float32"
+        or not any(way["flipped"] for way in found["ways"])
+    ):
         return None
     return (
         "warning: answers of this model depend on the batch even in float32, so verdicts may "
         "change with -n and with the selection; --llmprobe-batch-size=1 asks one by one"
     )
-
-
-def _flipped(way: Mapping[str, Any]) -> bool:
-    return bool(way["flipped"])
 
 
 def _way(way: Mapping[str, Any]) -> str:
