@@ -121,7 +121,7 @@ def configuration(parameters: Parameters, base: GenerateConfig) -> Configuration
     seed = given.get(SEED, 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise SettingsError(f"{SEED}={seed!r}: it must be a whole number from 0 up")
-    own = {field.name: getattr(base, field.name) for field in fields(base)}
+    own = asdict(base)
     for name, value in given.items():
         if isinstance(own.get(name), float) and isinstance(value, int):
             given[name] = float(value)  # 1 and 1.0 are one configuration

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-
-class Record(Protocol):
-    """What is read of a report's record."""
-
-    @property
-    def params(self) -> Mapping[str, Any]:
-        """With what the ``search`` fixture found, under ``search``."""
-
-    @property
-    def task(self) -> str | None:
-        """Tells several searches of one experiment apart."""
+if TYPE_CHECKING:
+    from pytest_llmprobe.report.record import Record
 
 
 def search_summary(records: Iterable[Record]) -> dict[str, Any]:
     """Verdict, held-out comparison and table of configurations, for ``probe(summary=...)``.
 
     Args:
-        records: Those of an experiment; several searches are told apart by their task or number.
+        records: Those of an experiment, with what the ``search`` fixture found under ``search`` of
+            their params; several searches are told apart by their task or number.
     """
     found = [
         (record.task, record.params["search"]) for record in records if "search" in record.params

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pytest_llmprobe.case import Prompt, prompt_text
 from pytest_llmprobe.engine.completion_file import COMPLETIONS
@@ -51,8 +51,7 @@ class Answer:
     generated_tokens: int
 
 
-@dataclass(frozen=True)
-class _Wanted:
+class _Wanted(NamedTuple):
     """An answer that is not there yet."""
 
     key: str
@@ -168,8 +167,8 @@ class SearchTask:
         keys = [list(map(request_like, its)) for its in requests]
         wanted = {
             key: _Wanted(key, request, row["id"])
-            for own_keys, own in zip(keys, requests, strict=True)
-            for key, request, row in zip(own_keys, own, rows, strict=True)
+            for its in zip(keys, requests, strict=True)
+            for key, request, row in zip(*its, rows, strict=True)
             if key not in self._answers
         }
         self._generate(sorted(wanted.values(), key=lambda one: prompt_text(one.request.prompt)))
@@ -179,18 +178,16 @@ class SearchTask:
         """Rows of one prompt, and prompts that begin alike, are neighbours and share a call."""
         for start in range(0, len(wanted), CALL):
             some = wanted[start : start + CALL]
-            outcomes = self.engine.attempt(
-                [one.request for one in some], self._told(start, len(wanted))
-            )
-            answered = list(zip(some, outcomes, strict=True))
-            self._answers |= {
-                one.key: Answer(out.text, out.usage.generated_tokens)
-                for one, out in answered
-                if not isinstance(out, RequestError)
-            }
-            for one, out in answered:
+            told = self._told(start, len(wanted))
+            outcomes = self.engine.attempt([one.request for one in some], told)
+            refused = []
+            for one, out in zip(some, outcomes, strict=True):
                 if isinstance(out, RequestError):
-                    raise type(out)(f"row {one.row}: {out}")
+                    refused.append(type(out)(f"row {one.row}: {out}"))
+                else:
+                    self._answers[one.key] = Answer(out.text, out.usage.generated_tokens)
+            if refused:
+                raise refused[0]
 
     def _told(self, before: int, total: int) -> OnProgress | None:
         tell = self._on_progress
