@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -38,8 +38,7 @@ CALL = 512
 """Requests of one call of the engine, which encodes them all before the first batch."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """One row's answer under one configuration.
 
     Args:
@@ -142,9 +141,7 @@ class SearchTask:
     def prepare(self, space: Space, rows: Sequence[SearchRow] | None = None) -> None:
         """Generate what a search will ask for in one go: each prompt is computed once for all.
 
-        Args:
-            space: As for ``search``; a scikit-learn ParameterGrid or ParameterSampler will do.
-            rows: All of them if left out.
+        The space is as for ``search``, or scikit-learn's ParameterGrid or ParameterSampler.
         """
         self.answers(self.configurations(space), self.rows if rows is None else rows)
 
@@ -195,13 +192,8 @@ class SearchTask:
             return None
         return lambda call: tell(replace(call, done=before + call.done, total=total))
 
-    def scores(self, configuration: Configuration, rows: Sequence[SearchRow]) -> Any:
-        """The scorer's word on the answers: a list of floats, one a row, or one float."""
-        (answers,) = self.answers([configuration], rows)
-        return self.judge(rows, answers)
-
     def judge(self, rows: Sequence[SearchRow], answers: Sequence[Answer]) -> Any:
-        """As ``scores``, for answers that are there."""
+        """The scorer's word on the answers: a list of floats, one a row, or one float."""
         texts = [answer.text for answer in answers]
         if self._hidden:
             rows = [{name: row[name] for name in ("id", *self.columns)} for row in rows]
@@ -209,7 +201,9 @@ class SearchTask:
 
     def mean(self, rows: Sequence[SearchRow] | None = None, **parameters: Any) -> float:
         """The mean score with these parameters, as the objective of an Optuna study needs it."""
-        scores = self.scores(self.configuration(parameters), self.rows if rows is None else rows)
+        rows = self.rows if rows is None else rows
+        (answers,) = self.answers([self.configuration(parameters)], rows)
+        scores = self.judge(rows, answers)
         return scores if isinstance(scores, float) else sum(scores) / len(scores)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.search.rows import SearchRow, cluster_of
@@ -16,6 +16,9 @@ from pytest_llmprobe.search.task import Answer, SearchTask
 from pytest_llmprobe.statistics.intervals import Interval, mean_interval
 from pytest_llmprobe.statistics.paired import change_interval, score_change
 from pytest_llmprobe.statistics.resampling import bootstrap_interval
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.report.record import Record
 
 NOTHING_BETTER = "no configuration is better"
 
@@ -139,6 +142,22 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def search_summary(records: Iterable[Record]) -> dict[str, Any]:
+    """Verdict, held-out comparison and table of configurations, for ``probe(summary=...)``.
+
+    The ``search`` fixture puts them into the records' params; several searches of an experiment
+    are told apart by their task or number.
+    """
+    found = [(one.task, one.params["search"]) for one in records if "search" in one.params]
+    if len(found) == 1:
+        return dict(found[0][1])
+    return {
+        f"{task or number}_{key}": value
+        for number, (task, result) in enumerate(found, 1)
+        for key, value in result.items()
+    }
+
+
 def search(
     task: SearchTask,
     space: Space = "small",
@@ -213,12 +232,9 @@ def split_rows(
 def paired_difference(
     ours: Sequence[float], theirs: Sequence[float], clusters: Sequence[str]
 ) -> tuple[float, Interval | None]:
-    """Mean of the first minus mean of the second, and its interval, or None for one cluster.
+    """Mean of ours minus mean of theirs, a score for each of the same rows, and its interval.
 
-    Args:
-        ours: A score a row.
-        theirs: Scores of the same rows.
-        clusters: What each row belongs to.
+    None for rows of one cluster.
     """
     changes = [a - b for a, b in zip(ours, theirs, strict=True)]
     if not {*ours, *theirs} <= {0.0, 1.0}:
