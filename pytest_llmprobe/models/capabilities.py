@@ -50,13 +50,14 @@ def measure(model: Any, tokenizer: Any, pad_id: int) -> Capabilities:
     """Measure with forward passes of at most 11 tokens."""
     text_config = model.config.get_text_config()
     ids = (torch.arange(8, device=model.device)[None] * 7 + 5) % text_config.vocab_size
+    states = model(ids, use_cache=False, output_hidden_states=True).hidden_states
     return Capabilities(
         context_length=context_length(text_config.to_dict()),
         chat_template=bool(getattr(tokenizer, "chat_template", None)),
         offsets=bool(tokenizer.is_fast),
         left_padding=_left_padding(model, ids, pad_id),
         cached_continuation=_cached_continuation(model, ids),
-        hidden_states=_hidden_states(model, ids),
+        hidden_states=len(states or ()),
     )
 
 
@@ -95,7 +96,3 @@ def _cached_continuation(model: Any, ids: torch.Tensor) -> bool:
     except (RuntimeError, ValueError, IndexError, TypeError):
         return False  # several state-space models refuse more than one token here
     return close(logits, _last_logits(model, ids), model.dtype)
-
-
-def _hidden_states(model: Any, ids: torch.Tensor) -> int:
-    return len(model(ids, use_cache=False, output_hidden_states=True).hidden_states or ())

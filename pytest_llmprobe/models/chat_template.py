@@ -23,10 +23,7 @@ def render(
 ) -> str:
     """The text that a model reads, up to where its answer begins.
 
-    Args:
-        template: A Jinja template; it runs in a sandbox.
-        messages: Chat messages.
-        special_tokens: ``bos_token``, ``eos_token`` ... by name.
+    A Jinja template runs in a sandbox; ``special_tokens`` are ``bos_token`` ... by name.
 
     Raises:
         TemplateError: The template is damaged or refuses the messages.

@@ -9,10 +9,9 @@ CONTEXT_LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_lengt
 
 
 def context_length(config: Mapping[str, Any]) -> int | None:
-    """Most tokens of prompt and answer together, or None if the config names no limit.
+    """Most tokens of prompt and answer together, or None if config.json names no limit.
 
-    Args:
-        config: What config.json holds; of a model with several parts the text part counts.
+    Of a model with several parts the text part counts.
     """
     inner = config.get("text_config")
     for part in (inner if isinstance(inner, Mapping) else {}, config):
@@ -26,15 +25,12 @@ def even_to(config: Any) -> int | None:
     """Tokens of a text up to which it is rotated alike whatever the longest text of its pass.
 
     Beyond, rotary embeddings of the kinds ``dynamic`` and ``longrope`` go by that longest text
-    (transformers' ``modeling_rope_utils``). None if a model has no such embedding.
-
-    Args:
-        config: transformers' config of the text part.
+    (transformers' ``modeling_rope_utils``). None if a model, by transformers' config of its text
+    part, has no such embedding.
     """
     given = getattr(config, "rope_parameters", None) or {}
-    parts = [given, *(part for part in given.values() if isinstance(part, Mapping))]
     limits = []
-    for part in parts:
+    for part in [given, *(part for part in given.values() if isinstance(part, Mapping))]:
         kind = str(part.get("rope_type", ""))
         if kind == "longrope" or "dynamic" in kind:
             own = part.get("original_max_position_embeddings")

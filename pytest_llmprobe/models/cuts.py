@@ -14,13 +14,7 @@ from pytest_llmprobe.models.patterns import PRINTABLE, SPACE, Characters, crosse
 
 
 class Place(NamedTuple):
-    """A kind of place in a text: between a character of one kind and one of another.
-
-    Args:
-        before: Characters before it.
-        after: Characters after it.
-        pattern: Finds it.
-    """
+    """A kind of place in a text, and what finds it: between characters of one kind and another."""
 
     before: Characters
     after: Characters
@@ -39,41 +33,24 @@ MARKS = Place(
 
 
 class CutRule(NamedTuple):
-    """Where texts may be cut.
-
-    Args:
-        place: At which places.
-        words: Only where the pre-tokenisation splits; else wherever no token reaches across.
-    """
+    """Where texts may be cut: at which places, and if only where the pre-tokenisation splits."""
 
     place: Place
     words: bool
 
 
-_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer"} | {
-    "ByteLevel",
-    "Nmt",
-    "Precompiled",
-    "Prepend",
-    "Strip",
-}
-_PRE_TOKENIZERS = {"ByteLevel", "Whitespace", "WhitespaceSplit", "BertPreTokenizer"} | {
-    "CharDelimiterSplit",
-    "Digits",
-    "Metaspace",
-    "Punctuation",
-}
+_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer"}
+_NORMALIZERS |= {"ByteLevel", "Nmt", "Precompiled", "Prepend", "Strip"}
+_PRE_TOKENIZERS = {"ByteLevel", "Whitespace", "WhitespaceSplit", "BertPreTokenizer", "Digits"}
+_PRE_TOKENIZERS |= {"CharDelimiterSplit", "Metaspace", "Punctuation"}
 
 
 def cut_rule(tokenizer: Mapping[str, Any]) -> CutRule | None:
-    """Where the texts of a tokenizer may be cut; None: nowhere.
+    """Where the texts of a tokenizer may be cut, by its tokenizer.json; None: nowhere.
 
     With words: where no match of its regular expressions can reach across, and near which they
     cannot look far. Without (Llama 2, Mistral, Gemma): byte-pair encodings whose vocabulary holds
     no token with a space after something else, so that no merge crosses the place before a space.
-
-    Args:
-        tokenizer: What tokenizer.json holds.
     """
     model = tokenizer["model"]
     normalizers = list(_parts(tokenizer.get("normalizer")))
@@ -84,9 +61,8 @@ def cut_rule(tokenizer: Mapping[str, Any]) -> CutRule | None:
     if normalizers and any(token["normalized"] for token in tokenizer["added_tokens"]):
         return None
     for place in (SPACES, MARKS):
-        if all(_is_local(part, _NORMALIZERS, place) for part in normalizers) and all(
-            _is_local(part, _PRE_TOKENIZERS, place) for part in splits
-        ):
+        local = [_is_local(part, _NORMALIZERS, place) for part in normalizers]
+        if all(local) and all(_is_local(part, _PRE_TOKENIZERS, place) for part in splits):
             mark = _space_mark(normalizers, splits) if place is SPACES else None
             if model["type"] == "BPE" and mark and _no_token_crosses(model["vocab"], mark):
                 return CutRule(SPACES, words=False)
@@ -96,13 +72,11 @@ def cut_rule(tokenizer: Mapping[str, Any]) -> CutRule | None:
 
 def _parts(part: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
     """The parts of a sequence, in order; a part on its own is a sequence of one."""
-    if part is None:
-        return
-    if part["type"] != "Sequence":
+    if part is not None and part["type"] == "Sequence":
+        for inner in part.get("normalizers") or part.get("pretokenizers") or ():
+            yield from _parts(inner)
+    elif part is not None:
         yield part
-        return
-    for inner in part.get("normalizers") or part.get("pretokenizers") or ():
-        yield from _parts(inner)
 
 
 def _is_local(part: Mapping[str, Any], known: set[str], place: Place) -> bool:

@@ -36,16 +36,10 @@ LINES = re.compile(  # of Llama 3, SmolLM3, gpt-oss and Granite; the blank line 
 
 
 def render_prompt(tokenizer: Any, text: str, dates: Dates = "leave out") -> RawPrompt:
-    """A user's message through the chat template, without the date of today.
+    """A user's message as the model reads it and its token ids, without the date of today.
 
-    Args:
-        tokenizer: A transformers tokenizer; without a chat template the text stays as it is.
-        text: The message.
-        dates: ``leave out`` the lines that say the date and up to when the model knows the world,
-            or ``pin`` the date to 26 July 2024.
-
-    Returns:
-        The text that the model reads and its token ids.
+    ``leave out`` leaves out the lines that say the date and up to when the model knows the world,
+    ``pin`` gives 26 July 2024 for the date. Without a chat template the text stays as it is.
 
     Raises:
         RequestError: The template refuses the message, or does something with the date that is

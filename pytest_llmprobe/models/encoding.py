@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from pytest_llmprobe.models.cuts import CutRule, cut_rule
+from pytest_llmprobe.models.cuts import cut_rule
 from pytest_llmprobe.models.encoding_cache import EncodingCache, Ids
 from pytest_llmprobe.models.patterns import MAX_LENGTH, MAX_RUNS
 
@@ -52,11 +52,9 @@ class Piece(NamedTuple):
 
 
 class LongTexts:
-    """Encodes texts with a tokenizer of the ``tokenizers`` library.
+    """Encodes texts with a copy of a ``tokenizers`` tokenizer, which neither truncates nor pads.
 
-    Args:
-        tokenizer: The tokenizer; a copy of it is used, which neither truncates nor pads.
-        cache: Where token ids outlive the process, or None.
+    In a cache, if there is one, token ids outlive the process.
     """
 
     def __init__(self, tokenizer: Tokenizer, cache: EncodingCache | None = None) -> None:
@@ -75,22 +73,13 @@ class LongTexts:
         self._held = 0
         self._numbers: list[int] = []
 
-    @property
-    def rule(self) -> CutRule | None:
-        """Where this tokenizer's texts are cut; None: nowhere, texts are encoded whole."""
-        return self._rule
-
     def ids(self, text: str, special_tokens: bool = False) -> list[int]:
-        """Token ids of a text.
+        """Token ids of a text; from ``LONG`` characters on, what is known of it is used.
 
-        Args:
-            text: Of any length; from ``LONG`` characters on, what is known of it is used.
-            special_tokens: Put before and after it what the tokenizer says, such as BOS.
+        With special tokens there is before and after it what the tokenizer says, such as BOS.
         """
-        if len(text) < LONG:
-            return self._encode(text, special_tokens).ids
         around = self._specials if special_tokens else ([], [])
-        if around is None:
+        if len(text) < LONG or around is None:
             return self._encode(text, special_tokens).ids
         return around[0] + (self._in_pieces(text) or self._whole(text)) + around[1]
 
@@ -108,8 +97,7 @@ class LongTexts:
 
     def _whole(self, text: str) -> list[int]:
         key = self._key("whole", text)
-        piece = self._known(key)
-        if piece is None:
+        if (piece := self._known(key)) is None:
             piece = Piece([], self._encode(text).ids, [])
             self._keep(key, piece)
         return piece.ids
@@ -120,7 +108,10 @@ class LongTexts:
         if len(places) == 2:
             return None
         spans = list(pairwise(places))
-        keys = [self._key(*_surrounded(text, start, end)) for start, end in spans]
+        keys = [
+            self._key(text[max(0, at - BEFORE) : at], text[at:end], text[end : end + AFTER])
+            for at, end in spans
+        ]
         pieces = [self._known(key) for key in keys]
         if None in pieces and (known := self._known(self._key("whole", text))) is not None:
             return known.ids  # an earlier try failed
@@ -227,21 +218,14 @@ class LongTexts:
         """The ids as the same int objects everywhere: a million tokens are 8 MB and not 36."""
         if ids and (most := max(ids)) >= len(self._numbers):
             self._numbers.extend(range(len(self._numbers), most + 1))
-        numbers = self._numbers
-        return [numbers[i] for i in ids]
+        return list(map(self._numbers.__getitem__, ids))
 
     def _unpacked(self, stored: Ids) -> Piece | None:
         if stored.size < 2 or stored[0] + stored[1] > stored.size - 2:
             return None
-        numbers = stored[2:].tolist()
-        before, after = int(stored[0]), int(stored[1])
+        before, after, *numbers = stored.tolist()
         end = len(numbers) - after
         return Piece(numbers[:before], numbers[before:end], numbers[end:])
-
-
-def _surrounded(text: str, start: int, end: int) -> tuple[str, str, str]:
-    """All that the tokens of a piece depend on."""
-    return text[max(0, start - BEFORE) : start], text[start:end], text[end : end + AFTER]
 
 
 def _joined(left: Piece, right: Piece) -> bool:

@@ -126,16 +126,10 @@ def _device(spec: ModelSpec) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _dtype(spec: ModelSpec, device: str) -> str:
-    """float32 on CPU, where verdicts must not depend on the batch; else the checkpoint's."""
-    return "float32" if spec.dtype == "auto" and device == "cpu" else spec.dtype
-
-
 def _from_spec(spec: ModelSpec, device: str) -> Any:
-    arguments: dict[str, Any] = {
-        "dtype": _dtype(spec, device),
-        "attn_implementation": spec.attn_implementation,
-    }
+    # On CPU, where verdicts must not depend on the batch, float32 and not the checkpoint's.
+    dtype = "float32" if spec.dtype == "auto" and device == "cpu" else spec.dtype
+    arguments: dict[str, Any] = {"dtype": dtype, "attn_implementation": spec.attn_implementation}
     if spec.random_weights:
         config = AutoConfig.from_pretrained(spec.source, **_origin(spec))
         with torch.random.fork_rng():
@@ -159,5 +153,4 @@ def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """End tokens of the checkpoint's generation config (chat models have several) and EOS."""
     configured = model.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
-    ids = [*ids, tokenizer.eos_token_id]
-    return tuple(dict.fromkeys(i for i in ids if i is not None))
+    return tuple(dict.fromkeys(i for i in (*ids, tokenizer.eos_token_id) if i is not None))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from operator import add
 from typing import NamedTuple, TypeAlias
 
 Characters: TypeAlias = frozenset[str]
@@ -31,14 +32,11 @@ _FOREIGN = {"Han", "Hiragana", "Katakana", "Hangul", "Greek", "Cyrillic", "Arabi
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "v": "\v"}
 _CLASSES: dict[str, Characters] = {
     "s": SPACE,
-    "S": PRINTABLE,
     "d": frozenset("0123456789"),
-    "D": ALL - frozenset("0123456789"),
     "w": frozenset(c for c in PRINTABLE if c.isalnum() or c == "_"),
-    "W": frozenset(c for c in ALL if not (c.isalnum() or c == "_")),
-    "b": frozenset(),  # places, which hold nothing
-    "B": frozenset(),
 }
+_CLASSES |= {letter.upper(): ALL - members for letter, members in _CLASSES.items()}
+_CLASSES |= dict.fromkeys("bB", frozenset())  # places, which hold nothing
 
 
 class _Unknown(Exception):
@@ -100,21 +98,15 @@ class _Parser:
 
     def _then(self, first: Match, second: Match) -> Match:
         crosses = bool(first.holds & self._before and second.holds & self._after)
-        return Match(
-            first.holds | second.holds,
-            crosses or first.crosses or second.crosses,
-            first.taken + second.taken,
-            first.length + second.length,
-            first.runs + second.runs,
-        )
+        crosses = crosses or first.crosses or second.crosses
+        return Match(first.holds | second.holds, crosses, *map(add, first[2:], second[2:]))
 
     def _repeated(self, match: Match) -> Match:
         most = self._quantifier()
         if most == 1:
             return match
-        if match.runs or (most is None and match.taken != 1):
-            raise _Unknown
-        if most is None and match.holds & SPACE and match.holds & PRINTABLE:
+        mixed = bool(match.holds & SPACE and match.holds & PRINTABLE)
+        if match.runs or (most is None and (match.taken != 1 or mixed)):
             raise _Unknown
         twice = self._then(match, match)
         if most is None:
@@ -129,19 +121,20 @@ class _Parser:
         if found is None:
             return 1
         self.at = found.end()
-        if found[1] in "*+":
+        if found[1] in "*+" or (found[3] and not found[4]):
             return None
-        if found[1] == "?":
-            return 1
-        if found[3] and not found[4]:
-            return None
-        return max(1, int(found[4] or found[2]))
+        return 1 if found[1] == "?" else max(1, int(found[4] or found[2]))
 
     def _part(self) -> Match:
-        if self._pattern[self.at] == "(":
+        start = self._pattern[self.at]
+        if start == "(":
             return self._group()
-        holds = self._characters()
-        return Match(holds, False, 1, 1)
+        if start in "*+?{":
+            raise _Unknown
+        if start == ".":
+            self.at += 1
+            return Match(ALL, False, 1, 1)
+        return Match(self._class() if start == "[" else self._item()[0], False, 1, 1)
 
     def _group(self) -> Match:
         opening = re.compile(r"\((\?(:|=|!|<=|<!|>|i:))?(?!\?)").match(self._pattern, self.at)
@@ -154,16 +147,6 @@ class _Parser:
         self.at += 1
         looks_around = opening[2] in ("=", "!", "<=", "<!")
         return Match(length=match.length, runs=match.runs) if looks_around else match
-
-    def _characters(self) -> Characters:
-        if self._pattern[self.at] == "[":
-            return self._class()
-        if self._pattern[self.at] in "*+?{":
-            raise _Unknown
-        if self._pattern[self.at] == ".":
-            self.at += 1
-            return ALL
-        return self._item()[0]
 
     def _item(self) -> tuple[Characters, str | None]:
         """What one character or class name matches, and the character if it is one."""
@@ -207,13 +190,8 @@ class _Parser:
 
 
 def _either(one: Match, other: Match) -> Match:
-    return Match(
-        one.holds | other.holds,
-        one.crosses or other.crosses,
-        max(one.taken, other.taken),
-        max(one.length, other.length),
-        max(one.runs, other.runs),
-    )
+    crosses = one.crosses or other.crosses
+    return Match(one.holds | other.holds, crosses, *map(max, one[2:], other[2:]))
 
 
 def _property(name: str, negated: bool) -> Characters:

@@ -14,12 +14,7 @@ from pytest_llmprobe.models.encoding_cache import user_cache
 
 
 class PromptEncoder:
-    """Encodes prompts as the model is to read them.
-
-    Args:
-        tokenizer: A transformers tokenizer.
-        chat_template: Whether to use its chat template; without one, prompts are plain texts.
-    """
+    """Encodes prompts as the model is to read them; without chat template, as plain texts."""
 
     def __init__(self, tokenizer: Any, chat_template: bool) -> None:
         self._tokenizer, self._chat = tokenizer, chat_template
@@ -59,20 +54,14 @@ class PromptEncoder:
         return list(prompt.ids)
 
     def _of_text(self, text: str, special_tokens: bool) -> list[int]:
-        if len(text) < LONG or not self._is_plain(text, special_tokens):
-            return self._plainly(text, special_tokens)
-        assert self._texts is not None
-        return self._texts.ids(text, special_tokens)
+        if len(text) >= LONG and (texts := self._texts) is not None:
+            sample = text[: LONG // 10]  # does the tokenizer add anything to what its backend does?
+            if texts.ids(sample, special_tokens) == self._plainly(sample, special_tokens):
+                return texts.ids(text, special_tokens)
+        return self._plainly(text, special_tokens)
 
     def _plainly(self, text: str, special_tokens: bool) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=special_tokens)["input_ids"])
-
-    def _is_plain(self, text: str, special_tokens: bool) -> bool:
-        """Whether the tokenizer adds nothing of its own to what its backend does."""
-        sample = text[: LONG // 10]
-        return self._texts is not None and (
-            self._texts.ids(sample, special_tokens) == self._plainly(sample, special_tokens)
-        )
 
     @cached_property
     def _texts(self) -> LongTexts | None:

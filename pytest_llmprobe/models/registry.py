@@ -120,17 +120,14 @@ def registered(user_models: Mapping[str, Mapping[str, Any]] | None = None) -> di
     known = {f.name for f in fields(ModelSpec)} - {"name"}
     specs = dict(REGISTRY)
     for name, entry in (user_models or {}).items():
+        where = f"[tool.llmprobe.models.{name}]"
         if not isinstance(entry, Mapping):
-            raise ModelError(f"[tool.llmprobe.models.{name}]: give a table with a 'source'")
+            raise ModelError(f"{where}: give a table with a 'source'")
         if unknown := sorted(entry.keys() - known):
-            raise ModelError(
-                f"[tool.llmprobe.models.{name}]: unknown field {unknown[0]!r}; "
-                f"known: {', '.join(sorted(known))}"
-            )
+            listed = ", ".join(sorted(known))
+            raise ModelError(f"{where}: unknown field {unknown[0]!r}; known: {listed}")
         if not isinstance(entry.get("source"), str):
-            raise ModelError(
-                f"[tool.llmprobe.models.{name}]: 'source' (folder or hub id) is missing"
-            )
+            raise ModelError(f"{where}: 'source' (folder or hub id) is missing")
         specs[name] = ModelSpec(name, **entry)
     return specs
 
@@ -196,12 +193,8 @@ def check_folder(folder: Path) -> None:
     if not any((folder / name).is_file() for name in tokenizers):
         raise ModelError(f"{folder} has no tokenizer (looked for {', '.join(tokenizers)})")
     index = folder / "model.safetensors.index.json"
-    shards = (
-        {folder / name for name in _check_json(index)["weight_map"].values()}
-        if index.is_file()
-        else set()
-    )
-    if absent := sorted(shard.name for shard in shards if not shard.is_file()):
+    named = set(_check_json(index)["weight_map"].values()) if index.is_file() else set()
+    if absent := sorted(Path(name).name for name in named if not (folder / name).is_file()):
         raise ModelError(f"{folder} is damaged: {index.name} names {absent[0]}, which is not there")
     weights = sorted(folder.glob("*.safetensors"))
     if not weights and not any(folder.glob("pytorch_model*.bin")):

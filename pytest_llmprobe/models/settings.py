@@ -69,10 +69,7 @@ def bars_of(gates: Mapping[str, Mapping[str, Any]], model: str) -> dict[str, Bar
     bars: dict[str, Bar | bool] = {}
     for experiment, bar in gates.get(model, {}).items():
         where = f"[tool.llmprobe.gates.{model}] {experiment}"
-        if bar is False:
-            bars[experiment] = False
-        elif isinstance(bar, Mapping):
-            bars[experiment] = Bar.of(bar, where)
-        else:
+        if bar is not False and not isinstance(bar, Mapping):
             raise SettingsError(f"{where}: give a table such as {{ pass_rate = 0.9 }}, or false")
+        bars[experiment] = False if bar is False else Bar.of(bar, where)
     return bars

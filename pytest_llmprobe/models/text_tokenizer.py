@@ -30,11 +30,8 @@ def text_tokenizer(tokenizer: Any) -> TextTokenizer:
         return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def decode(ids: Sequence[int]) -> str:
-        return str(
-            tokenizer.decode(
-                list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
-            )
-        )
+        as_is = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+        return str(tokenizer.decode(list(ids), **as_is))
 
     plain, full = encode("a"), list(tokenizer("a")["input_ids"])
     starts = (at for at in range(len(full)) if plain and full[at : at + len(plain)] == plain)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.errors import CasesError, ModelError, RequestError
@@ -33,9 +33,6 @@ class TokenCounter:
     """Counts what the engine will feed to a model: chat template and special tokens included.
 
     Nothing is read before it is needed. Of a hub model only small files are fetched.
-
-    Args:
-        spec: The model.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -54,7 +51,7 @@ class TokenCounter:
 
     def count(self, prompt: Prompt) -> int:
         """Tokens of a whole prompt; as `ids`."""
-        return len(self._reader.ids(prompt))
+        return len(self.ids(prompt))
 
     def ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a whole prompt.
@@ -66,10 +63,11 @@ class TokenCounter:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens left out; as `ids`."""
-        return self._reader.decode(ids)
+        text: str = self._reader.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
 
     @cached_property
-    def _reader(self) -> _Reader:
+    def _reader(self) -> _FileReader | _TransformersReader:
         tokenizer = self._file("tokenizer.json")
         if tokenizer is None:
             return _TransformersReader(self._spec)
@@ -109,14 +107,6 @@ class TokenCounter:
         )
 
 
-class _Reader(Protocol):
-    def ids(self, prompt: Prompt) -> list[int]:
-        """Token ids of a whole prompt."""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids."""
-
-
 class _FileReader:
     """tokenizer.json, read by the library that transformers hands it to."""
 
@@ -127,17 +117,15 @@ class _FileReader:
         from pytest_llmprobe.models.encoding_cache import user_cache
 
         try:
-            loaded = Tokenizer.from_file(str(tokenizer))
+            self.tokenizer = Tokenizer.from_file(str(tokenizer))
         except Exception as error:  # the library raises nothing more special
             raise CasesError(f"{tokenizer} cannot be read: {error}") from None
-        self._tokenizer = loaded
-        self._texts = LongTexts(loaded, user_cache())
+        self._texts = LongTexts(self.tokenizer, user_cache())
         self._template = template
-        tokens = {name: config.get(f"{name}_token") for name in SPECIAL_TOKENS}
         self._special = {
             f"{name}_token": str(token["content"] if isinstance(token, dict) else token)
-            for name, token in tokens.items()
-            if token is not None
+            for name in SPECIAL_TOKENS
+            if (token := config.get(f"{name}_token")) is not None
         }
 
     def ids(self, prompt: Prompt) -> list[int]:
@@ -147,9 +135,9 @@ class _FileReader:
 
         if isinstance(prompt, RawPrompt):
             return list(prompt.ids) or self._texts.ids(prompt.text, special_tokens=True)
-        if self._template is None and isinstance(prompt, str):
-            return self._texts.ids(prompt, special_tokens=True)
         if self._template is None:
+            if isinstance(prompt, str):
+                return self._texts.ids(prompt, special_tokens=True)
             raise CasesError("the prompt is a list of chat messages, and there is no chat template")
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         try:
@@ -157,10 +145,6 @@ class _FileReader:
         except (TemplateError, TypeError, ValueError, LookupError) as error:
             raise CasesError(f"the chat template refuses a prompt: {error}") from None
         return self._texts.ids(text)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text
 
 
 class _TransformersReader:
@@ -171,11 +155,11 @@ class _TransformersReader:
         from pytest_llmprobe.models.prompts import PromptEncoder
 
         try:
-            tokenizer = load_tokenizer(spec)
+            self.tokenizer = load_tokenizer(spec)
         except ModelError as error:
             raise CasesError(str(error)) from None
-        self._tokenizer = tokenizer
-        self._encoder = PromptEncoder(tokenizer, bool(getattr(tokenizer, "chat_template", None)))
+        has_template = bool(getattr(self.tokenizer, "chat_template", None))
+        self._encoder = PromptEncoder(self.tokenizer, has_template)
 
     def ids(self, prompt: Prompt) -> list[int]:
         try:
@@ -183,17 +167,12 @@ class _TransformersReader:
         except RequestError as error:
             raise CasesError(str(error)) from None
 
-    def decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text
-
 
 def _template(config: Mapping[str, Any]) -> str | None:
     """The chat template in a tokenizer's config: one, or several by name."""
     template = config.get("chat_template")
     if isinstance(template, list):
-        named = {entry["name"]: entry["template"] for entry in template}
-        template = named.get("default")
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
     return template if isinstance(template, str) else None
 
 

@@ -8,9 +8,8 @@ from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.search.rows import read_rows
 from pytest_llmprobe.search.scorers import ExactMatch, RegexNumber, Rouge
 from pytest_llmprobe.search.space import PRESETS
-from pytest_llmprobe.search.summary import search_summary
 from pytest_llmprobe.search.task import SearchTask
-from pytest_llmprobe.search.tuner import SearchResult, search
+from pytest_llmprobe.search.tuner import SearchResult, search, search_summary
 
 if TYPE_CHECKING:
     from pytest_llmprobe.search.estimator import GenerationEstimator

@@ -58,8 +58,8 @@ class AheadEngine(Engine):
             for request in requests:  # those of a prompt side by side
                 for one in self.configurations:
                     own = {name: value for name, value in one.parameters if name != SEED}
-                    ahead = replace(request, config=replace(request.config, **own))
-                    ahead = _seeded(ahead, one)
+                    config = replace(request.config, **own)
+                    ahead = _seeded(replace(request, config=config), one)
                     wanted[request_like(ahead)] = ahead
         missing = [key for key in wanted if key not in self._answers]
         for start in range(0, len(missing), CALL):

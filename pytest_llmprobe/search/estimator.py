@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from sklearn.base import BaseEstimator
 
@@ -21,18 +21,12 @@ class GenerationEstimator(BaseEstimator):  # type: ignore[misc]
 
     Args:
         task: Prompts, scorer and engine; clones share it.
-        temperature: 0 for greedy decoding. This and the following are those of ``GenerateConfig``.
-        top_k: Among how many tokens to sample; 0 for all.
-        top_p: Share of probability to sample from.
-        min_p: Least share of the likeliest token's probability.
-        typical_p: Locally typical sampling.
-        tfs: Tail-free sampling.
-        top_a: Top-a sampling.
-        repetition_penalty: 1 for none.
-        no_repeat_ngram_size: 0 for none.
-        max_new_tokens: None for the task's own.
+        temperature: 0 for greedy decoding. It and all others but the last are of
+            ``GenerateConfig``; of those that are None the task's own hold.
         generation_seed: Seed of the sampling, which each row turns into its own.
     """
+
+    task: SearchTask
 
     def __init__(
         self,
@@ -50,18 +44,9 @@ class GenerationEstimator(BaseEstimator):  # type: ignore[misc]
         max_new_tokens: int | None = None,
         generation_seed: int = 0,
     ) -> None:
-        self.task = task
-        self.temperature = temperature
-        self.top_k = top_k
-        self.top_p = top_p
-        self.min_p = min_p
-        self.typical_p = typical_p
-        self.tfs = tfs
-        self.top_a = top_a
-        self.repetition_penalty = repetition_penalty
-        self.no_repeat_ngram_size = no_repeat_ngram_size
-        self.max_new_tokens = max_new_tokens
-        self.generation_seed = generation_seed
+        given = dict(locals())  # scikit-learn looks for each in an attribute of its name
+        del given["self"]
+        self.__dict__.update(given)
 
     def __sklearn_clone__(self) -> GenerationEstimator:
         """The same parameters on the same task; scikit-learn would copy the task."""
@@ -73,10 +58,11 @@ class GenerationEstimator(BaseEstimator):  # type: ignore[misc]
         Raises:
             SettingsError: One is out of range, or would do nothing; names it.
         """
+        return self.task.configuration(self._parameters())
+
+    def _parameters(self) -> dict[str, Any]:
         given = self.get_params(deep=False)
-        return self.task.configuration(
-            {name: value for name, value in given.items() if name != "task" and value is not None}
-        )
+        return {n: value for n, value in given.items() if n != "task" and value is not None}
 
     def fit(self, X: Data, y: object = None) -> GenerationEstimator:
         """Check the parameters and the rows; nothing is trained."""
@@ -91,9 +77,4 @@ class GenerationEstimator(BaseEstimator):  # type: ignore[misc]
 
     def score(self, X: Data, y: object = None) -> float:
         """The mean score of the rows, by the task's scorer."""
-        scores = self.task.scores(self.configuration(), read_rows(X))
-        return scores if isinstance(scores, float) else _mean(scores)
-
-
-def _mean(scores: Sequence[float]) -> float:
-    return sum(scores) / len(scores)
+        return self.task.mean(read_rows(X), **self._parameters())

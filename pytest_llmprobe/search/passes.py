@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.search.space import Configuration
@@ -13,8 +12,7 @@ from pytest_llmprobe.search.tuner import SearchResult, Tried, best_of, paired_di
 from pytest_llmprobe.statistics.intervals import mean_interval
 
 
-@dataclass(frozen=True)
-class Passed:
+class Passed(NamedTuple):
     """One judged case.
 
     Args:
@@ -80,11 +78,8 @@ def conclude(
 ) -> SearchResult:
     """The best of a table beside its first entry, the default, on cases that are new.
 
-    Args:
-        table: What ``search_table`` gave.
-        searched: A run of the search cases.
-        ours: The held-out run of the best configuration.
-        theirs: That of the default.
+    ``searched`` is a run of the search cases, ``ours`` and ``theirs`` are the held-out runs of the
+    best configuration and of the default.
 
     Raises:
         CasesError: The held-out cases ask what the search cases asked.

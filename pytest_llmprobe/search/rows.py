@@ -7,6 +7,7 @@ import json
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,14 +33,13 @@ def read_rows(data: Data) -> list[SearchRow]:
     Raises:
         CasesError: There is none, one is no row, or two have one id.
     """
-    rows: list[SearchRow] = []
     if isinstance(data, str | Path):
-        rows = [dict(row) for _, row in jsonl_rows(Path(data))]
-    else:
-        for number, row in enumerate(data, 1):
-            if not isinstance(row, Case | Mapping):
-                raise CasesError(f"row {number} is {type(row).__name__}; give dictionaries")
-            rows.append(_of_case(row) if isinstance(row, Case) else dict(row))
+        data = [row for _, row in jsonl_rows(Path(data))]
+    rows: list[SearchRow] = []
+    for number, row in enumerate(data, 1):
+        if not isinstance(row, Case | Mapping):
+            raise CasesError(f"row {number} is {type(row).__name__}; give dictionaries")
+        rows.append(_of_case(row) if isinstance(row, Case) else dict(row))
     if not rows:
         raise CasesError("the data hold no row")
     copies: Counter[str] = Counter()
@@ -47,7 +47,8 @@ def read_rows(data: Data) -> list[SearchRow]:
         if "id" in row:
             row["id"] = str(row["id"])
         else:
-            digest = _digest(row)
+            text = json.dumps(row, sort_keys=True, default=str)
+            digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
             copies[digest] += 1
             row["id"] = digest if copies[digest] == 1 else f"{digest}-{copies[digest]}"
     (most, times), *_ = Counter(row["id"] for row in rows).most_common(1)
@@ -61,11 +62,6 @@ def _of_case(case: Case) -> SearchRow:
     return row | ({"group": case.group} if case.group else {})
 
 
-def _digest(row: Mapping[str, Any]) -> str:
-    text = json.dumps(row, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
 def cluster_of(row: SearchRow) -> str:
     """What a row belongs to: its group, or itself."""
     group = row.get("group")
@@ -74,13 +70,10 @@ def cluster_of(row: SearchRow) -> str:
 
 def check_columns(rows: Sequence[SearchRow], columns: Iterable[str], what: str) -> None:
     """Raise CasesError unless every row has the columns."""
-    for column in columns:
-        for row in rows:
-            if column not in row:
-                has = ", ".join(sorted(map(str, row.keys() - {"id"}))[:20])
-                raise CasesError(
-                    f"row {row['id']}: {what} needs the column {column!r}; it has {has or 'none'}"
-                )
+    for column, row in product(columns, rows):
+        if column not in row:
+            has = ", ".join(sorted(map(str, row.keys() - {"id"}))[:20]) or "none"
+            raise CasesError(f"row {row['id']}: {what} needs the column {column!r}; it has {has}")
 
 
 def template_columns(template: str) -> list[str]:
@@ -105,12 +98,7 @@ def template_columns(template: str) -> list[str]:
 def make_prompts(
     rows: Sequence[SearchRow], prompter: Prompter, columns: Sequence[str] = ()
 ) -> list[Prompt]:
-    """The prompt of each row.
-
-    Args:
-        rows: The rows.
-        prompter: A template, or a function of the row.
-        columns: The columns that a function gets to see; all of them if left out.
+    """The prompt of each row; a function gets to see these columns, or all if there are none.
 
     Raises:
         CasesError: A column is missing, or a row's prompt cannot be made.

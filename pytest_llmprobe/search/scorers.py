@@ -23,13 +23,7 @@ NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
 
 
 @dataclass(frozen=True)
-class ExactMatch:
-    """1 where the answer is the column's text, white space around both and case aside.
-
-    Args:
-        column: Holds the right answer, or a list of right ones.
-    """
-
+class _Scorer:
     column: str = "answer"
 
     @property
@@ -37,13 +31,22 @@ class ExactMatch:
         """What every row must have."""
         return (self.column,)
 
+
+class ExactMatch(_Scorer):
+    """1 where the answer is the column's text, white space around both and case aside.
+
+    Args:
+        column: Holds the right answer, or a list of right ones.
+    """
+
     def __call__(self, rows: Sequence[SearchRow], answers: Sequence[str]) -> list[float]:
         """One number a row, 0 or 1."""
-        return [float(_plain(a) in self._right(row)) for row, a in zip(rows, answers, strict=True)]
-
-    def _right(self, row: SearchRow) -> list[str]:
-        given = row[self.column]
-        return [_plain(one) for one in (given if isinstance(given, list | tuple) else [given])]
+        scores = []
+        for row, answer in zip(rows, answers, strict=True):
+            right = row[self.column]
+            several = right if isinstance(right, list | tuple) else [right]
+            scores.append(float(_plain(answer) in map(_plain, several)))
+        return scores
 
 
 def _plain(text: object) -> str:
@@ -51,7 +54,7 @@ def _plain(text: object) -> str:
 
 
 @dataclass(frozen=True)
-class RegexNumber:
+class RegexNumber(_Scorer):
     """1 where the answer's last number is the column's last number, as for arithmetic.
 
     Args:
@@ -59,13 +62,7 @@ class RegexNumber:
         pattern: What a number looks like in the answer; its first group if it has one.
     """
 
-    column: str = "answer"
     pattern: str = NUMBER
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """What every row must have."""
-        return (self.column,)
 
     def __call__(self, rows: Sequence[SearchRow], answers: Sequence[str]) -> list[float]:
         """One number a row, 0 or 1.
@@ -90,13 +87,11 @@ def _equal(said: float, right: float) -> bool:
 
 
 def _last_number(text: str, pattern: str) -> float | None:
-    found = None
-    for found in re.finditer(pattern, text):  # noqa: B007 (the last one counts)
-        pass
-    if found is None:
+    found = list(re.finditer(pattern, text))
+    if not found:
         return None
     try:
-        return float((found[1] if found.re.groups else found[0]).replace(",", ""))
+        return float(found[-1][min(1, found[-1].re.groups)].replace(",", ""))
     except (TypeError, ValueError):  # a pattern of one's own may find anything
         return None
 

@@ -88,7 +88,8 @@ class Configuration:
     @property
     def label(self) -> str:
         """For tables: ``temperature=0.7 top_p=0.9``."""
-        return " ".join(f"{name}={_shown(value)}" for name, value in self.parameters) or "default"
+        shown = {n: f"{v:g}" if isinstance(v, float) else str(v) for n, v in self.parameters}
+        return " ".join(f"{name}={value}" for name, value in shown.items()) or "default"
 
     @cached_property
     def key(self) -> str:
@@ -97,16 +98,8 @@ class Configuration:
         return json.dumps(asdict(self.config) | {SEED: seed}, sort_keys=True)
 
 
-def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def configuration(parameters: Parameters, base: GenerateConfig) -> Configuration:
-    """Check one choice of parameters.
-
-    Args:
-        parameters: By name; what is left out is as in ``base``.
-        base: What the task itself says, such as max_new_tokens and stop.
+    """Check one choice of parameters; what is left out is as in ``base``, the task's own.
 
     Raises:
         SettingsError: An unknown name, a value out of range, or a parameter that would do nothing;
@@ -121,7 +114,7 @@ def configuration(parameters: Parameters, base: GenerateConfig) -> Configuration
     seed = given.get(SEED, 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise SettingsError(f"{SEED}={seed!r}: it must be a whole number from 0 up")
-    own = {field.name: getattr(base, field.name) for field in fields(base)}
+    own = asdict(base)
     for name, value in given.items():
         if isinstance(own.get(name), float) and isinstance(value, int):
             given[name] = float(value)  # 1 and 1.0 are one configuration
@@ -138,11 +131,7 @@ def configuration(parameters: Parameters, base: GenerateConfig) -> Configuration
 
 
 def configurations(space: Space, base: GenerateConfig) -> list[Configuration]:
-    """All configurations of a space in its order, each once.
-
-    Args:
-        space: The name of a preset, a grid, or several of either.
-        base: What the task itself says.
+    """All configurations of a space in its order, each once; ``base`` as for `configuration`.
 
     Raises:
         SettingsError: There is none, or one cannot be used.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pytest_llmprobe.case import Prompt, prompt_text
 from pytest_llmprobe.engine.completion_file import COMPLETIONS
@@ -38,8 +38,7 @@ CALL = 512
 """Requests of one call of the engine, which encodes them all before the first batch."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """One row's answer under one configuration.
 
     Args:
@@ -51,8 +50,7 @@ class Answer:
     generated_tokens: int
 
 
-@dataclass(frozen=True)
-class _Wanted:
+class _Wanted(NamedTuple):
     """An answer that is not there yet."""
 
     key: str
@@ -143,9 +141,7 @@ class SearchTask:
     def prepare(self, space: Space, rows: Sequence[SearchRow] | None = None) -> None:
         """Generate what a search will ask for in one go: each prompt is computed once for all.
 
-        Args:
-            space: As for ``search``; a scikit-learn ParameterGrid or ParameterSampler will do.
-            rows: All of them if left out.
+        The space is as for ``search``, or scikit-learn's ParameterGrid or ParameterSampler.
         """
         self.answers(self.configurations(space), self.rows if rows is None else rows)
 
@@ -168,8 +164,8 @@ class SearchTask:
         keys = [list(map(request_like, its)) for its in requests]
         wanted = {
             key: _Wanted(key, request, row["id"])
-            for own_keys, own in zip(keys, requests, strict=True)
-            for key, request, row in zip(own_keys, own, rows, strict=True)
+            for its in zip(keys, requests, strict=True)
+            for key, request, row in zip(*its, rows, strict=True)
             if key not in self._answers
         }
         self._generate(sorted(wanted.values(), key=lambda one: prompt_text(one.request.prompt)))
@@ -179,18 +175,16 @@ class SearchTask:
         """Rows of one prompt, and prompts that begin alike, are neighbours and share a call."""
         for start in range(0, len(wanted), CALL):
             some = wanted[start : start + CALL]
-            outcomes = self.engine.attempt(
-                [one.request for one in some], self._told(start, len(wanted))
-            )
-            answered = list(zip(some, outcomes, strict=True))
-            self._answers |= {
-                one.key: Answer(out.text, out.usage.generated_tokens)
-                for one, out in answered
-                if not isinstance(out, RequestError)
-            }
-            for one, out in answered:
+            told = self._told(start, len(wanted))
+            outcomes = self.engine.attempt([one.request for one in some], told)
+            refused = []
+            for one, out in zip(some, outcomes, strict=True):
                 if isinstance(out, RequestError):
-                    raise type(out)(f"row {one.row}: {out}")
+                    refused.append(type(out)(f"row {one.row}: {out}"))
+                else:
+                    self._answers[one.key] = Answer(out.text, out.usage.generated_tokens)
+            if refused:
+                raise refused[0]
 
     def _told(self, before: int, total: int) -> OnProgress | None:
         tell = self._on_progress
@@ -198,13 +192,8 @@ class SearchTask:
             return None
         return lambda call: tell(replace(call, done=before + call.done, total=total))
 
-    def scores(self, configuration: Configuration, rows: Sequence[SearchRow]) -> Any:
-        """The scorer's word on the answers: a list of floats, one a row, or one float."""
-        (answers,) = self.answers([configuration], rows)
-        return self.judge(rows, answers)
-
     def judge(self, rows: Sequence[SearchRow], answers: Sequence[Answer]) -> Any:
-        """As ``scores``, for answers that are there."""
+        """The scorer's word on the answers: a list of floats, one a row, or one float."""
         texts = [answer.text for answer in answers]
         if self._hidden:
             rows = [{name: row[name] for name in ("id", *self.columns)} for row in rows]
@@ -212,7 +201,9 @@ class SearchTask:
 
     def mean(self, rows: Sequence[SearchRow] | None = None, **parameters: Any) -> float:
         """The mean score with these parameters, as the objective of an Optuna study needs it."""
-        scores = self.scores(self.configuration(parameters), self.rows if rows is None else rows)
+        rows = self.rows if rows is None else rows
+        (answers,) = self.answers([self.configuration(parameters)], rows)
+        scores = self.judge(rows, answers)
         return scores if isinstance(scores, float) else sum(scores) / len(scores)
 
 

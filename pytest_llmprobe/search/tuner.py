@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.search.rows import SearchRow, cluster_of
 from pytest_llmprobe.search.space import Configuration, Parameters, Space
-from pytest_llmprobe.search.task import SearchTask
+from pytest_llmprobe.search.task import Answer, SearchTask
 from pytest_llmprobe.statistics.intervals import Interval, mean_interval
 from pytest_llmprobe.statistics.paired import change_interval, score_change
 from pytest_llmprobe.statistics.resampling import bootstrap_interval
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.report.record import Record
 
 NOTHING_BETTER = "no configuration is better"
 
@@ -122,22 +126,36 @@ class SearchResult:
 def lines(found: Mapping[str, Any]) -> list[str]:
     """A search's result as text, from what ``SearchResult.as_dict`` gives."""
     ordered = sorted(found["configurations"], key=lambda tried: -tried["mean"])
-    labels = [tried["value"] for tried in ordered]
-    width = max(map(len, ("configuration", *labels)))
+    width = max(map(len, ("configuration", *(tried["value"] for tried in ordered))))
     rows = f"{found['search_rows']} search rows"
-    shown = [f"{'configuration':{width}}  score on {rows} [95% CI]  tokens"]
+    table = [f"{'configuration':{width}}  score on {rows} [95% CI]  tokens"]
     for tried in ordered:
-        ci = tried["ci95"]
-        interval = "[-]" if ci is None else f"[{ci[0]:.3f}, {ci[1]:.3f}]"
+        interval = "[{:.3f}, {:.3f}]".format(*tried["ci95"]) if tried["ci95"] else "[-]"
         score = f"{tried['mean']:.3f} {interval}"
-        shown.append(f"{tried['value']:{width}}  {score:>{len(rows) + 18}}  {tried['tokens']:6.1f}")
+        table.append(f"{tried['value']:{width}}  {score:>{len(rows) + 18}}  {tried['tokens']:6.1f}")
     return [
-        *shown,
+        *table,
         f"tried {found['tried']} configurations; on {found['held_out_rows']} held-out rows:",
         f"  best     {found['held_out_best']:.3f}  {found['best']}",
         f"  default  {found['held_out_default']:.3f}  {found['default']}",
         str(found["verdict"]),
     ]
+
+
+def search_summary(records: Iterable[Record]) -> dict[str, Any]:
+    """Verdict, held-out comparison and table of configurations, for ``probe(summary=...)``.
+
+    The ``search`` fixture puts them into the records' params; several searches of an experiment
+    are told apart by their task or number.
+    """
+    found = [(one.task, one.params["search"]) for one in records if "search" in one.params]
+    if len(found) == 1:
+        return dict(found[0][1])
+    return {
+        f"{task or number}_{key}": value
+        for number, (task, result) in enumerate(found, 1)
+        for key, value in result.items()
+    }
 
 
 def search(
@@ -167,12 +185,11 @@ def search(
         SettingsError: A configuration cannot be used; nothing has been generated then.
     """
     standard = task.configuration(default or {})
-    space_ = [one for one in task.configurations(space) if one.key != standard.key]
+    different = [one for one in task.configurations(space) if one.key != standard.key]
     rows, others = split_rows(task.rows, held_out, seed)
-    table = _tried(task, [standard, *space_], rows)
+    table = _tried(task, [standard, *different], rows)
     best = best_of(table)
-    compared = [best] if best is standard else [best, standard]
-    judged = _tried(task, compared, others)
+    judged = _tried(task, [best] if best is standard else [best, standard], others)
     difference, interval = _difference(task, judged[0], judged[-1], others)
     return SearchResult(
         table=tuple(table),
@@ -215,12 +232,9 @@ def split_rows(
 def paired_difference(
     ours: Sequence[float], theirs: Sequence[float], clusters: Sequence[str]
 ) -> tuple[float, Interval | None]:
-    """Mean of the first minus mean of the second, and its interval, or None for one cluster.
+    """Mean of ours minus mean of theirs, a score for each of the same rows, and its interval.
 
-    Args:
-        ours: A score a row.
-        theirs: Scores of the same rows.
-        clusters: What each row belongs to.
+    None for rows of one cluster.
     """
     changes = [a - b for a, b in zip(ours, theirs, strict=True)]
     if not {*ours, *theirs} <= {0.0, 1.0}:
@@ -242,14 +256,18 @@ def _tried(
         if isinstance(scores, list):
             ci = mean_interval(scores, clusters)
             found.append(Tried(one, fmean(scores), ci, tokens, tuple(scores)))
-            continue
-
-        def resampled(numbers: list[int], answers: Any = answers) -> float:
-            drawn: float = task.judge([rows[n] for n in numbers], [answers[n] for n in numbers])
-            return drawn
-
-        found.append(Tried(one, scores, bootstrap_interval(resampled, clusters), tokens))
+        else:
+            ci = bootstrap_interval(partial(_joint, task, rows, answers), clusters)
+            found.append(Tried(one, scores, ci, tokens))
     return found
+
+
+def _joint(
+    task: SearchTask, rows: Sequence[SearchRow], answers: Sequence[Answer], some: Sequence[int]
+) -> float:
+    """The one score of some rows, by number."""
+    score: float = task.judge([rows[n] for n in some], [answers[n] for n in some])
+    return score
 
 
 def _difference(
@@ -259,14 +277,7 @@ def _difference(
     clusters = [cluster_of(row) for row in rows]
     if best.scores and default.scores:
         return paired_difference(best.scores, default.scores, clusters)
-    asked = [best.configuration, default.configuration]
-    ours, theirs = task.answers(asked, rows)
-
-    def resampled(numbers: list[int]) -> float:
-        some = [rows[n] for n in numbers]
-        difference: float = task.judge(some, [ours[n] for n in numbers]) - task.judge(
-            some, [theirs[n] for n in numbers]
-        )
-        return difference
-
-    return best.mean - default.mean, bootstrap_interval(resampled, clusters)
+    answers = task.answers([best.configuration, default.configuration], rows)
+    ours, theirs = (partial(_joint, task, rows, its) for its in answers)
+    interval = bootstrap_interval(lambda some: ours(some) - theirs(some), clusters)
+    return best.mean - default.mean, interval

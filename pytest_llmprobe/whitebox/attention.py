@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -101,13 +101,8 @@ class Call:
     def biased(self, bias: torch.Tensor, first: int = 0, count: int | None = None) -> torch.Tensor:
         """The mask of some queries, as numbers to add, with a bias on the keys that they see.
 
-        Args:
-            bias: Broadcast to (B, H, count, S); its dtype is the result's.
-            first: The first of the queries.
-            count: How many queries; None: all from the first on.
-
-        Returns:
-            As the bias, and the dtype's lowest number where a query does not see a key.
+        The bias is broadcast to (B, H, count, S), and its dtype kept. Where a query does not see a
+        key, the dtype's lowest number stands.
         """
         lowest = torch.finfo(bias.dtype).min
         last = self.query.shape[2] if count is None else first + count
@@ -150,22 +145,15 @@ class Tap:
 
 @dataclass
 class _Switch:
-    """How many taps use a model's registered names, and what it used before."""
+    """What a model used before its names were registered, its parts, and how many taps it has."""
 
-    before: Any
+    before: dict[str, str]
     modules: frozenset[int]
     configs: frozenset[int]
     taps: int = 0
 
 
-@dataclass(frozen=True)
-class _Active:
-    tap: Tap
-    modules: frozenset[int] = field(repr=False)
-    configs: frozenset[int] = field(repr=False)
-
-
-_ACTIVE: ContextVar[tuple[_Active, ...]] = ContextVar("llmprobe_taps", default=())
+_ACTIVE: ContextVar[tuple[tuple[Tap, _Switch], ...]] = ContextVar("llmprobe_taps", default=())
 _SWITCHES: WeakKeyDictionary[Any, _Switch] = WeakKeyDictionary()
 _LOCK = threading.Lock()
 
@@ -174,25 +162,26 @@ _LOCK = threading.Lock()
 def tapped(model: Any, tap: Tap) -> Iterator[None]:
     """Let a tap see the attention of a transformers model, in this context only.
 
-    Taps may be nested: each gets the mask that those before it have made. Other threads may use
-    the model meanwhile, and tap it too: without an active tap its attention is as ever.
-
-    Args:
-        model: The transformers model; its attention must be of a kind in ``BASES``.
-        tap: What sees it.
+    The attention must be of a kind in ``BASES``. Taps may be nested: each gets the mask that those
+    before it have made. Other threads may use the model meanwhile, and tap it too: without an
+    active tap its attention is as ever.
     """
     switch = _switched_on(model)
-    token = _ACTIVE.set((*_ACTIVE.get(), _Active(tap, switch.modules, switch.configs)))
+    token = _ACTIVE.set((*_ACTIVE.get(), (tap, switch)))
     try:
         yield
     finally:
         _ACTIVE.reset(token)
-        _switched_off(model)
+        with _LOCK:
+            switch.taps -= 1
+            if not switch.taps:
+                del _SWITCHES[model]
+                model.set_attn_implementation(switch.before)
 
 
 def is_active(tap: Tap) -> bool:
     """Whether this context is in the tap's ``with`` block."""
-    return any(active.tap is tap for active in _ACTIVE.get())
+    return any(active is tap for active, _ in _ACTIVE.get())
 
 
 def attention_kind(model: Any) -> str:
@@ -205,11 +194,10 @@ def _switched_on(model: Any) -> _Switch:
     with _LOCK:
         switch = _SWITCHES.get(model)
         if switch is None:
-            parts = [part for part in model.modules() if hasattr(part, "config")]
             switch = _Switch(
                 _implementations(model.config),
                 frozenset(map(id, model.modules())),
-                frozenset(id(part.config) for part in parts),
+                frozenset(id(part.config) for part in model.modules() if hasattr(part, "config")),
             )
             model.set_attn_implementation(
                 {k: PREFIX + v if v in BASES else v for k, v in switch.before.items()}
@@ -219,20 +207,10 @@ def _switched_on(model: Any) -> _Switch:
         return switch
 
 
-def _switched_off(model: Any) -> None:
-    with _LOCK:
-        switch = _SWITCHES[model]
-        switch.taps -= 1
-        if not switch.taps:
-            del _SWITCHES[model]
-            model.set_attn_implementation(switch.before)
-
-
 def _implementations(config: Any) -> dict[str, str]:
     """By name of the part, as ``set_attn_implementation`` takes them; "" is the whole model."""
-    parts = {name: getattr(config, name, None) for name in config.sub_configs}
-    found = {name: part._attn_implementation for name, part in parts.items() if part is not None}
-    return {"": config._attn_implementation} | found
+    parts = {"": config} | {name: getattr(config, name, None) for name in config.sub_configs}
+    return {name: part._attn_implementation for name, part in parts.items() if part is not None}
 
 
 def own_eager(module: Any) -> Callable[..., Output] | None:
@@ -262,23 +240,22 @@ def _attention(base: str) -> Callable[..., Output]:
         if base == "eager" and attention_mask is not None and attention_mask.dtype == torch.bool:
             # A caller who saw no "eager" in the model's config gives booleans.
             call = replace(call, mask=call.biased(query.new_zeros(())))
-        taps = [active.tap for active in _ACTIVE.get() if id(module) in active.modules]
+        taps = [tap for tap, switch in _ACTIVE.get() if id(module) in switch.modules]
         for tap in taps:
             first_key, first_query = tap.place(query.shape[2], key.shape[2])
             call = replace(call, first_key=first_key, first_query=first_query)
             call = replace(call, mask=tap.mask(call))
-        outputs = (tap.run(call) for tap in taps)
-        return next((output for output in outputs if output is not None), None) or call.run()
+        return next((output for tap in taps if (output := tap.run(call))), None) or call.run()
 
     return attention
 
 
 def _mask(base: str) -> Callable[..., torch.Tensor | None]:
     def mask(*args: Any, **options: Any) -> torch.Tensor | None:
-        for active in _ACTIVE.get():
-            if id(options.get("config")) in active.configs:
+        for tap, switch in _ACTIVE.get():
+            if id(options.get("config")) in switch.configs:
                 first_key, first_query = options.get("kv_offset", 0), options.get("q_offset", 0)
-                active.tap.located(int(options["kv_length"]), int(first_key), int(first_query))
+                tap.located(int(options["kv_length"]), int(first_key), int(first_query))
         made: torch.Tensor | None = ALL_MASK_ATTENTION_FUNCTIONS[base](*args, **options)
         return made
 

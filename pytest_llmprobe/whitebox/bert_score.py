@@ -48,9 +48,8 @@ class BertScorer:
 
     Args:
         model: A transformers encoder.
-        tokenizer: Its tokenizer.
-        layer: Which hidden states: 0 the embeddings, 1 the first layer's, ...; the last ones if
-            the encoder has fewer.
+        tokenizer: Its own.
+        layer: Which hidden states, 0 for the embeddings; the last ones if it has fewer.
 
     Raises:
         SettingsError: The layer is negative.
@@ -70,13 +69,12 @@ class BertScorer:
         Raises:
             ModelError: It cannot be loaded.
         """
-        local = {"local_files_only": True}
         bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), **local)
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
             model = AutoModel.from_pretrained(
-                str(folder), dtype=torch.float32, use_safetensors=True, **local
+                str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True
             )
         except (OSError, ValueError, ImportError) as error:
             first = str(error).strip().partition("\n")[0]
@@ -110,14 +108,11 @@ class BertScorer:
     def _ids(self, text: str) -> list[int]:
         if text and isinstance(self._tokenizer, GPT2Tokenizer | RobertaTokenizer):
             text = f" {text}"  # their first word would be another token than within a sentence
-        ids = self._tokenizer(text, truncation=True, max_length=self._most_tokens())["input_ids"]
-        return list(ids)
-
-    def _most_tokens(self) -> int:
         positions = int(self._model.config.max_position_embeddings)
         most = int(self._tokenizer.model_max_length)
-        # Where the tokenizer names no limit: RoBERTa's kind begins to count at 2.
-        return most if most <= positions else positions - 2
+        if most > positions:  # the tokenizer names no limit; RoBERTa's kind begins to count at 2
+            most = positions - 2
+        return list(self._tokenizer(text, truncation=True, max_length=most)["input_ids"])
 
 
 def _mean(values: torch.Tensor, weights: torch.Tensor) -> float:

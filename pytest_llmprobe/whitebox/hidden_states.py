@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, islice, takewhile
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -86,7 +87,14 @@ def hidden_states(
         SettingsError: There is no such layer.
     """
     counted = layer_indices(layers, loaded.capabilities.hidden_states)
-    _check_lengths(texts, loaded.capabilities.context_length)
+    longest, limit = max(map(len, texts), default=0), loaded.capabilities.context_length
+    if limit is not None and longest > limit:
+        raise PromptTooLongError(
+            f"a text of {longest} tokens does not fit the model's context of {limit}; use a "
+            "shorter prompt or fewer new tokens"
+        )
+    if not all(texts):
+        raise RequestError("a text without tokens has no hidden states")
     width = len(counted) * loaded.model.config.get_text_config().hidden_size
     return _batches(loaded, texts, positions, counted, min(token_budget, STATE_BYTES // 4 // width))
 
@@ -114,25 +122,10 @@ def _batches(
         start = end
 
 
-def _check_lengths(texts: Sequence[Sequence[int]], limit: int | None) -> None:
-    longest = max(map(len, texts), default=0)
-    if limit is not None and longest > limit:
-        raise PromptTooLongError(
-            f"a text of {longest} tokens does not fit the model's context of {limit}; use a "
-            "shorter prompt or fewer new tokens"
-        )
-    if not all(texts):
-        raise RequestError("a text without tokens has no hidden states")
-
-
 def _batch_end(texts: Sequence[Sequence[int]], start: int, budget: int) -> int:
-    longest, end = len(texts[start]), start + 1
-    while end < len(texts):
-        longest = max(longest, len(texts[end]))
-        if longest * (end + 1 - start) > budget:
-            break
-        end += 1
-    return end
+    longest = accumulate(map(len, islice(texts, start, None)), max)
+    sizes = (rows * width for rows, width in enumerate(longest, 1))
+    return start + max(1, sum(1 for _ in takewhile(lambda size: size <= budget, sizes)))
 
 
 @torch.inference_mode()
@@ -152,11 +145,10 @@ def _one_pass(
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
         inputs["logits_to_keep"] = 1  # the states are wanted and not [T, vocabulary] of logits
     output = model(ids.to(model.device), output_hidden_states=list(layers), **inputs)
-    chosen = [output.hidden_states[layer] for layer in layers]
     states = []
     for row, at in enumerate(positions):
-        where = torch.tensor(list(at), dtype=torch.long, device=model.device)
-        parts = [layer[row].index_select(0, where.to(layer.device)) for layer in chosen]
+        where = torch.tensor(list(at), dtype=torch.long)
+        parts = [output.hidden_states[layer][row][where] for layer in layers]
         found = torch.cat([part.float().cpu() for part in parts], dim=-1).numpy()
         if not np.isfinite(found).all():
             raise InvalidLogitsError(
@@ -170,11 +162,8 @@ def _one_pass(
 class HiddenStateReader:
     """A model as the output-length experiment sees it: prompts, states at each step, token texts.
 
-    Args:
-        loaded: The model.
-        layers: Whose states, as for `hidden_states`; None for all of them.
-        dates: What becomes of the date that a chat template writes; see `models.date_lines`.
-        token_budget: As for `hidden_states`.
+    The layers are as for `hidden_states`, None for all of them; `models.date_lines` says what may
+    become of the date that a chat template writes.
 
     Raises:
         SettingsError: There is no such layer.
@@ -185,12 +174,11 @@ class HiddenStateReader:
         loaded: LoadedModel,
         layers: Sequence[int] | None = (-1,),
         dates: Dates = "leave out",
-        token_budget: int = TOKEN_BUDGET,
     ) -> None:
         available = loaded.capabilities.hidden_states
         self.layers = layer_indices(range(available) if layers is None else layers, available)
         self.hidden_size: int = loaded.model.config.get_text_config().hidden_size
-        self._loaded, self._dates, self._budget = loaded, dates, token_budget
+        self._loaded, self._dates = loaded, dates
 
     @property
     def info(self) -> dict[str, Any]:
@@ -214,10 +202,9 @@ class HiddenStateReader:
         last position, and the last token of an answer has no state of its own.
         """
         texts = [(*prompt, *answer[:-1]) for prompt, answer in zip(prompts, answers, strict=True)]
-        steps = [
-            range(len(prompt) - 1, len(text)) for prompt, text in zip(prompts, texts, strict=True)
-        ]
-        return hidden_states(self._loaded, texts, steps, self.layers, self._budget)
+        pairs = zip(prompts, texts, strict=True)
+        steps = [range(len(prompt) - 1, len(text)) for prompt, text in pairs]
+        return hidden_states(self._loaded, texts, steps, self.layers)
 
     def token_text(self, token_id: int) -> str:
         """The text of one token, special ones included."""

@@ -7,8 +7,8 @@ own attention gives, a few queries at a time, if that vector takes the place of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any, Literal, TypeAlias
@@ -70,8 +70,8 @@ def influence(
         model: A loaded model; within ``steer`` it is the steered one.
         prompt: The prompt.
         span: The substring.
-        method: As of ``influence_maps``.
-        norm: As of ``influence_maps``.
+        method: One of those of ``influence_maps``.
+        norm: As there.
 
     Raises:
         CasesError: The prompt does not hold the span, or holds it more than once.
@@ -134,28 +134,20 @@ def influence_maps(
 
 def _pass(model: Any, ids: Sequence[int], flow: _Flow) -> None:
     found = check_steerable(model)
-    if not found.attention_only or len(found.layers) < found.layer_count:
+    if not found.traceable:
         raise ModelError(
             f"influence is not defined for {type(model).__name__}: {len(found.layers)} of its "
             f"{found.layer_count} layers have attention, and tokens meet in other ways too"
         )
-    blocks = [model.get_submodule(name) for name in found.modules]
-    layers = [model.get_submodule(name.rpartition(".")[0]) for name in found.modules]
     few = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
-    with _hooked(blocks, layers, flow), tapped(model, flow):
-        model(torch.tensor([list(ids)], device=model.device), use_cache=False, **few)
-
-
-@contextmanager
-def _hooked(blocks: Sequence[Any], layers: Sequence[Any], flow: _Flow) -> Iterator[None]:
-    with ExitStack() as stack:
-        for layer in layers:
+    with ExitStack() as stack, tapped(model, flow):
+        for name in found.modules:
+            block, layer = (model.get_submodule(at) for at in (name, name.rpartition(".")[0]))
             hook = layer.register_forward_pre_hook(flow.enter_layer, with_kwargs=True)
             stack.callback(hook.remove)
-        for block in blocks:
             hook = block.register_forward_hook(flow.leave_block, with_kwargs=True)
             stack.callback(hook.remove)
-        yield
+        model(torch.tensor([list(ids)], device=model.device), use_cache=False, **few)
 
 
 class _Flow(Tap):

@@ -58,13 +58,10 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bins", tuple(self.bins))
+        rising = all(a < b for a, b in pairwise((0, *self.bins)))
         for name, valid, rule in (
             ("kind", self.kind in ("linear", "mlp"), "linear or mlp"),
-            (
-                "bins",
-                all(a < b for a, b in pairwise((0, *self.bins))),
-                "rising whole numbers from 1",
-            ),
+            ("bins", rising, "rising whole numbers from 1"),
             ("hidden", 0 < self.hidden <= 2**16, "from 1 to 65536"),
             ("dropout", 0 <= self.dropout < 1, "at least 0 and below 1"),
             ("learning_rate", 0 < self.learning_rate < 1, "above 0 and below 1"),
@@ -77,13 +74,7 @@ class ProbeConfig:
 
 
 class LengthProbe:
-    """A probe, trained or being trained.
-
-    Args:
-        config: What it is.
-        network: Its weights.
-        origin: Built-in values that say what it was trained on: model, layers, prompts.
-    """
+    """A trained probe; ``origin`` says what it was trained on: model, layers, prompts."""
 
     def __init__(self, config: ProbeConfig, network: Network, origin: Mapping[str, Any]) -> None:
         self.config, self.origin = config, dict(origin)
@@ -136,12 +127,7 @@ class LengthProbe:
 
 
 class Network(nn.Module):
-    """Standardises states [n, D] and maps them to lengths [n] or to scores of bins [n, bins].
-
-    Args:
-        config: What probe it is.
-        inputs: D.
-    """
+    """Standardises states [n, D] and maps them to lengths [n] or to scores of bins [n, bins]."""
 
     mean: torch.Tensor
     scale: torch.Tensor
@@ -154,12 +140,10 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("scale", torch.ones(inputs))
         self.register_buffer("centres", torch.zeros(outputs))
-        width = inputs if config.kind == "linear" else config.hidden
-        self.hidden = (
-            nn.Identity()
-            if config.kind == "linear"
-            else nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(config.dropout))
-        )
+        self.hidden, width = nn.Sequential(), inputs
+        if config.kind == "mlp":
+            width = config.hidden
+            self.hidden.extend([nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(config.dropout)])
         self.head = nn.Linear(width, outputs)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:

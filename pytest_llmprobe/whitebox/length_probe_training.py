@@ -17,7 +17,8 @@ from pytest_llmprobe.whitebox.length_probe import LengthProbe, Network, ProbeCon
 Rows: TypeAlias = npt.NDArray[np.intp]
 ReadStates: TypeAlias = Callable[[Rows], npt.NDArray[np.float32]]
 ReadPlaces: TypeAlias = Callable[[Rows], torch.Tensor]
-"""Reads by place among the rows to train on, or among those to stop by."""
+SummedLoss: TypeAlias = Callable[[Rows], torch.Tensor]
+"""By place among the rows to train on, or among those to stop by."""
 
 READ = 4096
 """Rows that are read at a time where all are wanted."""
@@ -57,18 +58,20 @@ def train_probe(
         torch.manual_seed(config.seed)
         network = Network(config, read(np.arange(1)).shape[1])
         _standardise(network, read, y[train], bins)
+        loss = _summed_loss(network, read, y[train], bins)
+        stop_loss = _summed_loss(network, read_stop, y[stop], bins)
         epoch = (_quasi_newton if config.kind == "linear" else _adam)(
-            network, read, y[train], bins, config
+            network, loss, len(train), config
         )
         best, best_loss, waited = network.state_dict(), math.inf, 0
         for _ in range(config.max_epochs):
             network.train()
             epoch()
-            loss = _mean_loss(network, read_stop, y[stop], bins)
+            mean_loss = _mean_loss(network, stop_loss, len(stop))
             waited += 1
-            if loss < best_loss:
+            if mean_loss < best_loss:
                 best = {name: value.clone() for name, value in network.state_dict().items()}
-                best_loss, waited = loss, 0
+                best_loss, waited = mean_loss, 0
             if waited == config.patience:
                 break
     network.load_state_dict(best)
@@ -112,12 +115,14 @@ def _chunks(n: int) -> list[Rows]:
     return np.array_split(np.arange(n), math.ceil(n / READ))
 
 
+def _summed_loss(
+    network: Network, read: ReadPlaces, labels: torch.Tensor, bins: torch.Tensor
+) -> SummedLoss:
+    return lambda places: network.loss(read(places), labels[places], bins)
+
+
 def _quasi_newton(
-    network: Network,
-    read: ReadPlaces,
-    labels: torch.Tensor,
-    bins: torch.Tensor,
-    config: ProbeConfig,
+    network: Network, loss: SummedLoss, rows: int, config: ProbeConfig
 ) -> Callable[[], object]:
     """Five iterations of L-BFGS on all rows: a linear probe's inputs differ too much for Adam."""
     optimizer = torch.optim.LBFGS(
@@ -127,40 +132,32 @@ def _quasi_newton(
     def gradient() -> float:
         optimizer.zero_grad()
         total = 0.0
-        for places in _chunks(len(labels)):
-            loss = network.loss(read(places), labels[places], bins) / len(labels)
-            loss.backward()
-            total += loss.item()
+        for places in _chunks(rows):
+            part = loss(places) / rows
+            part.backward()
+            total += part.item()
         return total
 
     return lambda: optimizer.step(gradient)
 
 
 def _adam(
-    network: Network,
-    read: ReadPlaces,
-    labels: torch.Tensor,
-    bins: torch.Tensor,
-    config: ProbeConfig,
+    network: Network, loss: SummedLoss, rows: int, config: ProbeConfig
 ) -> Callable[[], object]:
     """All rows once, in batches."""
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
 
     def epoch() -> None:
-        for batch in torch.randperm(len(labels)).split(config.batch_size):
-            places = batch.sort().values  # read from disk in order
-            loss = network.loss(read(places.numpy()), labels[places], bins) / len(places)
+        for batch in torch.randperm(rows).split(config.batch_size):
+            places = batch.sort().values.numpy()  # read from disk in order
             optimizer.zero_grad()
-            loss.backward()
+            (loss(places) / len(places)).backward()
             optimizer.step()
 
     return epoch
 
 
 @torch.inference_mode()
-def _mean_loss(
-    network: Network, read: ReadPlaces, labels: torch.Tensor, bins: torch.Tensor
-) -> float:
+def _mean_loss(network: Network, loss: SummedLoss, rows: int) -> float:
     network.eval()
-    losses = [network.loss(read(at), labels[at], bins).item() for at in _chunks(len(labels))]
-    return math.fsum(losses) / len(labels)
+    return math.fsum(loss(places).item() for places in _chunks(rows)) / rows

@@ -7,7 +7,7 @@ activations: so a long text goes through the model in chunks, on its own cache.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -55,7 +55,7 @@ class TokenLogProbabilities:
 def log_probabilities(
     loaded: LoadedModel, texts: Sequence[Sequence[int]], *, token_budget: int = TOKEN_BUDGET
 ) -> list[TokenLogProbabilities]:
-    """The log-probability of every token of every text, by the model's own forward passes.
+    """The log-probability of every token of each text, in order, by the model's forward passes.
 
     Short texts share a pass; a long one has several, on a filled cache if the model can go on with
     one (``capabilities.cached_continuation``), else each from the text's beginning. Computed in
@@ -68,9 +68,6 @@ def log_probabilities(
             has no log-probability, and a text of one token gives empty arrays.
         token_budget: Most tokens of one forward pass; fewer where the vocabulary is large, more
             where a long text cannot go on from a cache.
-
-    Returns:
-        One entry for each text, in order.
 
     Raises:
         CasesError: A text has no tokens, or a token that the model does not know.
@@ -149,58 +146,49 @@ def _measure(
         row[: len(text)] = torch.tensor(list(text))
     lengths = torch.tensor([len(text) for text in texts])
     wanted = torch.arange(1, ids.shape[1]) < lengths[:, None]
-    moments = np.zeros((3, len(texts), ids.shape[1] - 1))
-    passes = _Passes(loaded, ids[:, :-1].to(loaded.model.device), token_budget)
-    for start, end in passes.chunks():
+    width = ids.shape[1] - 1
+    moments = np.zeros((3, len(texts), width))
+    step, logits = _passes(loaded, ids[:, :-1].to(loaded.model.device), token_budget)
+    for start in range(0, width, step or 1):
+        end = min(start + step, width)
         here = wanted[:, start:end]
-        found = _moments(passes.logits(start, end), ids[:, start + 1 : end + 1], here)
+        found = _moments(logits(start, end), ids[:, start + 1 : end + 1], here)
         moments[:, :, start:end][:, here.numpy()] = found.cpu().numpy()
     return [moments[:, row, : len(text) - 1].copy() for row, text in enumerate(texts)]
 
 
-class _Passes:
-    """Forward passes over ids [B, T], chunk after chunk."""
+def _passes(
+    loaded: LoadedModel, ids: torch.Tensor, token_budget: int
+) -> tuple[int, Callable[[int, int], Any]]:
+    """Width of a chunk of ids [B, T], and what computes the logits of each [B, t, V], in order."""
+    model = loaded.model
+    parameters = inspect.signature(model.forward).parameters
+    rows, width = ids.shape
+    most = max(1, _pass_tokens(model) // rows)
+    if loaded.capabilities.cached_continuation:
+        most = max(1, min(most, token_budget // rows))
+    elif "logits_to_keep" not in parameters:
+        most = width  # nothing helps: all logits at once
+    step = ceil(width / ceil(width / most)) if width > most else width
+    name = "past_key_values" if "past_key_values" in parameters else "cache_params"
+    cache: dict[str, Any] = {}
 
-    def __init__(self, loaded: LoadedModel, ids: torch.Tensor, token_budget: int) -> None:
-        self._model, self._ids = loaded.model, ids
-        parameters = inspect.signature(loaded.model.forward).parameters
-        rows, width = ids.shape
-        most = max(1, _pass_tokens(loaded.model) // rows)
-        self._cached = loaded.capabilities.cached_continuation
-        if self._cached:
-            most = max(1, min(most, token_budget // rows))
-        elif "logits_to_keep" not in parameters:
-            most = width  # nothing helps: all logits at once
-        self._step = ceil(width / ceil(width / most)) if width > most else width
-        self._name = "past_key_values" if "past_key_values" in parameters else "cache_params"
-        self._cache: dict[str, Any] = {}
+    def logits(start: int, end: int) -> Any:
+        if step == width:
+            return model(ids, use_cache=False).logits
+        if not loaded.capabilities.cached_continuation:
+            return model(ids[:, :end], use_cache=False, logits_to_keep=end - start).logits
+        output = model(ids[:, start:end], use_cache=True, **cache)
+        cache[name] = output[name]
+        return output.logits
 
-    def chunks(self) -> Iterator[tuple[int, int]]:
-        """Start and end of each chunk, in order."""
-        width = self._ids.shape[1]
-        for start in range(0, width, self._step or 1):
-            yield start, min(start + self._step, width)
-
-    def logits(self, start: int, end: int) -> torch.Tensor:
-        """The logits [B, end - start, V] of a chunk, right after those of the one before it."""
-        if self._step == self._ids.shape[1]:
-            output = self._model(self._ids, use_cache=False)
-        elif self._cached:
-            output = self._model(self._ids[:, start:end], use_cache=True, **self._cache)
-            self._cache = {self._name: output[self._name]}
-        else:
-            output = self._model(self._ids[:, :end], use_cache=False, logits_to_keep=end - start)
-        logits: torch.Tensor = output.logits
-        return logits
+    return step, logits
 
 
 def _moments(logits: torch.Tensor, targets: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Log-probability, mean and variance [3, N] at the N wanted places.
 
-    Args:
-        logits: Of each place [B, t, V].
-        targets: The token that follows there [B, t].
-        wanted: The places that count [B, t].
+    Of each place come the logits [B, t, V], the token that follows [B, t], and if it counts [B, t].
     """
     flat = logits.flatten(0, 1)
     places = wanted.flatten().nonzero().squeeze(-1).to(flat.device)

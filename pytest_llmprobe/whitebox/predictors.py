@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,30 +27,22 @@ REMEMBERED = 16
 
 
 class Predictors:
-    """Measures prompts; the model is not steered meanwhile.
-
-    Args:
-        encode: Token ids of a prompt.
-        loaded: The model, or None if it is not in this process.
-    """
+    """Measures prompts by a model, if it is in this process; it is not steered meanwhile."""
 
     def __init__(
         self, encode: Callable[[Prompt], Sequence[int]], loaded: LoadedModel | None
     ) -> None:
         self._encode = encode
-        self._loaded = loaded if loaded is not None and _traceable(loaded.model) else None
-        self._kept: OrderedDict[tuple[Any, ...], dict[Method, Maps]] = OrderedDict()
+        self._loaded = loaded if loaded is not None and steerable(loaded).traceable else None
+        self._maps = lru_cache(REMEMBERED)(partial(influence_maps, loaded, methods=METHODS))
 
     def __call__(
         self, prompt: Prompt, span: Span | str, *, last: int = 10, save: Path | None = None
     ) -> dict[str, float]:
         """The predictors of one prompt and a span of it.
 
-        Args:
-            prompt: The prompt.
-            span: The substring whose reach is measured.
-            last: Tokens at the prompt's end whose mean is taken, for Influence and rollout.
-            save: Where to write the Influence map, float32 [layers + 1, tokens], as .npy.
+        Influence and rollout are means over the ``last`` tokens of the prompt. ``save`` is where to
+        write the Influence map, float32 [layers + 1, tokens], as .npy.
 
         Returns:
             ``inverse_length``: 1 / tokens of the prompt. Where the model's attention can be traced
@@ -67,7 +58,7 @@ class Predictors:
         if self._loaded is None:
             return lengths
         located = locate(self._loaded, prompt, span)
-        maps = self._maps(located.ids, located.positions)
+        maps = self._maps(located.ids, (located.positions,))
         if save is not None:
             _save(save, maps["influence"][0])
         return {
@@ -77,26 +68,12 @@ class Predictors:
             **lengths,
         }
 
-    def _maps(self, ids: tuple[int, ...], positions: tuple[int, ...]) -> dict[Method, Maps]:
-        key = (ids, positions)
-        if key not in self._kept:
-            self._kept[key] = influence_maps(self._loaded, ids, [positions], methods=METHODS)
-            if len(self._kept) > REMEMBERED:
-                self._kept.popitem(last=False)
-        return self._kept[key]
-
 
 def map_file(name: str) -> Path | None:
     """Where the map of a test is to be written, if ``LLMPROBE_INFLUENCE`` names a folder."""
     folder = os.environ.get(VARIABLE, "").strip()
     plain = re.sub(r"[^A-Za-z0-9_.=-]+", "_", name)[-200:].strip("_")
     return Path(folder, f"{plain}.npy") if folder else None
-
-
-def _traceable(model: Any) -> bool:
-    """Whether influence is defined: every layer has attention, and tokens meet nowhere else."""
-    found = steerable(model)
-    return found.attention_only and len(found.layers) == found.layer_count
 
 
 def _save(path: Path, values: Maps) -> None:

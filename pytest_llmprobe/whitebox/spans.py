@@ -80,11 +80,6 @@ def locate(
 ) -> SpannedPrompt:
     """Find the tokens of substrings in a prompt as the model reads it.
 
-    Args:
-        model: A loaded model.
-        prompt: A string, chat messages, or a text without either.
-        spans: Substrings of the prompt.
-
     Returns:
         The prompt's token ids and the tokens that hold at least one character of each span.
 
@@ -166,15 +161,12 @@ class _Rendering:
     def _rendered(self, contents: Sequence[str]) -> str:
         if not self.chat:
             return contents[0]
-        messages = [
-            {**message, "content": content}
-            for message, content in zip(self._messages, contents, strict=True)
-        ]
-        return str(
-            self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
+        pairs = zip(self._messages, contents, strict=True)
+        messages = [message | {"content": content} for message, content in pairs]
+        text: str = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
         )
+        return text
 
     def characters(self, span: Span) -> tuple[int, int]:
         """First character of a span in ``text``, and the one after its last."""

@@ -6,7 +6,7 @@ has none, and a layer may leave its attention to a kernel that ignores a bias.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -49,9 +49,10 @@ class Steerability:
     attention_only: bool
     reason: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """For the report."""
-        return asdict(self)
+    @property
+    def traceable(self) -> bool:
+        """Whether influence is defined: every layer has attention, and tokens meet only there."""
+        return self.attention_only and len(self.layers) == self.layer_count
 
 
 _KNOWN: WeakKeyDictionary[Any, dict[str, Steerability]] = WeakKeyDictionary()
@@ -63,11 +64,7 @@ def bare(model: Any) -> Any:
 
 
 def steerable(model: Any) -> Steerability:
-    """Measure once for each model and attention implementation, with five short passes.
-
-    Args:
-        model: A LoadedModel or a transformers model.
-    """
+    """Measure once for each model and attention implementation, with five short passes."""
     model = bare(model)
     kind = attention_kind(model)
     known = _KNOWN.setdefault(model, {})
@@ -99,7 +96,8 @@ def _measure(model: Any, kind: str) -> Steerability:
         )
     if not model._can_set_attn_implementation():
         return _refused(count, "it does not go through transformers' AttentionInterface")
-    ids = (torch.arange(TOKENS, device=model.device)[None] * 7 + 5) % _vocabulary(model)
+    words = model.config.get_text_config().vocab_size
+    ids = (torch.arange(TOKENS, device=model.device)[None] * 7 + 5) % words
     odds = _Odds()
     try:
         plain = model(ids, use_cache=False).logits
@@ -107,7 +105,7 @@ def _measure(model: Any, kind: str) -> Steerability:
             through = model(ids, use_cache=False).logits
         with tapped(model, odds):
             model(ids, use_cache=False)
-        alone = _own_tokens_only(model, ids)
+        alone = _own_tokens_only(model, ids, words)
     except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
         return _refused(count, f"a pass with a bias fails: {error}")
     if not odds.off:
@@ -126,10 +124,6 @@ def _measure(model: Any, kind: str) -> Steerability:
 
 def _refused(count: int, reason: str) -> Steerability:
     return Steerability((), (), count, False, reason)
-
-
-def _vocabulary(model: Any) -> int:
-    return int(model.config.get_text_config().vocab_size)
 
 
 class _Odds(Tap):
@@ -170,16 +164,15 @@ class _OwnKeysOnly(Tap):
     """Lets each token attend to itself alone."""
 
     def mask(self, call: Call) -> torch.Tensor:
-        queries, keys = call.query.shape[2], call.key.shape[2]
-        own = torch.eye(queries, keys, device=call.query.device, dtype=torch.bool)
-        lowest = torch.finfo(call.query.dtype).min
-        return torch.zeros_like(own, dtype=call.query.dtype).masked_fill(~own, lowest)[None, None]
+        shape = call.query.shape[2], call.key.shape[2]
+        mask = call.query.new_full(shape, torch.finfo(call.query.dtype).min)
+        return mask.fill_diagonal_(0)[None, None]
 
 
-def _own_tokens_only(model: Any, ids: torch.Tensor) -> bool:
+def _own_tokens_only(model: Any, ids: torch.Tensor, words: int) -> bool:
     """Whether a change of the first token leaves the others' logits if each attends to itself."""
     changed = ids.clone()
-    changed[0, 0] = (changed[0, 0] + 1) % _vocabulary(model)
+    changed[0, 0] = (changed[0, 0] + 1) % words
     with tapped(model, _OwnKeysOnly()):
         logits = model(torch.cat([ids, changed]), use_cache=False).logits.float()
     difference = (logits[0] - logits[1])[1:].abs().max()

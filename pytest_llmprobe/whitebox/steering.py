@@ -33,9 +33,7 @@ class _Keys(NamedTuple):
 class Steering(Tap):
     """Biases the keys of batches that transformers places; none before it is told which.
 
-    Args:
-        layers: Numbers of the layers.
-        phase: ``all``, or ``prefill`` for tokens of prompts alone.
+    It does so in layers by number, in phase ``all`` or, in ``prefill``, for prompts' tokens alone.
     """
 
     def __init__(self, layers: frozenset[int], phase: Phase) -> None:
@@ -47,11 +45,10 @@ class Steering(Tap):
         self._last_layer = -1
 
     def set_batch(self, bias: torch.Tensor) -> None:
-        """For ``generate``, or a forward pass without a cache.
+        """For ``generate``, or a forward pass without a cache, of left-padded prompts.
 
-        Args:
-            bias: (B, P), for all columns of the left-padded prompts; later columns get none. In a
-                pass of n B rows (beams, several samples) each row of it counts n times.
+        The bias (B, P) is for all their columns; later ones get none. In a pass of n B rows (beams,
+        several samples) each row of it counts n times.
         """
         columns = bias.ne(0).any(0).nonzero().flatten().tolist()
         first, end = (columns[0], columns[-1] + 1) if columns else (0, 0)
@@ -77,11 +74,11 @@ class Steering(Tap):
         self._last_layer = call.layer
         self._note_reach(call, self._keys)
         shape = (*call.query.shape, call.key.shape[2], call.first_key, call.first_query)
-        # An entry keeps its mask, so that no other one gets the same id.
-        made = self._made.setdefault((id(call.mask), *shape), (call.mask, None))
-        if made[1] is None:
+        made = self._made.get((id(call.mask), *shape))
+        if made is None:
             bias = _bias(self._keys, self.phase, call)
-            made = (call.mask, call.mask if bias is None else call.biased(bias))
+            # An entry keeps its mask, so that no other one gets the same id.
+            made = call.mask, call.mask if bias is None else call.biased(bias)
             self._made[(id(call.mask), *shape)] = made
         return made[1]
 
@@ -103,12 +100,14 @@ class Steering(Tap):
 
 def _bias(keys: _Keys, phase: Phase, call: Call) -> torch.Tensor | None:
     """Broadcasts to (B, 1, T, S); None where nothing is biased."""
-    queries = _steered_queries(keys, phase, call)
-    first = call.first_key
-    if queries is False or max(keys.first, first) >= min(keys.end, first + call.key.shape[2]):
+    first, count = call.first_key, call.query.shape[2]
+    steered = count if phase == "all" else keys.bias.shape[1] - call.first_query
+    if steered <= 0 or max(keys.first, first) >= min(keys.end, first + call.key.shape[2]):
         return None
     bias = _columns(keys, call).repeat_interleave(_times(keys, call), 0)[:, None, None]
-    return bias if queries is True else bias * queries[:, None, :, None]
+    if steered >= count:
+        return bias
+    return bias * (torch.arange(count, device=bias.device) < steered).to(bias)[:, None]
 
 
 def _times(keys: _Keys, call: Call) -> int:
@@ -129,19 +128,6 @@ def _columns(keys: _Keys, call: Call) -> torch.Tensor:
     own = keys.bias[:, first : first + bias.shape[1]]
     bias[:, : own.shape[1]] = own.to(bias)
     return bias
-
-
-def _steered_queries(keys: _Keys, phase: Phase, call: Call) -> torch.Tensor | bool:
-    """Which of the queries are steered, (1, T); True: all; False: none."""
-    if phase == "all":
-        return True
-    count, width = call.query.shape[2], keys.bias.shape[1]
-    if call.first_query >= width:
-        return False
-    if call.first_query + count <= width:
-        return True
-    at = torch.arange(call.first_query, call.first_query + count, device=call.query.device)
-    return (at < width).to(call.query)[None]
 
 
 @contextmanager
@@ -211,13 +197,12 @@ def delta_of_odds(factor: float) -> float:
 def _deltas(
     delta: float | Sequence[float] | None, odds: float | Sequence[float] | None, rows: int
 ) -> list[float]:
-    if odds is not None and delta is None:
-        factors = odds if isinstance(odds, Sequence) else [odds] * rows
-        deltas = [delta_of_odds(factor) for factor in factors]
-    elif delta is not None and odds is None:
-        deltas = list(delta) if isinstance(delta, Sequence) else [delta] * rows
-    else:
+    given = odds if delta is None else delta
+    if given is None or (delta is not None and odds is not None):
         raise SettingsError("steering needs either delta or odds")
+    deltas = list(given) if isinstance(given, Sequence) else [given] * rows
+    if odds is not None:
+        deltas = [delta_of_odds(factor) for factor in deltas]
     if len(deltas) != rows:
         raise SettingsError(f"{len(deltas)} values of delta for {rows} prompts; give one for each")
     if strange := [value for value in deltas if not abs(value) <= LARGEST_DELTA]:
