@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.report.baseline import Baseline, with_noise, write_baseline
-from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.files import write_atomically
-from pytest_llmprobe.report.html import html
-from pytest_llmprobe.report.markdown import markdown
 from pytest_llmprobe.report.run_file import reduce_report
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.report.comparison import Comparison
+
+JOB_SUMMARY = "GITHUB_STEP_SUMMARY"
+"""Environment variable: the file that GitHub shows on the page of a job."""
 
 
 def publish(
@@ -35,13 +38,18 @@ def publish(
     """
     said = []
     if page is not None:
+        from pytest_llmprobe.report.html import html  # numpy, for the intervals of a comparison
+
         write_atomically(page, html(report, comparison))
         said.append(f"page: {page}")
-    in_markdown = markdown(report, comparison)
-    if text is not None:
-        write_atomically(text, in_markdown)
-        said.append(f"markdown: {text}")
-    add_to_job_summary(in_markdown)
+    if text is not None or os.environ.get(JOB_SUMMARY):
+        from pytest_llmprobe.report.markdown import markdown
+
+        in_markdown = markdown(report, comparison)
+        if text is not None:
+            write_atomically(text, in_markdown)
+            said.append(f"markdown: {text}")
+        add_to_job_summary(in_markdown)
     if baseline is not None and report["status"] != "complete":
         said.append(f"baseline {baseline.stem} not saved: the run was interrupted")
     elif baseline is not None:
@@ -66,7 +74,7 @@ def add_to_job_summary(text: str) -> bool:
     Raises:
         ReportError: The file that GitHub names cannot be written.
     """
-    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    path = os.environ.get(JOB_SUMMARY)
     if not path:
         return False
     try:
