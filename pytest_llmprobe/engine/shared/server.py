@@ -18,7 +18,7 @@ from pytest_llmprobe.engine.shared.messages import (
     outcome_out,
     prompt_in,
     receive,
-    rows_in,
+    row_in,
     send,
     steer_in,
 )
@@ -66,18 +66,10 @@ class EngineServer:
                     last = time.monotonic()
 
     def _answer(self, client: socket.socket) -> None:
-        backend = self._backend
         try:
             with client.makefile("rwb") as file:
-                send(
-                    file,
-                    {
-                        "context_length": backend.context_length,
-                        "max_batch_size": backend.max_batch_size,
-                        "shares_prefixes": backend.shares_prefixes,
-                        "info": backend.info,
-                    },
-                )
+                told = ("context_length", "max_batch_size", "shares_prefixes", "info")
+                send(file, {name: getattr(self._backend, name) for name in told})
                 while (message := receive(file)) is not None:
                     send(file, self._reply(message, file))
         except OSError:  # it has gone
@@ -110,7 +102,8 @@ class EngineServer:
                 return asdict(self._backend.steering(prompt, steer_in(message["steer"])))
         with self._model:
             answers = self._backend.generate(
-                rows_in(message["rows"]), lambda tokens: send(file, {"tokens": tokens})
+                [row_in(row) for row in message["rows"]],
+                lambda tokens: send(file, {"tokens": tokens}),
             )
         return [outcome_out(answer) for answer in answers]
 

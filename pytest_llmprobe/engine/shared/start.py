@@ -40,13 +40,9 @@ class SharedSettings:
     drafts: bool
     threads: int | None = None
 
-    def to_json(self) -> str:
-        """For the settings file."""
-        return json.dumps(asdict(self))
-
     @classmethod
     def from_json(cls, text: str) -> SharedSettings:
-        """The inverse of ``to_json``."""
+        """The inverse of ``asdict`` and ``json.dumps``."""
         data: dict[str, Any] = json.loads(text)
         return cls(ModelSpec(**data.pop("spec")), **data)
 
@@ -101,7 +97,7 @@ def _connect(path: Path) -> socket.socket | None:
 def _start(folder: Path, settings: SharedSettings) -> None:
     """Start the process and wait until it listens; loading may take minutes."""
     (folder / SOCKET).unlink(missing_ok=True)  # of a process that was killed
-    (folder / SETTINGS).write_text(settings.to_json(), encoding="utf-8")
+    (folder / SETTINGS).write_text(json.dumps(asdict(settings)), encoding="utf-8")
     with (folder / LOG).open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest_llmprobe.engine.shared", str(folder)],
