@@ -10,7 +10,7 @@ import torch
 from pytest_llmprobe.engine.drafts import TRIED, Guesser
 from pytest_llmprobe.engine.memory import Segment, TreeMemory
 from pytest_llmprobe.engine.planning import Row
-from pytest_llmprobe.engine.sampling import has_penalties, leads, sampled_each
+from pytest_llmprobe.engine.sampling import has_penalties, leads, sampled
 
 
 @dataclass
@@ -127,7 +127,7 @@ def _step(
     rows = [states[s.row].row for s in segments for _ in range(s.scored)]
     seeds, configs = [row.seed for row in rows], [row.config for row in rows]
     logits = logits.float()
-    scores = sampled_each(logits, configs, seeds, steps, _histories(segments, states))
+    scores = sampled(logits, configs, seeds, steps, _histories(segments, states))
     leading = leads(logits, scores, configs, seeds, steps)
     first = scores.argmax(dim=-1)  # the first of equals, as in plain generate
     found = torch.stack([first.double(), scores.amax(dim=-1).double(), leading.double()])

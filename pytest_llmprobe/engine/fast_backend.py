@@ -89,16 +89,14 @@ class FastBackend(TransformersBackend):
         look_up: bool,
     ) -> list[RowState]:
         tree = prefix_tree(rows)
-        number = {id(row): number for number, row in enumerate(rows)}
-        order = [number[id(row)] for row in depth_first(tree)]
-        ordered = [rows[at] for at in order]
+        ordered = depth_first(tree)
+        draft_of = {row.index: draft for row, draft in zip(rows, drafts, strict=True)}
+        guessed = [draft_of[row.index] for row in ordered]
         memory = TreeMemory(self.model, tree, ordered)
         with memory.attached():
-            states = decode(
-                memory, ordered, [drafts[at] for at in order], ending, on_tokens, look_up
-            )
-        found = dict(zip(order, states, strict=True))
-        return [found[at] for at in range(len(rows))]
+            states = decode(memory, ordered, guessed, ending, on_tokens, look_up)
+        state_of = {state.row.index: state for state in states}
+        return [state_of[row.index] for row in rows]
 
     def _draft(self, row: Row) -> list[int]:
         """The token ids of the guessed answer, short enough to leave one to say.
@@ -111,15 +109,13 @@ class FastBackend(TransformersBackend):
             return []
         ids, most = row.draft, row.config.max_new_tokens - 1
         if isinstance(ids, str):
-            ids = (*self._ids_of(ids[: 8 * most]), *self.loaded.end_ids[:1])
+            try:
+                said = self.tokenizer(ids[: 8 * most], add_special_tokens=False)["input_ids"]
+            except (TypeError, ValueError):  # no Unicode text: nothing that a model could say
+                said = []
+            ids = (*said, *self.loaded.end_ids[:1])
         known = range(self.model.get_input_embeddings().num_embeddings)
         return list(takewhile(known.__contains__, ids[:most]))
-
-    def _ids_of(self, text: str) -> list[int]:
-        try:
-            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        except (TypeError, ValueError):  # no Unicode text: nothing that a model could say
-            return []
 
 
 def _prompt_alone(row: Row) -> bool:
