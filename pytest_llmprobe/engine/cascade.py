@@ -67,20 +67,16 @@ def attend(
     Returns:
         Shapes as of the queries, with a batch in front.
     """
-    batch, heads, count, _ = query.shape
-    step = max(1, LARGEST // (batch * heads * key.shape[2]))
+    batch, heads = query.shape[:2]
+    queries = query.split(max(1, LARGEST // (batch * heads * key.shape[2])), dim=2)
+    if len(queries) == 1:
+        return _attend(query, key, value, scale, bias)
+    biases: Sequence[torch.Tensor | None] = [bias] * len(queries)
+    if bias is not None and bias.shape[-2] > 1:
+        biases = bias.split(queries[0].shape[2], dim=-2)
     parts = [
-        _attend(
-            query[:, :, start : start + step],
-            key,
-            value,
-            scale,
-            bias if bias is None or bias.shape[-2] == 1 else bias[..., start : start + step, :],
-        )
-        for start in range(0, count, step)
+        _attend(some, key, value, scale, its) for some, its in zip(queries, biases, strict=True)
     ]
-    if len(parts) == 1:
-        return parts[0]
     return Part(*(torch.cat(same, dim=2) for same in zip(*parts, strict=True)))
 
 
@@ -111,14 +107,12 @@ class SharedKeys:
     Args:
         rows: Numbers of these rows.
         bias: What steering adds to the scores of the keys (1, 1, S), or None.
-        keys: (1, H, S, D).
-        values: (1, H, S, D).
+        layers: Keys and values, both (1, H, S, D).
     """
 
     rows: range
     bias: torch.Tensor | None = None
-    keys: dict[int, torch.Tensor] = field(default_factory=dict)
-    values: dict[int, torch.Tensor] = field(default_factory=dict)
+    layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
 
 class OwnKeys:
@@ -218,8 +212,7 @@ class Cascade(Tap):
             raise NotImplementedError(f"attention with {strange[0]}")
         now, steered = self.current, call.layer in self._steered
         if now.store is not None:
-            now.store.keys[call.layer] = call.key.contiguous()
-            now.store.values[call.layer] = call.value.contiguous()
+            now.store.layers[call.layer] = (call.key.contiguous(), call.value.contiguous())
         else:
             stored = self._written(call, now)
         if now.alone:
@@ -231,10 +224,9 @@ class Cascade(Tap):
             part = _own(call.query, *stored, scale, now, steered)
         for shared in now.above:
             tokens = slice(shared.first, shared.end)
-            keys, values = shared.keys.keys[call.layer], shared.keys.values[call.layer]
             bias = shared.bias if steered else None
-            more = attend(call.query[:, :, tokens], keys, values, scale, bias)
-            part = _put(part, tokens, more)
+            block = shared.keys.layers[call.layer]
+            part = _put(part, tokens, attend(call.query[:, :, tokens], *block, scale, bias))
         output = (part.output / part.total).to(call.query.dtype)
         return output.transpose(1, 2), None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -68,11 +68,9 @@ class TreeMemory:
         self._place = {number: number for number in range(len(rows))}
         self._unused = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=model.device)
 
-    @contextmanager
-    def attached(self) -> Iterator[None]:
-        """The model attends to what is stored here, in this block."""
-        with tapped(self._model, self._cascade):
-            yield
+    def attached(self) -> AbstractContextManager[Any]:
+        """A block in which the model attends to what is stored here."""
+        return tapped(self._model, self._cascade)
 
     def most_scored(self, rows: int) -> int:
         """Tokens of a row that may be scored in one step of so many rows."""
@@ -120,14 +118,13 @@ class TreeMemory:
         """Compute what rows share from row ``first`` on; returns the row after the last."""
         keys = None
         if node.tokens:
-            keys = SharedKeys(range(first, first), self._node_bias(node, first))
-            count = len(node.tokens)
-            self._cascade.current = Pass(
-                [Shared(one, 0, count, one.bias) for one in above],
-                keys,
-                keys.bias,
-                alone=not above,
-            )
+            count, how = len(node.tokens), self._rows[first].steering
+            keys = SharedKeys(range(first, first))
+            if how is not None:
+                bias = torch.tensor(how.bias[node.start : node.end], device=self._model.device)
+                keys.bias = bias[None, None]
+            attended = [Shared(one, 0, count, one.bias) for one in above]
+            self._cascade.current = Pass(attended, keys, keys.bias, alone=not above)
             tokens, positions = self._moved(node.tokens, range(node.start, node.end))
             self._forward(tokens, positions, 1)
             above = [*above, keys]
@@ -157,14 +154,8 @@ class TreeMemory:
             [own[n] + i for n, i in each],
             [so_far.get(row, 0) for row in rows],
         )
-        current = Pass(
-            self._above(segments, counts),
-            rows=rows,
-            width=width,
-            slots=slots,
-            places=places,
-            columns=columns,
-        )
+        above = self._above(segments, counts)
+        current = Pass(above, rows=rows, width=width, slots=slots, places=places, columns=columns)
         if len(segments) == 1 and not segments[0].start:
             bias = None if self._bias is None else self._bias[segments[0].row, None, None, :width]
             self._cascade.current = replace(current, bias=bias, alone=True)
@@ -249,12 +240,6 @@ class TreeMemory:
             own = row.steering.bias[base:]
             bias[number, : len(own)] = torch.tensor(own, device=bias.device)
         return bias
-
-    def _node_bias(self, node: Node, row: int) -> torch.Tensor | None:
-        how = self._rows[row].steering
-        if how is None:
-            return None
-        return torch.tensor(how.bias[node.start : node.end], device=self._model.device)[None, None]
 
 
 @torch.inference_mode()

@@ -137,16 +137,14 @@ def plan(
         kind = row.kind if share_prefixes else (row.config, *row.kind)
         by_kind.setdefault(kind, []).append(row)
     batches: list[list[Row]] = []
-    for members in by_kind.values():
-        alone: list[Row] = []
-        packed: list[list[Row]] = []
-        most = batch_size or packed_rows
-        for family in sorted(_families(members), key=_first) if share_prefixes else [members]:
-            if share_prefixes and len(family) > 1:
-                packed += _packed(family, most, token_budget, limits)
-            else:
-                alone += family
-        batches += _joined(packed, most, token_budget, limits)
+    most = batch_size or packed_rows
+    for alone in by_kind.values():
+        if share_prefixes:
+            families = sorted(_families(alone), key=lambda family: min(row.path for row in family))
+            alone = [family[0] for family in families if len(family) == 1]
+            several = (family for family in families if len(family) > 1)
+            packed = [b for f in several for b in _packed(f, most, token_budget, limits)]
+            batches += _joined(packed, most, token_budget, limits)
         batches += _padded(alone, batch_size, token_budget, limits)
     return batches
 
@@ -179,10 +177,6 @@ def _families(rows: Sequence[Row]) -> list[list[Row]]:
         own = len(row.path) <= SHARED_TOKENS
         families.setdefault((*head, -1 - row.index) if own else head, []).append(row)
     return list(families.values())
-
-
-def _first(family: Sequence[Row]) -> Path:
-    return min(row.path for row in family)
 
 
 def _packed(

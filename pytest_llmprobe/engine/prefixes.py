@@ -91,7 +91,4 @@ def each_leaf(node: Node) -> Iterator[tuple[Node, Row]]:
 
 def depth_first(node: Node) -> list[Row]:
     """All rows of a tree in the order in which they are computed."""
-    rows = list(node.leaves)
-    for child in node.children:
-        rows += depth_first(child)
-    return rows
+    return [row for _, row in each_leaf(node)]

@@ -138,7 +138,7 @@ def test_keys_that_rows_share_are_stored_once():
     cache = TreeMemory(model, tree, rows)
     with cache.attached():
         list(cache.prefill([()] * len(rows)))
-    lengths = sorted(keys.keys[0].shape[2] for keys in cache._shared)
+    lengths = sorted(keys.layers[0][0].shape[2] for keys in cache._shared)
     assert lengths == [5, 5, 6]
     assert [list(keys.rows) for keys in cache._shared] == [[2, 3], [1, 2, 3], [4, 5]]
     assert cache._cascade.own.capacity == 9
