@@ -41,6 +41,11 @@ class Segment(NamedTuple):
     start: int
     scored: int
 
+    @property
+    def guesses(self) -> Sequence[int]:
+        """The tokens after the last certain one."""
+        return self.tokens[len(self.tokens) - self.scored + 1 :]
+
 
 class TreeMemory:
     """The keys of a batch: of what prompts share once for all, of the rest for each row.
@@ -51,7 +56,7 @@ class TreeMemory:
     Args:
         model: The transformers model.
         tree: The rows' prompts.
-        rows: The rows in the tree's ``depth_first`` order, all steered alike or not at all.
+        rows: The tree's rows in ``depth_first`` order, all steered alike or not at all.
     """
 
     def __init__(self, model: Any, tree: Node, rows: Sequence[Row]) -> None:
@@ -62,9 +67,7 @@ class TreeMemory:
         self._decoded_too = how is not None and how.phase == "all"
         self._bias = None if how is None else self._own_bias(capacity)
         self._shared: list[SharedKeys] = []
-        self._cascade = Cascade(
-            OwnKeys(len(rows), capacity), frozenset(() if how is None else how.layers)
-        )
+        self._cascade = Cascade(OwnKeys(len(rows), capacity), () if how is None else how.layers)
         self._place = {number: number for number in range(len(rows))}
         self._unused = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=model.device)
 
@@ -77,11 +80,13 @@ class TreeMemory:
         vocabulary: int = self._model.config.get_text_config().vocab_size
         return max(LEAST_SCORED, LOGITS // vocabulary // rows)
 
-    def prefill(self, drafts: Sequence[Sequence[int]]) -> Iterator[tuple[range, torch.Tensor]]:
+    def prefill(
+        self, drafts: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[list[Segment], torch.Tensor]]:
         """For one row after the other the logits (1 + len(draft), V) from its last prompt token on.
 
         Yields:
-            Numbers of some rows, and their logits one below the other.
+            What some rows were fed last, and their logits one below the other.
         """
         self._store(self._tree, 0, [])
         chunk: list[Segment] = []
@@ -91,16 +96,16 @@ class TreeMemory:
             segment = Segment(number, (*row.prompt_ids[base:], *draft), base, 1 + len(draft))
             for piece in self._pieces(segment, most):
                 self.feed([piece])
-                tokens = segment.tokens[len(piece.tokens) :]
-                segment = Segment(number, tokens, segment.start + len(piece.tokens), segment.scored)
+                fed = len(piece.tokens)
+                segment = segment._replace(tokens=segment.tokens[fed:], start=segment.start + fed)
             more = [*chunk, segment]
             scored = sum(s.scored for s in more)
             full = max(len(s.tokens) for s in more) * len(more) > most
             if chunk and (full or scored > self.most_scored(1)):
-                yield range(chunk[0].row, number), self.feed(chunk)
+                yield chunk, self.feed(chunk)
                 chunk = []
             chunk.append(segment)
-        yield range(chunk[0].row, len(self._rows)), self.feed(chunk)
+        yield chunk, self.feed(chunk)
 
     def _pieces(self, segment: Segment, most: int) -> Iterator[Segment]:
         """The beginning of a long end of a prompt: who sees what is a mask of its square.

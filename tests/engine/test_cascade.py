@@ -106,7 +106,8 @@ def test_every_token_of_a_tree_has_the_logits_of_its_text_alone(architecture):
     with cache.attached():
         drafts = [[7] * (number % 3) for number in range(len(rows))]
         first = {}
-        for numbers, logits in cache.prefill(drafts):
+        for segments, logits in cache.prefill(drafts):
+            numbers = [segment.row for segment in segments]
             parts = logits.split([1 + len(drafts[number]) for number in numbers])
             first |= zip(numbers, parts, strict=True)
         fed = []
