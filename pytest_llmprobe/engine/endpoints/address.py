@@ -20,12 +20,9 @@ NO_KEY = "none"
 
 @dataclass(frozen=True)
 class Address:
-    """A base URL in two parts.
+    """A base URL without its query, which every request carries and nobody is shown.
 
-    Args:
-        url: Scheme, host and path, without a slash at the end.
-        query: What every request carries in its URL; never shown.
-        public: Whether it is the protocol's own service.
+    ``public`` is the protocol's own service.
     """
 
     url: str

@@ -43,9 +43,6 @@ class AnthropicWire(Wire):
     """Requests and responses of /v1/messages.
 
     Temperature 0 is the evaluations' default; it is left to the service, as the report says.
-
-    Args:
-        model: The model's name.
     """
 
     unknown = (

@@ -14,7 +14,7 @@ from pytest_llmprobe.engine.backend import Backend, Generated, OnTokens
 from pytest_llmprobe.engine.completion_file import Outcome
 from pytest_llmprobe.engine.endpoints.budget import Budget, CostError
 from pytest_llmprobe.engine.endpoints.connection import Connection, NoJsonError
-from pytest_llmprobe.engine.endpoints.echo import EchoedText, echo_call, read_echo
+from pytest_llmprobe.engine.endpoints.echo import EchoedText, read_echo
 from pytest_llmprobe.engine.endpoints.failures import Failure, failure_of
 from pytest_llmprobe.engine.endpoints.loop import LoopThread
 from pytest_llmprobe.engine.endpoints.openai_wire import OpenAIWire
@@ -65,7 +65,7 @@ class EndpointBackend(Backend):
         timeout_s: Seconds that one attempt may take.
         retries: Attempts after the first, for what may pass: 429, 5xx, lost connections.
         stream: Ask for streamed answers, which tells when the first token came.
-        budget: What may be spent.
+        budget: What may be spent; None for anything.
 
     Attributes:
         arrived: Told each answer as it arrives, in another thread; None to tell nobody.
@@ -134,7 +134,7 @@ class EndpointBackend(Backend):
         """
         if not isinstance(self._connection.wire, OpenAIWire):
             raise NotInProcessError("this protocol has no log-probabilities of texts")
-        config = GenerateConfig(max_new_tokens=1)
+        config = GenerateConfig(max_new_tokens=1)  # some servers refuse to generate none
         said: list[Any] = [self.encode(text) for text in texts]
         rows = [Row(index, text, config) for index, text in enumerate(said)]
         return self._loop.run(self._all(rows, self._echo))
@@ -194,30 +194,27 @@ class EndpointBackend(Backend):
 
     async def _ask(self, row: Row, reserved: float) -> Generated:
         call = self._connection.wire.call(row)
-        start, first = time.perf_counter(), None
-        if self._stream:
-            streamed = self._connection.stream(call)
-            response, first = await asyncio.wait_for(streamed, self._timeout_s)
-        else:
-            response = await asyncio.wait_for(self._connection.send(call), self._timeout_s)
+        start = time.perf_counter()
+        send = self._connection.stream if self._stream else self._connection.send
+        response, first = await asyncio.wait_for(send(call), self._timeout_s)
         latency = time.perf_counter() - start
         answer = self._connection.wire.answer(response, row.config)
         self._served = answer.model or self._served or ""
         if answer.usage is not None:
             self._budget.settle(reserved, answer.usage)
-        usage = answer.usage or Usage(0, 0)
         return Generated(
             answer.text,
             (),
             answer.finish_reason,
-            usage=usage,
+            usage=answer.usage or Usage(0, 0),
             latency_s=latency,
             first_token_s=first,
         )
 
     async def _echo(self, row: Row, reserved: float) -> EchoedText:
-        call = echo_call(self._connection.wire.call(row))
-        response = await asyncio.wait_for(self._connection.send(call), self._timeout_s)
+        call = self._connection.wire.call(row)
+        call.body.update(echo=True, logprobs=1)
+        response, _ = await asyncio.wait_for(self._connection.send(call), self._timeout_s)
         text = read_echo(response)
         self._budget.settle(reserved, text.usage)
         return text
@@ -251,9 +248,7 @@ class EndpointBackend(Backend):
 class EndpointEngine(Engine):
     """Sends all requests of a call at once, and keeps each answer as it arrives: it may cost money.
 
-    Args:
-        backend: What asks the server.
-        batch_size: Requests of a batch, each of which is waited for; None for all.
+    With a ``batch_size`` so many at once, each of which is waited for.
     """
 
     def __init__(self, backend: EndpointBackend, *, batch_size: int | None = None) -> None:

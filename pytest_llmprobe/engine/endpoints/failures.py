@@ -48,14 +48,7 @@ class Failure:
 
 
 def failure_of(error: Exception, client: ModuleType, url: str, timeout_s: float) -> Failure:
-    """What an exception of an attempt means.
-
-    Args:
-        error: What was raised.
-        client: The package that the exceptions of the client come from.
-        url: The base URL, for the message.
-        timeout_s: How long an attempt may take.
-    """
+    """What an exception of an attempt means; ``client`` is the package of the client's own ones."""
     if isinstance(error, RequestError):
         return Failure(error)
     if isinstance(cause := error.__cause__, RequestError):  # raised while the client read

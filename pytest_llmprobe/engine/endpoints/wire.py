@@ -26,14 +26,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a response says.
-
-    Args:
-        text: The answer, cut before a stop string.
-        finish_reason: What ended it.
-        usage: Token counts; None if the server reports none.
-        model: The served model's own name for itself.
-    """
+    """What a response says; ``model`` is the served model's own name for itself."""
 
     text: str
     finish_reason: FinishReason

@@ -11,21 +11,13 @@ from typing import Any
 from pytest_llmprobe.case import Prompt, prompt_json
 from pytest_llmprobe.engine.backend import Generated, OnTokens
 from pytest_llmprobe.engine.planning import Row, RowSteering
-from pytest_llmprobe.engine.shared.messages import (
-    outcome_in,
-    receive,
-    send,
-    steering_in,
-)
+from pytest_llmprobe.engine.shared.messages import outcome_in, receive, send, steering_in
 from pytest_llmprobe.errors import LlmprobeError, ModelError, RequestError
 from pytest_llmprobe.generation import Steer
 
 
 class SharedBackend:
-    """Asks the engine's process, one call at a time.
-
-    Args:
-        connection: A socket to it, connected.
+    """Asks the engine's process over a connected socket, one call at a time.
 
     Raises:
         ModelError: The process ends before it has said what its model is.
