@@ -38,9 +38,7 @@ NAMES = ("revision", "source")
 def identity(info: Mapping[str, Any], batch_size: int | None) -> dict[str, Any]:
     """What an answer depends on beside its request: model, tokenizer, numbers, packages.
 
-    Args:
-        info: What the backend says about itself.
-        batch_size: Rows of a batch as the user asked; it turns answers in fewer than 32 bits.
+    In fewer than 32 bits the batch size turns answers, too: it is the one that the user asked for.
     """
     left_out = {*BESIDE, *(NAMES if info.get("fingerprint") else ())}
     found = {key: value for key, value in info.items() if key not in left_out}

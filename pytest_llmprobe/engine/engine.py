@@ -127,7 +127,7 @@ class Engine:
                 answers = {batch[0].index: RequestError(f"out of memory with one row: {answers}")}
             outcomes |= answers
             self._keep(requests, answers)
-            meter.finished(len(batch))
+            meter.add(0, len(batch))
         return [outcomes[index] for index in range(len(requests))]
 
     def _keep(self, requests: Sequence[Request], outcomes: Mapping[int, Outcome]) -> None:
@@ -185,7 +185,7 @@ class Engine:
         start, before = time.perf_counter(), meter.generated
         failure = None  # words alone: the exception would hold the tensors
         try:
-            answers = self.backend.generate(batch, meter.tokens)
+            answers = self.backend.generate(batch, meter.add)
         except Exception as error:
             if not self.backend.is_out_of_memory(error):
                 raise
@@ -211,15 +211,9 @@ class _Meter:
         self._start = time.perf_counter()
         self._on_progress = on_progress
 
-    def tokens(self, count: int) -> None:
-        self.generated += count
-        self._report()
-
-    def finished(self, rows: int) -> None:
+    def add(self, tokens: int, rows: int = 0) -> None:
+        self.generated += tokens
         self._done += rows
-        self._report()
-
-    def _report(self) -> None:
         if self._on_progress is not None:
             seconds = time.perf_counter() - self._start
             self._on_progress(Progress(self._done, self._total, self.generated, seconds))

@@ -29,9 +29,7 @@ TIE = 3e-5
 class FastBackend(TransformersBackend):
     """Generates with a loaded transformers model, in its own loop where the model allows it.
 
-    Args:
-        loaded: What ``load_model`` gave.
-        drafts: Whether to use drafts and look-ups in the prompt; the tokens are the same.
+    Without ``drafts`` it uses neither them nor look-ups in the prompt; the tokens are the same.
     """
 
     def __init__(self, loaded: LoadedModel, drafts: bool = True) -> None:
@@ -64,15 +62,16 @@ class FastBackend(TransformersBackend):
         """The row's answer; after a close call among other rows, the one that it gives alone.
 
         The answer so far is the draft, so a few passes over prompt and answer decide nearly always.
+        Nobody watches a row that is redone.
         """
         if self.model.dtype == torch.float32 and state.margin < CLOSE_CALL and not alone:
             row = state.row
             draft = [] if _prompt_alone(row) else state.tokens[: row.config.max_new_tokens - 1]
-            (decided,) = self._decoded([row], [draft], ending, _ignore, look_up=False)
+            (decided,) = self._decoded([row], [draft], ending, lambda _: None, look_up=False)
             answer = self._settled(decided, ending, alone=True)
             return answer if isinstance(answer, RequestError) else replace(answer, redone=True)
         if self.model.dtype == torch.float32 and state.margin < TIE:
-            return super().together([state.row], _ignore)[0]
+            return super().together([state.row], lambda _: None)[0]
         if state.ended == "broken":
             return InvalidLogitsError(BROKEN)
         after = len(state.tokens) if state.ended == "stop_string" else None
@@ -121,7 +120,3 @@ class FastBackend(TransformersBackend):
 def _prompt_alone(row: Row) -> bool:
     """Whether a row's prompt is steered and its answer is not."""
     return row.steering is not None and row.steering.phase == "prefill"
-
-
-def _ignore(tokens: int) -> None:
-    """Nobody watches a row that is redone."""

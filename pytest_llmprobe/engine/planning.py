@@ -28,12 +28,7 @@ UNEVEN = 4
 
 @dataclass(frozen=True)
 class Room:
-    """What a batch may hold.
-
-    Args:
-        tokens: Rows times (longest prompt + new tokens), or distinct tokens with shared prefixes.
-        rows: Rows with shared prefixes.
-    """
+    """What a batch may hold: ``token_budget`` and ``packed_rows`` of ``plan``."""
 
     tokens: int = TOKEN_BUDGET
     rows: int = PACKED_ROWS
@@ -52,7 +47,7 @@ class RowSteering:
     Args:
         bias: What is added to the scores of each token of the prompt.
         layers: Numbers of the layers, ascending.
-        phase: ``all`` or ``prefill``.
+        phase: As of ``Steer``.
         texts: What the biased tokens say, for each span.
     """
 
@@ -128,9 +123,6 @@ def plan(
             different configs.
         limits: For a length of prompt and answer the most rows of a batch that has a row so long.
         packed_rows: Most rows of a batch with shared prefixes, if there is no ``batch_size``.
-
-    Returns:
-        Batches; every row is in exactly one.
     """
     by_kind: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:

@@ -15,11 +15,7 @@ NO_MODEL = "answers are replayed, and no model is loaded"
 
 
 class ReplayBackend(Backend):
-    """Says which model answered; the engine's store answers for it.
-
-    Args:
-        info: What the model said about itself when it answered.
-    """
+    """Says what the model said about itself when it answered; the engine's store answers for it."""
 
     def __init__(self, info: dict[str, Any]) -> None:
         self._info = info

@@ -96,14 +96,8 @@ def leads(
 
     A temperature below 1 stretches the lead of the best score. And where a filter drops a token
     that is hardly below the last one it keeps, the two could change places: that counts if the one
-    is the chosen token, or the other would have been.
-
-    Args:
-        logits: (N, V) in fp32.
-        scores: What ``sampled`` made of them.
-        configs: As for ``sampled``; so are the others.
-        seeds: Of the rows.
-        steps: Of the rows.
+    is the chosen token, or the other would have been. ``scores`` is what ``sampled`` made of the
+    logits (N, V) with the same arguments.
     """
     best = scores.topk(2, dim=-1).values
     stretch = [min(1.0, config.temperature or 1.0) for config in configs]
@@ -183,13 +177,10 @@ def _filters(config: GenerateConfig) -> LogitsProcessorList:
 class RowSampler(LogitsProcessor):
     """For ``generate`` with do_sample=False: makes each row's largest score its chosen token.
 
-    Args:
-        config: How to choose.
-        seeds: One seed per row.
-        lengths: Tokens of each row's prompt, padded on the left.
+    Prompts of these ``lengths`` are padded on the left.
 
     Attributes:
-        broken: The rows whose best score was not finite once (B,).
+        broken: Whether a row's best score was not finite once (B,).
     """
 
     def __init__(
