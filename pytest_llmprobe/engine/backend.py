@@ -42,22 +42,18 @@ class Generated:
 
 @runtime_checkable
 class Backend(Protocol):
-    """Encodes prompts and generates one planned batch at a time."""
+    """Encodes prompts and generates one planned batch at a time.
 
-    @property
-    def context_length(self) -> int | None:
-        """Most tokens of prompt and answer together, or None if there is no limit."""
+    Attributes:
+        context_length: Most tokens of prompt and answer together, or None if there is no limit.
+        max_batch_size: Most rows that this model computes right in one batch; None for any number.
+        shares_prefixes: Whether a batch stores a prefix that its prompts share only once, whatever
+            their configs. Without it a batch has one config.
+    """
 
-    @property
-    def max_batch_size(self) -> int | None:
-        """Most rows that this model computes right in one batch, or None if there is no limit."""
-
-    @property
-    def shares_prefixes(self) -> bool:
-        """Whether a batch stores a prefix that its prompts share only once, whatever their configs.
-
-        Without it a batch has one config.
-        """
+    context_length: int | None = None
+    max_batch_size: int | None = None
+    shares_prefixes: bool = False
 
     @property
     def info(self) -> dict[str, Any]:
@@ -86,6 +82,8 @@ class Backend(Protocol):
 
     def is_out_of_memory(self, error: Exception) -> bool:
         """Whether ``error`` means that a smaller batch may succeed."""
+        return False
 
     def release_memory(self) -> None:
         """Give back what a failed batch holds."""
+        return

@@ -67,20 +67,16 @@ def attend(
     Returns:
         Shapes as of the queries, with a batch in front.
     """
-    batch, heads, count, _ = query.shape
-    step = max(1, LARGEST // (batch * heads * key.shape[2]))
+    batch, heads = query.shape[:2]
+    queries = query.split(max(1, LARGEST // (batch * heads * key.shape[2])), dim=2)
+    if len(queries) == 1:
+        return _attend(query, key, value, scale, bias)
+    biases: Sequence[torch.Tensor | None] = [bias] * len(queries)
+    if bias is not None and bias.shape[-2] > 1:
+        biases = bias.split(queries[0].shape[2], dim=-2)
     parts = [
-        _attend(
-            query[:, :, start : start + step],
-            key,
-            value,
-            scale,
-            bias if bias is None or bias.shape[-2] == 1 else bias[..., start : start + step, :],
-        )
-        for start in range(0, count, step)
+        _attend(some, key, value, scale, its) for some, its in zip(queries, biases, strict=True)
     ]
-    if len(parts) == 1:
-        return parts[0]
     return Part(*(torch.cat(same, dim=2) for same in zip(*parts, strict=True)))
 
 
@@ -111,38 +107,35 @@ class SharedKeys:
     Args:
         rows: Numbers of these rows.
         bias: What steering adds to the scores of the keys (1, 1, S), or None.
-        keys: (1, H, S, D).
-        values: (1, H, S, D).
+        layers: Keys and values, both (1, H, S, D).
     """
 
     rows: range
     bias: torch.Tensor | None = None
-    keys: dict[int, torch.Tensor] = field(default_factory=dict)
-    values: dict[int, torch.Tensor] = field(default_factory=dict)
+    layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
 
 class OwnKeys:
-    """Keys and values that each row has for itself, by layer.
-
-    Args:
-        capacity: Tokens of a row at most.
-        rows: How many rows.
-    """
+    """Keys and values that each row has for itself, at most ``capacity`` tokens, by layer."""
 
     def __init__(self, rows: int, capacity: int) -> None:
         self.rows, self.capacity = rows, capacity
         self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def write(
-        self, call: Call, places: torch.Tensor, columns: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store the keys of a pass, token by token; returns all (P, H, C, D), and the values."""
+    def write(self, call: Call, now: Pass) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store the keys of a pass, token by token.
+
+        Returns:
+            All keys of the pass's rows (P, H, C, D), and the values.
+        """
         if call.layer not in self._layers:
             self._layers[call.layer] = (self._room(call.key), self._room(call.value))
         keys, values = self._layers[call.layer]
-        keys[places, :, columns] = call.key[0].transpose(0, 1)
-        values[places, :, columns] = call.value[0].transpose(0, 1)
-        return keys, values
+        keys[now.places, :, now.columns] = call.key[0].transpose(0, 1)
+        values[now.places, :, now.columns] = call.value[0].transpose(0, 1)
+        rows = slice(now.rows.start, now.rows.stop)
+        width = 0 if now.plain is None else now.plain.shape[-1]
+        return keys[rows, :, :width], values[rows, :, :width]
 
     def _room(self, states: torch.Tensor) -> torch.Tensor:
         # Zeros: what is hidden has no weight, but a NaN in unused memory would come through.
@@ -197,20 +190,15 @@ class Pass:
 
 
 class Cascade(Tap):
-    """Attention of a whole batch, pass by pass.
+    """Attention of a whole batch, pass by pass: ``current`` is the next forward pass.
 
-    Args:
-        own: Where the rows' own keys are kept.
-        steered: Numbers of the layers that add a bias.
-
-    Attributes:
-        current: What the next forward pass is about.
+    The layers with the numbers in ``steered`` add a bias.
     """
 
-    def __init__(self, own: OwnKeys, steered: frozenset[int] = frozenset()) -> None:
+    def __init__(self, own: OwnKeys, steered: Sequence[int] = ()) -> None:
         super().__init__()
         self.own, self.current = own, Pass()
-        self._steered = steered
+        self._steered = frozenset(steered)
 
     def run(self, call: Call) -> Output:
         """One layer's attention, if all that changes its scores is known: ``takes_tree`` asks."""
@@ -218,10 +206,9 @@ class Cascade(Tap):
             raise NotImplementedError(f"attention with {strange[0]}")
         now, steered = self.current, call.layer in self._steered
         if now.store is not None:
-            now.store.keys[call.layer] = call.key.contiguous()
-            now.store.values[call.layer] = call.value.contiguous()
+            now.store.layers[call.layer] = (call.key.contiguous(), call.value.contiguous())
         else:
-            stored = self._written(call, now)
+            stored = self.own.write(call, now)
         if now.alone:
             return _whole(call, now.bias if steered else None)
         scale = call.options.get("scaling") or call.query.shape[-1] ** -0.5
@@ -231,20 +218,11 @@ class Cascade(Tap):
             part = _own(call.query, *stored, scale, now, steered)
         for shared in now.above:
             tokens = slice(shared.first, shared.end)
-            keys, values = shared.keys.keys[call.layer], shared.keys.values[call.layer]
             bias = shared.bias if steered else None
-            more = attend(call.query[:, :, tokens], keys, values, scale, bias)
-            part = _put(part, tokens, more)
+            block = shared.keys.layers[call.layer]
+            part = _put(part, tokens, attend(call.query[:, :, tokens], *block, scale, bias))
         output = (part.output / part.total).to(call.query.dtype)
         return output.transpose(1, 2), None
-
-    def _written(self, call: Call, now: Pass) -> tuple[torch.Tensor, torch.Tensor]:
-        assert now.places is not None
-        assert now.columns is not None
-        keys, values = self.own.write(call, now.places, now.columns)
-        columns = 0 if now.plain is None else now.plain.shape[-1]
-        rows = slice(now.rows.start, now.rows.stop)
-        return keys[rows, :, :columns], values[rows, :, :columns]
 
 
 def _whole(call: Call, bias: torch.Tensor | None) -> Output:
@@ -253,8 +231,8 @@ def _whole(call: Call, bias: torch.Tensor | None) -> Output:
     if bias is None and call.function is not scaled_dot_product:
         bias = call.query.new_zeros(1, 1, call.key.shape[2])  # eager hides nothing by itself
     if bias is not None:
-        call = replace(call, mask=call.biased(bias.to(call.query.dtype)[None]))
-        call = replace(call, triangular=True)
+        mask = call.biased(bias.to(call.query.dtype)[None])
+        call = replace(call, mask=mask, triangular=True)
     return call.run()
 
 

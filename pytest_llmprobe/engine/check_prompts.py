@@ -21,13 +21,7 @@ TASKS = (
 
 
 class CheckPrompts(NamedTuple):
-    """What a model is asked in several ways.
-
-    Args:
-        alone: Prompts of different lengths without a common beginning.
-        shared: Questions after one long common beginning.
-        long: A prompt at least twice as long as any other.
-    """
+    """What a model is asked in several ways; see ``self_check``."""
 
     alone: list[str]
     shared: list[str]

@@ -45,13 +45,7 @@ def line_of(data: Mapping[str, Any]) -> bytes:
 
 
 def answer_line(key: str, like: str, outcome: Outcome) -> dict[str, Any]:
-    """An answer's line.
-
-    Args:
-        key: Of the request and the model.
-        like: Of the request alone.
-        outcome: The answer, or the error in its place.
-    """
+    """An answer's line; ``key`` is of the request and the model, ``like`` of the request alone."""
     keys: dict[str, Any] = {"key": key, "like": like}
     if isinstance(outcome, Completion):
         nested = {"usage": vars(outcome.usage), "timings": vars(outcome.timings)}
@@ -61,9 +55,6 @@ def answer_line(key: str, like: str, outcome: Outcome) -> dict[str, Any]:
 
 class CompletionFile:
     """What is in a file of answers, by key; a line is read when it is asked for.
-
-    Args:
-        path: The file, as ``begin`` made it.
 
     Attributes:
         models: What each process said of the model that it asked, in order.
@@ -151,9 +142,7 @@ def _completion(data: Mapping[str, Any]) -> Completion:
     """The inverse of ``asdict``, each field checked: the file may be anybody's.
 
     Raises:
-        KeyError: A field is missing.
-        TypeError: A field is of another type.
-        ValueError: A field is out of range.
+        KeyError, TypeError, ValueError: A field is missing, of another type, out of range.
     """
     usage = Usage(*(_count(data["usage"][field.name]) for field in fields(Usage)))
     seconds = _seconds(data["timings"]["generation_s"])

@@ -38,9 +38,7 @@ NAMES = ("revision", "source")
 def identity(info: Mapping[str, Any], batch_size: int | None) -> dict[str, Any]:
     """What an answer depends on beside its request: model, tokenizer, numbers, packages.
 
-    Args:
-        info: What the backend says about itself.
-        batch_size: Rows of a batch as the user asked; it turns answers in fewer than 32 bits.
+    In fewer than 32 bits the batch size turns answers, too: it is the one that the user asked for.
     """
     left_out = {*BESIDE, *(NAMES if info.get("fingerprint") else ())}
     found = {key: value for key, value in info.items() if key not in left_out}
@@ -107,9 +105,11 @@ class CompletionStore:
         self._there = CompletionFile(path) if look_up or self.replays else None
         self._earlier = self._there if earlier is None else CompletionFile(earlier)
         if info is None:
-            model = self._last_model()
-            self.info = _info_of(model, path)
-            self._model = str(model["identity"])
+            if (last := self._last_model()) is None:
+                raise ReportError(
+                    f"{path} holds no answers: the run ended before its model was loaded"
+                )
+            self.info, self._model = last["info"], last["identity"]
         else:
             self.info = dict(info)
             self._described = identity(info, batch_size)
@@ -117,7 +117,9 @@ class CompletionStore:
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             self._synced = time.monotonic()
             self._append([{"identity": self._model, "of": self._described, "info": self.info}])
-        self._same_tokens = self._has_same_tokens()
+        models = () if self._earlier is None else self._earlier.models
+        tokenizers = {model["info"].get("tokenizer_hash") for model in models}
+        self._same_tokens = tokenizers == {self.info.get("tokenizer_hash")}
 
     @classmethod
     def going_on(
@@ -147,23 +149,16 @@ class CompletionStore:
             )
         return store
 
-    def _has_same_tokens(self) -> bool:
-        """Whether the earlier run's token ids mean the same here."""
-        models = () if self._earlier is None else self._earlier.models
-        tokenizers = {(model.get("info") or {}).get("tokenizer_hash") for model in models}
-        return tokenizers == {self.info.get("tokenizer_hash")}
-
-    def _last_model(self) -> dict[str, Any]:
-        models = self._there.models if self._there is not None else []
-        return models[-1] if models else {}
+    def _last_model(self) -> dict[str, Any] | None:
+        return self._there.models[-1] if self._there and self._there.models else None
 
     @property
     def changes(self) -> list[str]:
         """What differs between this model and the one that answered last, by name."""
         last = self._last_model()
-        if self.replays or not last:
+        if self.replays or last is None:
             return []
-        before, now = dict(_flat(last.get("of", {}))), dict(_flat(self._described))
+        before, now = dict(_flat(last["of"])), dict(_flat(self._described))
         return [
             f"{name} {before.get(name)} -> {now.get(name)}"
             for name in sorted(before.keys() | now.keys())
@@ -199,12 +194,12 @@ class CompletionStore:
 
     def keep(self, outcomes: Iterable[tuple[Request, Outcome]]) -> None:
         """Write answers, and hand them to the operating system at once."""
-        if not self.replays:
-            self._append([self._kept(request, outcome) for request, outcome in outcomes])
-
-    def _kept(self, request: Request, outcome: Outcome) -> dict[str, Any]:
-        like = request_like(request)
-        return answer_line(request_key(self._model, like), like, outcome)
+        if self.replays:
+            return
+        likes = [(request_like(request), outcome) for request, outcome in outcomes]
+        self._append(
+            [answer_line(request_key(self._model, like), like, found) for like, found in likes]
+        )
 
     def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
         data = b"".join(map(line_of, lines))
@@ -213,12 +208,6 @@ class CompletionStore:
         if time.monotonic() - self._synced > SYNC_SECONDS:
             os.fsync(self._file)
             self._synced = time.monotonic()
-
-
-def _info_of(model: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    if not isinstance(info := model.get("info"), dict):
-        raise ReportError(f"{path} holds no answers: the run ended before its model was loaded")
-    return info
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

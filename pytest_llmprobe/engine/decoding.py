@@ -10,7 +10,7 @@ import torch
 from pytest_llmprobe.engine.drafts import TRIED, Guesser
 from pytest_llmprobe.engine.memory import Segment, TreeMemory
 from pytest_llmprobe.engine.planning import Row
-from pytest_llmprobe.engine.sampling import has_penalties, leads, sampled_each
+from pytest_llmprobe.engine.sampling import has_penalties, leads, sampled
 
 
 @dataclass
@@ -18,8 +18,6 @@ class RowState:
     """One row while it is decoded.
 
     Args:
-        row: What is asked.
-        guesser: Its guesses.
         tokens: Said so far.
         margin: Least change of the logits that would have chosen another token, over all tokens.
         ended: What ended it: ``stop``, ``length``, ``stop_string`` or ``broken``; None before.
@@ -36,9 +34,7 @@ class RowState:
 class Ending:
     """What ends an answer.
 
-    Args:
-        end_ids: End-of-sequence tokens.
-        stops: For the stop strings of a config, whether an answer's last tokens hold one.
+    ``stops`` has, for the stop strings of a config, whether an answer's last tokens hold one.
     """
 
     end_ids: frozenset[int]
@@ -63,31 +59,18 @@ def decode(
     on_tokens: Callable[[int], None],
     look_up: bool = True,
 ) -> list[RowState]:
-    """Decode all rows of a batch to their ends.
+    """Decode all rows of a batch to their ends; each may have a config of its own.
 
     A guessed token is kept only if it is the one that the model chooses there, so the tokens are
-    those of decoding without guesses.
-
-    Args:
-        memory: Holds the keys and values.
-        rows: The rows; each may have a config of its own.
-        drafts: For each row the token ids of a guessed answer, or none.
-        ending: What ends an answer.
-        on_tokens: Told how many tokens were said in each step.
-        look_up: Whether to look guesses up in the prompt.
+    those of decoding without guesses: ``drafts``, or with ``look_up`` what the prompt says.
     """
     states = [
         RowState(row, Guesser(row.prompt_ids, draft, look_up))
         for row, draft in zip(rows, drafts, strict=True)
     ]
     most = min(TRIED, memory.most_scored(1) - 1)
-    tried = [draft[:most] for draft in drafts]
-    first = [
-        Segment(number, (0, *draft), len(row.prompt_ids) - 1, 1 + len(draft))
-        for number, (row, draft) in enumerate(zip(rows, tried, strict=True))
-    ]
-    for numbers, logits in memory.prefill(tried):
-        on_tokens(_step(logits, [first[number] for number in numbers], states, ending))
+    for segments, logits in memory.prefill([draft[:most] for draft in drafts]):
+        on_tokens(_step(logits, segments, states, ending))
     while active := [number for number, state in enumerate(states) if state.ended is None]:
         memory.drop(active)
         most = memory.most_scored(len(active)) - 1
@@ -107,7 +90,7 @@ def _histories(segments: Sequence[Segment], states: Sequence[RowState]) -> list[
     """For each scored place the tokens before it, its guesses taken as said, if they matter."""
     found: list[list[int]] = []
     for segment in segments:
-        state, guesses = states[segment.row], segment.tokens[1:]
+        state, guesses = states[segment.row], segment.guesses
         if not has_penalties(state.row.config):
             found += [[]] * segment.scored
             continue
@@ -117,17 +100,14 @@ def _histories(segments: Sequence[Segment], states: Sequence[RowState]) -> list[
 
 
 def _step(
-    logits: torch.Tensor,
-    segments: Sequence[Segment],
-    states: Sequence[RowState],
-    ending: Ending,
+    logits: torch.Tensor, segments: Sequence[Segment], states: Sequence[RowState], ending: Ending
 ) -> int:
     """Choose tokens for all segments at once and take over those that follow right guesses."""
     steps = [len(states[s.row].tokens) + 1 + i for s in segments for i in range(s.scored)]
     rows = [states[s.row].row for s in segments for _ in range(s.scored)]
     seeds, configs = [row.seed for row in rows], [row.config for row in rows]
     logits = logits.float()
-    scores = sampled_each(logits, configs, seeds, steps, _histories(segments, states))
+    scores = sampled(logits, configs, seeds, steps, _histories(segments, states))
     leading = leads(logits, scores, configs, seeds, steps)
     first = scores.argmax(dim=-1)  # the first of equals, as in plain generate
     found = torch.stack([first.double(), scores.amax(dim=-1).double(), leading.double()])
@@ -135,7 +115,7 @@ def _step(
     chosen = [int(number) for number in token]
     said, at = 0, 0
     for segment in segments:
-        state, guesses = states[segment.row], list(segment.tokens[1:])
+        state, guesses = states[segment.row], segment.guesses
         taken: list[int] = []
         for place in range(segment.scored):
             if not abs(top[at + place]) < float("inf"):

@@ -27,11 +27,6 @@ class Guesser:
     Looking up in the prompt: what followed the last time that the latest tokens occurred
     (prompt lookup decoding). The guess doubles when it was wholly right; a row with ``ALLOWED``
     more wrong tokens than right ones guesses no more, so a model that repeats nothing pays little.
-
-    Args:
-        prompt: Token ids of the prompt.
-        draft: Token ids of a guessed answer; empty for none.
-        look_up: Whether to look up in the prompt.
     """
 
     def __init__(self, prompt: Sequence[int], draft: Sequence[int], look_up: bool = True) -> None:
@@ -44,18 +39,13 @@ class Guesser:
         self._seen: dict[tuple[int, ...], int] | None = None
 
     def said(self, tokens: Sequence[int], guessed: int) -> None:
-        """Learn what the model said of its last ``guessed`` guessed tokens and beyond.
-
-        Args:
-            tokens: Tokens that it said: the guesses that were right, and one more.
-            guessed: How many were guessed.
-        """
+        """Learn what the model said: the right ones of ``guessed`` guessed tokens, and one more."""
         right = len(tokens) - 1
         if self._draft and list(tokens) != self._draft[self._said : self._said + len(tokens)]:
             self._draft = []
         elif self._draft:
             self._tried *= 2
-        elif guessed and not self._draft:
+        elif guessed:
             self._credit += 2 * right - guessed
             self._length = min(LONGEST, 2 * self._length) if right == guessed else 2
         self._said += len(tokens)

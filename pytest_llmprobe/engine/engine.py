@@ -64,9 +64,11 @@ class Engine:
         for name, given in (("batch_size", batch_size), ("token_budget", token_budget)):
             if given is not None and given < 1:
                 raise SettingsError(f"{name}={given}: it must be 1 or more, or None for auto")
-        self.backend = model if isinstance(model, Backend) else _backend(model, batch_size, drafts)
+        if isinstance(model, Backend):
+            self.backend, room = model, Room()
+        else:
+            self.backend, room = _in_process(model, batch_size, drafts)
         self.batch_size = batch_size
-        room = Room() if isinstance(model, Backend) else _found_room(model)
         self.token_budget, self._packed_rows = token_budget or room.tokens, room.rows
         self.store: CompletionStore | None = None
         self._limits: dict[int, int] = {}
@@ -87,14 +89,10 @@ class Engine:
         """
         if isinstance(requests, str | Request):
             raise TypeError("generate takes a list of prompts or requests")
-        outcomes = self.attempt(
-            [
-                r if isinstance(r, Request) else Request(r, config or GenerateConfig())
-                for r in requests
-            ]
-        )
+        config = config or GenerateConfig()
+        asked = [r if isinstance(r, Request) else Request(r, config) for r in requests]
         completions = []
-        for outcome in outcomes:
+        for outcome in self.attempt(asked):
             if isinstance(outcome, RequestError):
                 raise outcome
             completions.append(outcome)
@@ -112,7 +110,7 @@ class Engine:
                 outcomes[index] = found
                 continue
             try:
-                rows.append(self._row(index, self._guessed(request)))
+                rows.append(self._row(index, request))
             except RequestError as error:
                 outcomes[index] = error
                 self._keep(requests, {index: error})
@@ -121,21 +119,16 @@ class Engine:
         while batches:
             batch = batches.pop(0)
             answers = self._run(batch, meter)
-            if isinstance(answers, _OutOfMemory) and len(batch) > 1:
-                self._shrink(batch)
-                batches = self._plan([row for rest in (batch, *batches) for row in rest])
-                continue
-            if isinstance(answers, _OutOfMemory):
+            if isinstance(answers, str):
+                if len(batch) > 1:
+                    self._shrink(batch)
+                    batches = self._plan([row for rest in (batch, *batches) for row in rest])
+                    continue
                 answers = {batch[0].index: RequestError(f"out of memory with one row: {answers}")}
             outcomes |= answers
             self._keep(requests, answers)
-            meter.finished(len(batch))
+            meter.add(0, len(batch))
         return [outcomes[index] for index in range(len(requests))]
-
-    def _guessed(self, request: Request) -> Request:
-        """The request with the answer of an earlier run as its draft, if there is one."""
-        draft = None if self.store is None else self.store.draft(request)
-        return request if draft is None else replace(request, draft=draft)
 
     def _keep(self, requests: Sequence[Request], outcomes: Mapping[int, Outcome]) -> None:
         if self.store is not None:
@@ -175,7 +168,9 @@ class Engine:
             )
         steering = self._steering(request)
         ids = ids if isinstance(ids, bytes) else tuple(ids)
-        return Row(index, ids, request.config, request.seed, request.draft, steering)
+        draft = None if self.store is None else self.store.draft(request)  # an earlier run's answer
+        draft = request.draft if draft is None else draft
+        return Row(index, ids, request.config, request.seed, draft, steering)
 
     def _steering(self, request: Request) -> RowSteering | None:
         if request.steer is None or request.steer.delta == 0:
@@ -185,16 +180,16 @@ class Engine:
         except (CasesError, SettingsError) as error:
             raise RequestError(str(error)) from None
 
-    def _run(self, batch: Sequence[Row], meter: _Meter) -> dict[int, Outcome] | _OutOfMemory:
-        """The batch's outcomes by request, or what said that memory ran out."""
+    def _run(self, batch: Sequence[Row], meter: _Meter) -> dict[int, Outcome] | str:
+        """The batch's outcomes by request, or what a library said when memory ran out."""
         start, before = time.perf_counter(), meter.generated
-        failure = None
+        failure = None  # words alone: the exception would hold the tensors
         try:
-            answers = self.backend.generate(batch, meter.tokens)
+            answers = self.backend.generate(batch, meter.add)
         except Exception as error:
             if not self.backend.is_out_of_memory(error):
                 raise
-            failure = _OutOfMemory(error)
+            failure = str(error)
         if failure is not None:  # outside the except block: its traceback keeps the tensors alive
             meter.generated = before
             self.backend.release_memory()
@@ -208,10 +203,6 @@ class Engine:
         }
 
 
-class _OutOfMemory(str):
-    """What a library said when memory ran out; the exception itself would hold the tensors."""
-
-
 class _Meter:
     """Turns what a backend reports into progress."""
 
@@ -220,15 +211,9 @@ class _Meter:
         self._start = time.perf_counter()
         self._on_progress = on_progress
 
-    def tokens(self, count: int) -> None:
-        self.generated += count
-        self._report()
-
-    def finished(self, rows: int) -> None:
+    def add(self, tokens: int, rows: int = 0) -> None:
+        self.generated += tokens
         self._done += rows
-        self._report()
-
-    def _report(self) -> None:
         if self._on_progress is not None:
             seconds = time.perf_counter() - self._start
             self._on_progress(Progress(self._done, self._total, self.generated, seconds))
@@ -254,17 +239,11 @@ def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
     )
 
 
-def _found_room(model: LoadedModel) -> Room:
-    from pytest_llmprobe.engine.room import found_room  # torch is here already, with the model
+def _in_process(model: LoadedModel, batch_size: int | None, drafts: bool) -> tuple[Backend, Room]:
+    from pytest_llmprobe.engine.fast_backend import FastBackend  # torch is here, with the model
+    from pytest_llmprobe.engine.room import found_room
+    from pytest_llmprobe.engine.transformers_backend import TransformersBackend
 
-    return found_room(model)
-
-
-def _backend(model: LoadedModel, batch_size: int | None, drafts: bool) -> Backend:
     if batch_size == 1:  # the reference path: plain generate
-        from pytest_llmprobe.engine.transformers_backend import TransformersBackend
-
-        return TransformersBackend(model)
-    from pytest_llmprobe.engine.fast_backend import FastBackend
-
-    return FastBackend(model, drafts)
+        return TransformersBackend(model), found_room(model)
+    return FastBackend(model, drafts), found_room(model)

@@ -29,9 +29,7 @@ TIE = 3e-5
 class FastBackend(TransformersBackend):
     """Generates with a loaded transformers model, in its own loop where the model allows it.
 
-    Args:
-        loaded: What ``load_model`` gave.
-        drafts: Whether to use drafts and look-ups in the prompt; the tokens are the same.
+    Without ``drafts`` it uses neither them nor look-ups in the prompt; the tokens are the same.
     """
 
     def __init__(self, loaded: LoadedModel, drafts: bool = True) -> None:
@@ -64,15 +62,16 @@ class FastBackend(TransformersBackend):
         """The row's answer; after a close call among other rows, the one that it gives alone.
 
         The answer so far is the draft, so a few passes over prompt and answer decide nearly always.
+        Nobody watches a row that is redone.
         """
         if self.model.dtype == torch.float32 and state.margin < CLOSE_CALL and not alone:
             row = state.row
             draft = [] if _prompt_alone(row) else state.tokens[: row.config.max_new_tokens - 1]
-            (decided,) = self._decoded([row], [draft], ending, _ignore, look_up=False)
+            (decided,) = self._decoded([row], [draft], ending, lambda _: None, look_up=False)
             answer = self._settled(decided, ending, alone=True)
             return answer if isinstance(answer, RequestError) else replace(answer, redone=True)
         if self.model.dtype == torch.float32 and state.margin < TIE:
-            return super().together([state.row], _ignore)[0]
+            return super().together([state.row], lambda _: None)[0]
         if state.ended == "broken":
             return InvalidLogitsError(BROKEN)
         after = len(state.tokens) if state.ended == "stop_string" else None
@@ -89,16 +88,14 @@ class FastBackend(TransformersBackend):
         look_up: bool,
     ) -> list[RowState]:
         tree = prefix_tree(rows)
-        number = {id(row): number for number, row in enumerate(rows)}
-        order = [number[id(row)] for row in depth_first(tree)]
-        ordered = [rows[at] for at in order]
+        ordered = depth_first(tree)
+        draft_of = {row.index: draft for row, draft in zip(rows, drafts, strict=True)}
+        guessed = [draft_of[row.index] for row in ordered]
         memory = TreeMemory(self.model, tree, ordered)
         with memory.attached():
-            states = decode(
-                memory, ordered, [drafts[at] for at in order], ending, on_tokens, look_up
-            )
-        found = dict(zip(order, states, strict=True))
-        return [found[at] for at in range(len(rows))]
+            states = decode(memory, ordered, guessed, ending, on_tokens, look_up)
+        state_of = {state.row.index: state for state in states}
+        return [state_of[row.index] for row in rows]
 
     def _draft(self, row: Row) -> list[int]:
         """The token ids of the guessed answer, short enough to leave one to say.
@@ -111,21 +108,15 @@ class FastBackend(TransformersBackend):
             return []
         ids, most = row.draft, row.config.max_new_tokens - 1
         if isinstance(ids, str):
-            ids = (*self._ids_of(ids[: 8 * most]), *self.loaded.end_ids[:1])
+            try:
+                said = self.tokenizer(ids[: 8 * most], add_special_tokens=False)["input_ids"]
+            except (TypeError, ValueError):  # no Unicode text: nothing that a model could say
+                said = []
+            ids = (*said, *self.loaded.end_ids[:1])
         known = range(self.model.get_input_embeddings().num_embeddings)
         return list(takewhile(known.__contains__, ids[:most]))
-
-    def _ids_of(self, text: str) -> list[int]:
-        try:
-            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        except (TypeError, ValueError):  # no Unicode text: nothing that a model could say
-            return []
 
 
 def _prompt_alone(row: Row) -> bool:
     """Whether a row's prompt is steered and its answer is not."""
     return row.steering is not None and row.steering.phase == "prefill"
-
-
-def _ignore(tokens: int) -> None:
-    """Nobody watches a row that is redone."""

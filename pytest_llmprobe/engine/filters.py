@@ -11,10 +11,7 @@ class TailFree(LogitsProcessor):
 
     With p in descending order, d = |second difference of p| and c = cumsum(d / sum d), the token at
     place i + 1 is dropped where c_i > z, and the last one with its neighbour. The likeliest always
-    stays; where p has no curvature (all alike), all stay.
-
-    Args:
-        z: Above 0 and below 1.
+    stays; where p has no curvature (all alike), all stay. z is above 0 and below 1.
     """
 
     def __init__(self, z: float) -> None:
@@ -28,19 +25,15 @@ class TailFree(LogitsProcessor):
         curvature = ordered.softmax(-1).diff(dim=-1).diff(dim=-1).abs()
         total = curvature.sum(-1, keepdim=True)
         beyond = curvature.cumsum(-1) > self._z * total
-        dropped = torch.zeros_like(scores, dtype=torch.bool)
-        dropped[:, 1:-1] = beyond
-        dropped[:, -1:] = beyond[:, -1:]
-        return scores.masked_fill(
-            torch.zeros_like(dropped).scatter(-1, places, dropped), float("-inf")
-        )
+        first = torch.zeros_like(beyond[:, :1])
+        dropped = torch.cat([first, beyond, beyond[:, -1:]], dim=-1)
+        return scores.masked_fill(dropped.scatter(-1, places, dropped), float("-inf"))
 
 
 class TopA(LogitsProcessor):
     """Top-a sampling: drop tokens less likely than ``a`` times the square of the likeliest one's.
 
-    Args:
-        a: Above 0 and at most 1, so that the likeliest always stays.
+    As a is at most 1, the likeliest always stays.
     """
 
     def __init__(self, a: float) -> None:

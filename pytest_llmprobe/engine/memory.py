@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -41,6 +41,11 @@ class Segment(NamedTuple):
     start: int
     scored: int
 
+    @property
+    def guesses(self) -> Sequence[int]:
+        """The tokens after the last certain one."""
+        return self.tokens[len(self.tokens) - self.scored + 1 :]
+
 
 class TreeMemory:
     """The keys of a batch: of what prompts share once for all, of the rest for each row.
@@ -51,7 +56,7 @@ class TreeMemory:
     Args:
         model: The transformers model.
         tree: The rows' prompts.
-        rows: The rows in the tree's ``depth_first`` order, all steered alike or not at all.
+        rows: The tree's rows in ``depth_first`` order, all steered alike or not at all.
     """
 
     def __init__(self, model: Any, tree: Node, rows: Sequence[Row]) -> None:
@@ -62,28 +67,26 @@ class TreeMemory:
         self._decoded_too = how is not None and how.phase == "all"
         self._bias = None if how is None else self._own_bias(capacity)
         self._shared: list[SharedKeys] = []
-        self._cascade = Cascade(
-            OwnKeys(len(rows), capacity), frozenset(() if how is None else how.layers)
-        )
+        self._cascade = Cascade(OwnKeys(len(rows), capacity), () if how is None else how.layers)
         self._place = {number: number for number in range(len(rows))}
         self._unused = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=model.device)
 
-    @contextmanager
-    def attached(self) -> Iterator[None]:
-        """The model attends to what is stored here, in this block."""
-        with tapped(self._model, self._cascade):
-            yield
+    def attached(self) -> AbstractContextManager[Any]:
+        """A block in which the model attends to what is stored here."""
+        return tapped(self._model, self._cascade)
 
     def most_scored(self, rows: int) -> int:
         """Tokens of a row that may be scored in one step of so many rows."""
         vocabulary: int = self._model.config.get_text_config().vocab_size
         return max(LEAST_SCORED, LOGITS // vocabulary // rows)
 
-    def prefill(self, drafts: Sequence[Sequence[int]]) -> Iterator[tuple[range, torch.Tensor]]:
+    def prefill(
+        self, drafts: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[list[Segment], torch.Tensor]]:
         """For one row after the other the logits (1 + len(draft), V) from its last prompt token on.
 
         Yields:
-            Numbers of some rows, and their logits one below the other.
+            What some rows were fed last, and their logits one below the other.
         """
         self._store(self._tree, 0, [])
         chunk: list[Segment] = []
@@ -93,16 +96,16 @@ class TreeMemory:
             segment = Segment(number, (*row.prompt_ids[base:], *draft), base, 1 + len(draft))
             for piece in self._pieces(segment, most):
                 self.feed([piece])
-                tokens = segment.tokens[len(piece.tokens) :]
-                segment = Segment(number, tokens, segment.start + len(piece.tokens), segment.scored)
+                fed = len(piece.tokens)
+                segment = segment._replace(tokens=segment.tokens[fed:], start=segment.start + fed)
             more = [*chunk, segment]
             scored = sum(s.scored for s in more)
             full = max(len(s.tokens) for s in more) * len(more) > most
             if chunk and (full or scored > self.most_scored(1)):
-                yield range(chunk[0].row, number), self.feed(chunk)
+                yield chunk, self.feed(chunk)
                 chunk = []
             chunk.append(segment)
-        yield range(chunk[0].row, len(self._rows)), self.feed(chunk)
+        yield chunk, self.feed(chunk)
 
     def _pieces(self, segment: Segment, most: int) -> Iterator[Segment]:
         """The beginning of a long end of a prompt: who sees what is a mask of its square.
@@ -120,14 +123,13 @@ class TreeMemory:
         """Compute what rows share from row ``first`` on; returns the row after the last."""
         keys = None
         if node.tokens:
-            keys = SharedKeys(range(first, first), self._node_bias(node, first))
-            count = len(node.tokens)
-            self._cascade.current = Pass(
-                [Shared(one, 0, count, one.bias) for one in above],
-                keys,
-                keys.bias,
-                alone=not above,
-            )
+            count, how = len(node.tokens), self._rows[first].steering
+            keys = SharedKeys(range(first, first))
+            if how is not None:
+                bias = torch.tensor(how.bias[node.start : node.end], device=self._model.device)
+                keys.bias = bias[None, None]
+            attended = [Shared(one, 0, count, one.bias) for one in above]
+            self._cascade.current = Pass(attended, keys, keys.bias, alone=not above)
             tokens, positions = self._moved(node.tokens, range(node.start, node.end))
             self._forward(tokens, positions, 1)
             above = [*above, keys]
@@ -157,14 +159,8 @@ class TreeMemory:
             [own[n] + i for n, i in each],
             [so_far.get(row, 0) for row in rows],
         )
-        current = Pass(
-            self._above(segments, counts),
-            rows=rows,
-            width=width,
-            slots=slots,
-            places=places,
-            columns=columns,
-        )
+        above = self._above(segments, counts)
+        current = Pass(above, rows=rows, width=width, slots=slots, places=places, columns=columns)
         if len(segments) == 1 and not segments[0].start:
             bias = None if self._bias is None else self._bias[segments[0].row, None, None, :width]
             self._cascade.current = replace(current, bias=bias, alone=True)
@@ -249,12 +245,6 @@ class TreeMemory:
             own = row.steering.bias[base:]
             bias[number, : len(own)] = torch.tensor(own, device=bias.device)
         return bias
-
-    def _node_bias(self, node: Node, row: int) -> torch.Tensor | None:
-        how = self._rows[row].steering
-        if how is None:
-            return None
-        return torch.tensor(how.bias[node.start : node.end], device=self._model.device)[None, None]
 
 
 @torch.inference_mode()

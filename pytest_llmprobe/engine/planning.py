@@ -28,12 +28,7 @@ UNEVEN = 4
 
 @dataclass(frozen=True)
 class Room:
-    """What a batch may hold.
-
-    Args:
-        tokens: Rows times (longest prompt + new tokens), or distinct tokens with shared prefixes.
-        rows: Rows with shared prefixes.
-    """
+    """What a batch may hold: ``token_budget`` and ``packed_rows`` of ``plan``."""
 
     tokens: int = TOKEN_BUDGET
     rows: int = PACKED_ROWS
@@ -52,7 +47,7 @@ class RowSteering:
     Args:
         bias: What is added to the scores of each token of the prompt.
         layers: Numbers of the layers, ascending.
-        phase: ``all`` or ``prefill``.
+        phase: As of ``Steer``.
         texts: What the biased tokens say, for each span.
     """
 
@@ -128,25 +123,20 @@ def plan(
             different configs.
         limits: For a length of prompt and answer the most rows of a batch that has a row so long.
         packed_rows: Most rows of a batch with shared prefixes, if there is no ``batch_size``.
-
-    Returns:
-        Batches; every row is in exactly one.
     """
     by_kind: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         kind = row.kind if share_prefixes else (row.config, *row.kind)
         by_kind.setdefault(kind, []).append(row)
     batches: list[list[Row]] = []
-    for members in by_kind.values():
-        alone: list[Row] = []
-        packed: list[list[Row]] = []
-        most = batch_size or packed_rows
-        for family in sorted(_families(members), key=_first) if share_prefixes else [members]:
-            if share_prefixes and len(family) > 1:
-                packed += _packed(family, most, token_budget, limits)
-            else:
-                alone += family
-        batches += _joined(packed, most, token_budget, limits)
+    most = batch_size or packed_rows
+    for alone in by_kind.values():
+        if share_prefixes:
+            families = sorted(_families(alone), key=lambda family: min(row.path for row in family))
+            alone = [family[0] for family in families if len(family) == 1]
+            several = (family for family in families if len(family) > 1)
+            packed = [b for f in several for b in _packed(f, most, token_budget, limits)]
+            batches += _joined(packed, most, token_budget, limits)
         batches += _padded(alone, batch_size, token_budget, limits)
     return batches
 
@@ -179,10 +169,6 @@ def _families(rows: Sequence[Row]) -> list[list[Row]]:
         own = len(row.path) <= SHARED_TOKENS
         families.setdefault((*head, -1 - row.index) if own else head, []).append(row)
     return list(families.values())
-
-
-def _first(family: Sequence[Row]) -> Path:
-    return min(row.path for row in family)
 
 
 def _packed(

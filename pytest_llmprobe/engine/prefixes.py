@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pytest_llmprobe.engine.planning import (
-    MOST_OWN,
-    SHARED_TOKENS,
-    Path,
-    Row,
-    common_prefix,
-)
+from pytest_llmprobe.engine.planning import MOST_OWN, SHARED_TOKENS, Path, Row, common_prefix
 
 
 @dataclass(frozen=True)
@@ -37,17 +31,12 @@ class Node:
 
 
 def prefix_tree(rows: Sequence[Row], start: int = 0, least: int = SHARED_TOKENS) -> Node:
-    """The tree of the rows' prompts from position ``start`` on.
+    """The tree of the prompts of some rows of one kind, whose paths agree before ``start``.
 
     Rows become a node of their own where their common tokens are at least ``least`` in all but one
     of them, and an eighth of the longest: fewer cost more in an extra forward pass than they save.
     The last token of a prompt is never shared, since its logits are the row's own. Of steered rows
     the bias must be common too.
-
-    Args:
-        rows: At least one, of one kind; all agree in their paths before ``start``.
-        start: Position to begin at.
-        least: Tokens worth sharing.
     """
     end = min(len(row.prompt_ids) for row in rows) - 1
     shared = rows[0].path[start : max(start, end)]
@@ -91,7 +80,4 @@ def each_leaf(node: Node) -> Iterator[tuple[Node, Row]]:
 
 def depth_first(node: Node) -> list[Row]:
     """All rows of a tree in the order in which they are computed."""
-    rows = list(node.leaves)
-    for child in node.children:
-        rows += depth_first(child)
-    return rows
+    return [row for _, row in each_leaf(node)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pytest_llmprobe.case import Prompt
-from pytest_llmprobe.engine.backend import Generated, OnTokens
+from pytest_llmprobe.engine.backend import Backend, Generated, OnTokens
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.errors import RequestError
 from pytest_llmprobe.generation import Steer
@@ -14,19 +14,16 @@ from pytest_llmprobe.generation import Steer
 NO_MODEL = "answers are replayed, and no model is loaded"
 
 
-class ReplayBackend:
-    """Says which model answered; the engine's store answers for it.
+class ReplayBackend(Backend):
+    """Says what the model said about itself when it answered; the engine's store answers for it."""
 
-    Args:
-        info: What the model said about itself when it answered.
-    """
+    def __init__(self, info: dict[str, Any]) -> None:
+        self._info = info
 
-    context_length = None
-    max_batch_size = None
-    shares_prefixes = False
-
-    def __init__(self, info: Mapping[str, Any]) -> None:
-        self.info: dict[str, Any] = dict(info)
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the model said."""
+        return self._info
 
     def encode(self, prompt: Prompt) -> list[int]:
         """There is no tokenizer."""
@@ -39,10 +36,3 @@ class ReplayBackend:
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """Nothing is generated."""
         return [RequestError(NO_MODEL) for _ in rows]
-
-    def is_out_of_memory(self, error: Exception) -> bool:
-        """Nothing runs."""
-        return False
-
-    def release_memory(self) -> None:
-        """Nothing is held."""

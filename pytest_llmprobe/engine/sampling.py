@@ -9,8 +9,9 @@ own temperature and top-k.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from transformers import (
@@ -31,6 +32,16 @@ from pytest_llmprobe.generation import GenerateConfig
 CLOSE_CALL = 1e-3
 """A lead of the best score under this could turn with the batch; such a row is redone alone."""
 
+FILTERS: dict[str, Callable[[Any], LogitsProcessor]] = {
+    "top_k": TopKLogitsWarper,
+    "top_p": TopPLogitsWarper,
+    "min_p": MinPLogitsWarper,
+    "typical_p": TypicalLogitsWarper,
+    "tfs": TailFree,
+    "top_a": TopA,
+}
+"""By setting, in the order in which they drop tokens."""
+
 # SplitMix64 (Steele, Lea, Flood 2014) in wrapping signed 64-bit arithmetic.
 _GAMMA = -0x61C8864680B583EB
 _MULTIPLIER_1 = -0x40A7B892E31B1A47
@@ -39,39 +50,30 @@ _MULTIPLIER_2 = -0x6B2FB644ECCEEE15
 
 def sampled(
     scores: torch.Tensor,
-    config: GenerateConfig,
-    seeds: Sequence[int],
-    steps: Sequence[int],
-    histories: Sequence[Sequence[int]] = (),
-) -> torch.Tensor:
-    """Scores whose largest is the chosen token: penalties, temperature, filters, then noise.
-
-    Args:
-        scores: Logits (N, V) in fp32.
-        config: The same for all rows; with temperature 0 and no penalty the scores stay as they
-            are.
-        seeds: One 63-bit seed for each of the N rows.
-        steps: For each row which token of its answer this is, from 1 up.
-        histories: For each row the tokens of its prompt and answer so far; asked for by
-            ``has_penalties`` only.
-    """
-    scores = _filtered(scores, config, histories)
-    return scores if config.temperature == 0 else scores + _noise(scores, seeds, steps)
-
-
-def sampled_each(
-    scores: torch.Tensor,
     configs: Sequence[GenerateConfig],
     seeds: Sequence[int],
     steps: Sequence[int],
     histories: Sequence[Sequence[int]],
 ) -> torch.Tensor:
-    """As ``sampled``, with a config for each of the N rows; each row is what it is alone."""
+    """Scores whose largest is the chosen token: penalties, temperature, filters, then noise.
+
+    Each row is what it is alone.
+
+    Args:
+        scores: Logits (N, V) in fp32.
+        configs: For each of the N rows; where all have temperature 0 and no penalty the scores
+            stay as they are.
+        seeds: 63 bits for each row.
+        steps: For each row which token of its answer this is, from 1 up.
+        histories: For each row the tokens of its prompt and answer so far; asked for by
+            ``has_penalties`` only.
+    """
     places: dict[GenerateConfig, list[int]] = {}
     for place, config in enumerate(configs):
         places.setdefault(config, []).append(place)
     if len(places) == 1:
-        return sampled(scores, configs[0], seeds, steps, histories)
+        scores = _filtered(scores, configs[0], histories)
+        return scores + _noise(scores, seeds, steps) if configs[0].temperature > 0 else scores
     scores = scores.clone()
     for config, some in places.items():
         if config.temperature > 0 or has_penalties(config):
@@ -94,14 +96,8 @@ def leads(
 
     A temperature below 1 stretches the lead of the best score. And where a filter drops a token
     that is hardly below the last one it keeps, the two could change places: that counts if the one
-    is the chosen token, or the other would have been.
-
-    Args:
-        logits: (N, V) in fp32.
-        scores: What ``sampled_each`` made of them.
-        configs: For each row.
-        seeds: For each row.
-        steps: For each row.
+    is the chosen token, or the other would have been. ``scores`` is what ``sampled`` made of the
+    logits (N, V) with the same arguments.
     """
     best = scores.topk(2, dim=-1).values
     stretch = [min(1.0, config.temperature or 1.0) for config in configs]
@@ -169,30 +165,22 @@ def _penalized(
 
 @lru_cache(maxsize=1024)
 def _filters(config: GenerateConfig) -> LogitsProcessorList:
-    """What drops tokens, in order; none of it has a state."""
-    chain = LogitsProcessorList()
-    if config.top_k:
-        chain.append(TopKLogitsWarper(config.top_k))
-    if config.top_p < 1:
-        chain.append(TopPLogitsWarper(config.top_p))
-    if config.min_p > 0:
-        chain.append(MinPLogitsWarper(config.min_p))
-    if config.typical_p < 1:
-        chain.append(TypicalLogitsWarper(config.typical_p))
-    if config.tfs < 1:
-        chain.append(TailFree(config.tfs))
-    if config.top_a > 0:
-        chain.append(TopA(config.top_a))
-    return chain
+    """What drops tokens; none of it has a state."""
+    off = GenerateConfig()
+    return LogitsProcessorList(
+        kind(getattr(config, name))
+        for name, kind in FILTERS.items()
+        if getattr(config, name) != getattr(off, name)
+    )
 
 
 class RowSampler(LogitsProcessor):
     """For ``generate`` with do_sample=False: makes each row's largest score its chosen token.
 
-    Args:
-        config: How to choose.
-        seeds: One seed per row.
-        lengths: Tokens of each row's prompt, padded on the left.
+    Prompts of these ``lengths`` are padded on the left.
+
+    Attributes:
+        broken: Whether a row's best score was not finite once (B,).
     """
 
     def __init__(
@@ -200,9 +188,11 @@ class RowSampler(LogitsProcessor):
     ) -> None:
         self._config, self._seeds, self._lengths = config, seeds, lengths
         self._step = 0
+        self.broken = torch.zeros(len(seeds), dtype=torch.bool)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores (B, V) to scores (B, V)."""
+        self.broken = self.broken.to(scores.device) | ~scores.amax(dim=-1).isfinite()
         histories: list[list[int]] = []
         if has_penalties(self._config):
             histories = [
@@ -210,8 +200,9 @@ class RowSampler(LogitsProcessor):
                 for ids, length in zip(input_ids.tolist(), self._lengths, strict=True)
             ]
         self._step += 1
-        steps = [self._step] * len(self._seeds)
-        return sampled(scores.float(), self._config, self._seeds, steps, histories)
+        rows = len(self._seeds)
+        configs, steps = [self._config] * rows, [self._step] * rows
+        return sampled(scores.float(), configs, self._seeds, steps, histories)
 
 
 def gumbel(seeds: torch.Tensor, steps: torch.Tensor, vocabulary: int) -> torch.Tensor:

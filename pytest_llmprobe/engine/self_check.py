@@ -76,12 +76,9 @@ class SelfCheck:
 
     Args:
         dtype: Number type of the model, or None if the backend does not say.
-        shares_prefixes: Whether a batch stores a prefix that its prompts share once.
-        prompts: Prompts that were asked one by one.
+        prompts: How many were asked one by one.
         failed: Why some of them had no answer, each reason once; they are not compared.
-        tokens: Tokens of all answers one by one.
-        seconds: How long the check took.
-        ways: The other ways of asking.
+        tokens: Of all answers one by one.
     """
 
     dtype: str | None
@@ -159,7 +156,6 @@ def _asked(
 
 def _compared(name: str, expected: Sequence[tuple[int, Outcome]], found: Sequence[Outcome]) -> Way:
     """The way's figures; ``expected`` are the numbers and answers of the first of ``found``."""
-    answers = [answer for answer in found if isinstance(answer, Completion)]
     pairs = [
         (number, alone, answer)
         for (number, alone), answer in zip(expected, found, strict=False)
@@ -168,22 +164,20 @@ def _compared(name: str, expected: Sequence[tuple[int, Outcome]], found: Sequenc
     differences = [
         Difference(number, _first_difference(alone, answer))
         for number, alone, answer in pairs
-        if not _same(alone, answer)
+        if _said(alone) != _said(answer)
     ]
     return Way(
         name,
         n=len(pairs),
         flipped=len(differences),
         redone=sum(isinstance(answer, Completion) and answer.redone for _, _, answer in pairs),
-        rows=max((answer.timings.batch_size for answer in answers), default=0),
+        rows=max((a.timings.batch_size for a in found if isinstance(a, Completion)), default=0),
         first_differences=tuple(differences[:SHOWN]),
     )
 
 
-def _same(alone: Completion, answer: Outcome) -> bool:
-    return isinstance(answer, Completion) and (
-        (alone.token_ids, alone.text) == (answer.token_ids, answer.text)
-    )
+def _said(outcome: Outcome) -> object:
+    return isinstance(outcome, Completion) and (outcome.token_ids, outcome.text)
 
 
 def _first_difference(alone: Completion, answer: Outcome) -> int | None:

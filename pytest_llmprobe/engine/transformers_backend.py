@@ -5,17 +5,19 @@ This is the reference path: at batch size 1 it is plain ``generate``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria
+from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 
 from pytest_llmprobe.case import Prompt
-from pytest_llmprobe.engine.backend import Generated, OnTokens
+from pytest_llmprobe.engine.backend import Backend, Generated, OnTokens
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.sampling import RowSampler
 from pytest_llmprobe.errors import InvalidLogitsError, ModelError, RequestError, SteeringError
@@ -36,14 +38,8 @@ BROKEN = (
 )
 
 
-class TransformersBackend:
-    """Generates with a loaded transformers model.
-
-    Args:
-        loaded: What ``load_model`` gave.
-    """
-
-    shares_prefixes = False
+class TransformersBackend(Backend):
+    """Generates with a loaded transformers model, as ``load_model`` gave it."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
@@ -75,16 +71,6 @@ class TransformersBackend:
         texts = tuple(span.text for span in found.spans)
         return RowSteering(found.bias(steer.delta), tuple(sorted(layers)), steer.phase, texts)
 
-    @contextmanager
-    def steered(self, rows: Sequence[Row]) -> Iterator[Steering | None]:
-        """What steers a batch in the block, told nothing yet; None and no block if none is."""
-        how = rows[0].steering
-        if how is None:
-            yield None
-        else:
-            with steer(self.model, layers=how.layers, phase=how.phase) as steering:
-                yield steering
-
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """A batch together, but for rows that turn others: those one by one."""
         near = [row for row in rows if not self.turns_others(row)]
@@ -99,31 +85,39 @@ class TransformersBackend:
         """One ``generate`` call; every field that a checkpoint's own config could set is set."""
         config = rows[0].config
         ids, mask = self._left_pad([row.prompt_ids for row in rows])
-        watch = _FiniteScores()
         lengths = [len(row.prompt_ids) for row in rows]
         sampler = RowSampler(config, [row.seed for row in rows], lengths)
         stops = _RowStops(self.tokenizer, config.stop, ids.shape[1], on_tokens)
-        with self.steered(rows) as steering:
+        how = rows[0].steering
+        block: AbstractContextManager[Steering | None] = nullcontext()
+        if how is not None:
+            block = steer(self.model, layers=how.layers, phase=how.phase)
+        with block as steering:
             if steering is not None:
                 biases = [row.steering.bias for row in rows if row.steering is not None]
                 steering.set_batch(left_padded(biases))
             output = self.model.generate(
                 ids,
                 attention_mask=mask,
-                generation_config=self._generation_config(config),
-                logits_processor=LogitsProcessorList([watch, sampler]),
+                generation_config=GenerationConfig(
+                    max_new_tokens=config.max_new_tokens,
+                    do_sample=False,  # sampling is the last processor's noise
+                    eos_token_id=list(self.loaded.end_ids) or None,
+                    pad_token_id=self.loaded.pad_id,
+                ),
+                logits_processor=LogitsProcessorList([sampler]),
                 stopping_criteria=[stops],
             )
-        count = len(rows)
-        reach = [()] * count if steering is None else steering.reach()
-        answers = output[:, ids.shape[1] :].tolist()
+        answers, broken = output[:, ids.shape[1] :].tolist(), sampler.broken.tolist()
+        reach = [()] * len(rows) if steering is None else steering.reach()
         return [
             InvalidLogitsError(BROKEN)
-            if broken
-            else replace(self.generated(answer, after, config), steered_layers=len(layers))
-            for answer, after, broken, layers in zip(
-                answers, stops.stopped_after(count), watch.broken_rows(count), reach, strict=True
+            if broken[row]
+            else replace(
+                self.generated(answers[row], stops.after.get(row), config),
+                steered_layers=len(reach[row]),
             )
+            for row in range(len(rows))
         ]
 
     def turns_others(self, row: Row) -> bool:
@@ -144,21 +138,11 @@ class TransformersBackend:
 
     def _left_pad(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask, both (B, T), prompts at the right edge."""
-        width = max(map(len, prompts))
-        ids = torch.full((len(prompts), width), self.loaded.pad_id)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask[row, width - len(prompt) :] = 1
+        rows = [torch.tensor(prompt, dtype=torch.long) for prompt in prompts]
+        pad = partial(pad_sequence, batch_first=True, padding_side="left")
+        ids = pad(rows, padding_value=self.loaded.pad_id)
+        mask = pad([torch.ones_like(row) for row in rows])
         return ids.to(self.model.device), mask.to(self.model.device)
-
-    def _generation_config(self, config: GenerateConfig) -> GenerationConfig:
-        return GenerationConfig(
-            max_new_tokens=config.max_new_tokens,
-            do_sample=False,  # sampling is the last processor's noise
-            eos_token_id=list(self.loaded.end_ids) or None,
-            pad_token_id=self.loaded.pad_id,
-        )
 
     def generated(
         self, answer: list[int], stopped_after: int | None, config: GenerateConfig
@@ -192,26 +176,11 @@ class StopCheck:
         return any(stop in text for stop in self._stop)
 
 
-class _FiniteScores(LogitsProcessor):
-    """Remembers the rows whose best score is not finite."""
-
-    def __init__(self) -> None:
-        self._broken: torch.Tensor | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        broken = ~scores.amax(dim=-1).isfinite()
-        self._broken = broken if self._broken is None else self._broken | broken
-        return scores
-
-    def broken_rows(self, rows: int) -> list[bool]:
-        return [False] * rows if self._broken is None else self._broken.tolist()
-
-
 class _RowStops(StoppingCriteria):
     """Ends each row at its first stop string and counts the steps.
 
     A row that stopped here is padded only if an end-of-sequence token is configured; without one
-    ``generate`` goes on with it, so the step is kept and the answer cut there.
+    ``generate`` goes on with it, so the step is kept in ``after`` and the answer cut there.
     """
 
     def __init__(
@@ -220,18 +189,15 @@ class _RowStops(StoppingCriteria):
         self._holds_stop = StopCheck(tokenizer, stop) if stop else None
         self._start = prompt_length
         self._on_tokens = on_tokens
-        self._after: dict[int, int] = {}
+        self.after: dict[int, int] = {}
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         rows, length = input_ids.shape[0], input_ids.shape[1] - self._start
-        self._on_tokens(rows - len(self._after))
+        self._on_tokens(rows - len(self.after))
         if self._holds_stop is not None:
             for row, answer in enumerate(input_ids[:, self._start :].tolist()):
-                if row not in self._after and self._holds_stop(answer):
-                    self._after[row] = length
+                if row not in self.after and self._holds_stop(answer):
+                    self.after[row] = length
         done = torch.zeros(rows, dtype=torch.bool, device=input_ids.device)
-        done[list(self._after)] = True
+        done[list(self.after)] = True
         return done
-
-    def stopped_after(self, rows: int) -> list[int | None]:
-        return [self._after.get(row) for row in range(rows)]

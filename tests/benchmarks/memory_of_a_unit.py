@@ -36,7 +36,7 @@ def tokens(rng, count):
 def stored(cache):
     """Keys and values of a batch in MiB."""
     own = list(cache._cascade.own._layers.values())
-    common = [(keys.keys[n], keys.values[n]) for keys in cache._shared for n in keys.keys]
+    common = [pair for keys in cache._shared for pair in keys.layers.values()]
     return sum(tensor.nbytes for pair in (*own, *common) for tensor in pair) / 2**20
 
 

@@ -106,7 +106,8 @@ def test_every_token_of_a_tree_has_the_logits_of_its_text_alone(architecture):
     with cache.attached():
         drafts = [[7] * (number % 3) for number in range(len(rows))]
         first = {}
-        for numbers, logits in cache.prefill(drafts):
+        for segments, logits in cache.prefill(drafts):
+            numbers = [segment.row for segment in segments]
             parts = logits.split([1 + len(drafts[number]) for number in numbers])
             first |= zip(numbers, parts, strict=True)
         fed = []
@@ -138,7 +139,7 @@ def test_keys_that_rows_share_are_stored_once():
     cache = TreeMemory(model, tree, rows)
     with cache.attached():
         list(cache.prefill([()] * len(rows)))
-    lengths = sorted(keys.keys[0].shape[2] for keys in cache._shared)
+    lengths = sorted(keys.layers[0][0].shape[2] for keys in cache._shared)
     assert lengths == [5, 5, 6]
     assert [list(keys.rows) for keys in cache._shared] == [[2, 3], [1, 2, 3], [4, 5]]
     assert cache._cascade.own.capacity == 9

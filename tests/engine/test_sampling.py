@@ -4,9 +4,15 @@ import pytest
 import torch
 
 from pytest_llmprobe import GenerateConfig
-from pytest_llmprobe.engine.sampling import RowSampler, gumbel, leads, sampled, sampled_each
+from pytest_llmprobe.engine.sampling import RowSampler, gumbel, leads, sampled
 
 ONE = GenerateConfig(temperature=1.0)
+
+
+def alike(scores, config, seeds, steps, histories=None):
+    """Scores of rows that have one config."""
+    rows = len(seeds)
+    return sampled(scores, [config] * rows, seeds, steps, histories or [[]] * rows)
 
 
 def noise(seeds, step, vocabulary):
@@ -18,7 +24,7 @@ def test_samples_follow_the_softmax():
     scores = torch.tensor([2.0, 1.0, 0.0, -1.0, -3.0])
     draws = 20_000
     seeds, steps = list(range(draws)), [1] * draws
-    chosen = sampled(scores.expand(draws, 5), ONE, seeds, steps).argmax(-1)
+    chosen = alike(scores.expand(draws, 5), ONE, seeds, steps).argmax(-1)
     counts = torch.bincount(chosen, minlength=5) / draws
     expected = scores.softmax(-1)
     error = (expected * (1 - expected) / draws).sqrt()
@@ -55,13 +61,13 @@ def test_consecutive_steps_are_independent():
 
 def test_greedy_scores_stay_as_they_are():
     scores = torch.randn(3, 5)
-    assert sampled(scores, GenerateConfig(), [0, 1, 2], [1, 1, 1]) is scores
+    assert alike(scores, GenerateConfig(), [0, 1, 2], [1, 1, 1]) is scores
 
 
 def test_a_low_temperature_is_greedy():
     scores = torch.randn(50, 20)
     config = GenerateConfig(temperature=1e-4)
-    chosen = sampled(scores, config, list(range(50)), [1] * 50).argmax(-1)
+    chosen = alike(scores, config, list(range(50)), [1] * 50).argmax(-1)
     assert torch.equal(chosen, scores.argmax(-1))
 
 
@@ -73,7 +79,7 @@ def test_filters_leave_only_what_they_should():
         (GenerateConfig(temperature=1.0, top_p=0.6), {9}),
         (GenerateConfig(temperature=1.0, min_p=0.3), {8, 9}),
     ):
-        chosen = sampled(scores, config, seeds, steps).argmax(-1)
+        chosen = alike(scores, config, seeds, steps).argmax(-1)
         assert set(chosen.tolist()) == left
 
 
@@ -81,7 +87,7 @@ def test_the_processor_counts_its_steps():
     sampler = RowSampler(ONE, [7], [1])
     scores = torch.zeros(1, 30)
     for step in (1, 2):
-        expected = sampled(scores, ONE, [7], [step])
+        expected = alike(scores, ONE, [7], [step])
         assert torch.equal(sampler(torch.zeros(1, 1), scores), expected)
 
 
@@ -96,16 +102,16 @@ def test_scores_of_rows_with_different_configs_are_those_of_each_alone():
     scores = torch.randn(5, 50, generator=torch.Generator().manual_seed(0))
     before, seeds, steps = scores.clone(), [3, 1, 4, 1, 5], [1, 2, 1, 2, 3]
     histories = [[7, 8, 7]] * 5
-    together = sampled_each(scores, configs, seeds, steps, histories)
+    together = sampled(scores, configs, seeds, steps, histories)
     assert torch.equal(scores, before)
     for n, config in enumerate(configs):
-        alone = sampled(scores[n : n + 1], config, [seeds[n]], [steps[n]], [histories[n]])
+        alone = alike(scores[n : n + 1], config, [seeds[n]], [steps[n]], [histories[n]])
         assert torch.equal(together[n : n + 1], alone)
 
 
 def lead(scores, config, seed=3):
     logits = torch.tensor([scores])
-    chosen = sampled_each(logits, [config], [seed], [1], [[]])
+    chosen = sampled(logits, [config], [seed], [1], [[]])
     return leads(logits, chosen, [config], [seed], [1]).item()
 
 
@@ -129,10 +135,9 @@ def test_a_dropped_token_that_would_have_been_chosen_is_a_close_call():
     two = GenerateConfig(temperature=1.0, top_k=2)
     scores = [1.0, 0.5, 0.5 - 1e-5]
     close = [lead(scores, two, seed) < 1e-4 for seed in range(60)]
-    free = [sampled(torch.tensor([scores]), ONE, [s], [1]).argmax().item() for s in range(60)]
+    free = [alike(torch.tensor([scores]), ONE, [s], [1]).argmax().item() for s in range(60)]
     kept = [
-        sampled_each(torch.tensor([scores]), [two], [s], [1], [[]]).argmax().item()
-        for s in range(60)
+        sampled(torch.tensor([scores]), [two], [s], [1], [[]]).argmax().item() for s in range(60)
     ]
     assert any(token == 2 for token in free)
     assert close == [a == 2 or b == 1 for a, b in zip(free, kept, strict=True)]

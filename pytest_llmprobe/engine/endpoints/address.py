@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
-from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.registry import ModelSpec
@@ -20,12 +20,9 @@ NO_KEY = "none"
 
 @dataclass(frozen=True)
 class Address:
-    """A base URL in two parts.
+    """A base URL without its query, which every request carries and nobody is shown.
 
-    Args:
-        url: Scheme, host and path, without a slash at the end.
-        query: What every request carries in its URL; never shown.
-        public: Whether it is the protocol's own service.
+    ``public`` is the protocol's own service.
     """
 
     url: str
@@ -43,13 +40,12 @@ def address_of(spec: ModelSpec) -> Address:
     given = spec.base_url or os.environ.get(BASE_URLS[protocol]) or PUBLIC[protocol]
     try:
         parts = urlsplit(given)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError("no URL to ask")
     except ValueError:
-        parts, usable = SplitResult("", "", "", "", ""), False
-    if not usable:
         raise ModelError(
             f"the base URL of {spec.name!r} is no http(s) URL such as http://localhost:8000/v1"
-        )
+        ) from None
     if "@" in parts.netloc:
         raise ModelError(
             f"the base URL of {spec.name!r} holds a user name or a password: leave them out, and "
@@ -88,13 +84,6 @@ def check_endpoint(spec: ModelSpec) -> None:
             f"{spec.name!r} needs the package {protocol}: pip install 'pytest-llmprobe[{protocol}]'"
         )
     key_of(spec)
-
-
-def redacted(text: str, secrets: tuple[str, ...]) -> str:
-    """The text with every secret in it replaced; a server may repeat what it was sent."""
-    for secret in secrets:
-        text = text.replace(secret, "[key]")
-    return text
 
 
 def _protocol(spec: ModelSpec) -> str:

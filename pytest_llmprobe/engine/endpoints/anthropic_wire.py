@@ -13,10 +13,11 @@ from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.engine.endpoints.wire import (
     Answer,
     Call,
+    Wire,
+    answer_of,
     canonical,
-    changed,
     count_of,
-    cut,
+    finish_of,
     found,
     text_of,
     usage_of,
@@ -31,18 +32,6 @@ from pytest_llmprobe.errors import (
 )
 from pytest_llmprobe.generation import FinishReason, GenerateConfig, Usage
 
-UNKNOWN = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "typical_p",
-    "tfs",
-    "top_a",
-    "repetition_penalty",
-    "no_repeat_ngram_size",
-)
-
 REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
     "max_tokens": "length",
@@ -50,27 +39,27 @@ REASONS: dict[str, FinishReason] = {
 }
 
 
-class AnthropicWire:
+class AnthropicWire(Wire):
     """Requests and responses of /v1/messages.
 
-    Args:
-        model: The model's name.
+    Temperature 0 is the evaluations' default; it is left to the service, as the report says.
     """
+
+    unknown = (
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "typical_p",
+        "tfs",
+        "top_a",
+        "repetition_penalty",
+        "no_repeat_ngram_size",
+    )
+    remedy = ": Anthropic's Messages API has no settings of the sampling; leave it out"
 
     def __init__(self, model: str) -> None:
         self._model = model
-
-    def unsupported(self, config: GenerateConfig) -> str | None:
-        """Every setting of the sampling.
-
-        Temperature 0 is the evaluations' default; it is left to the service, as the report says.
-        """
-        if names := changed(config, UNKNOWN):
-            return (
-                f"{names[0]}={getattr(config, names[0])!r}: Anthropic's Messages API has no "
-                "settings of the sampling; leave it out"
-            )
-        return None
 
     def encode(self, prompt: Prompt) -> bytes:
         """Messages; what a system message says first is the ``system`` of the request."""
@@ -116,15 +105,11 @@ class AnthropicWire:
                 "the answer reached the end of the model's context: use smaller cases or fewer "
                 "max_new_tokens"
             )
-        if reason not in REASONS:
-            raise ServerError(f"the server ended its answer with the reason {str(reason)[:100]!r}")
+        finish = finish_of(reason, REASONS)
         text = "".join(
             text_of(found(block, "text")) for block in blocks if found(block, "type") == "text"
         )
-        text, finish = cut(text, REASONS[reason], config)
-        name = response.get("model")
-        usage = _usage(response.get("usage"))
-        return Answer(text, finish, usage, name[:200] if isinstance(name, str) else None)
+        return answer_of(response, text, finish, _usage(response.get("usage")), config)
 
 
 def _usage(usage: Any) -> Usage | None:

@@ -1,4 +1,4 @@
-"""The backend that asks a server: many requests at a time, repeated where that may help."""
+"""The backend and the engine that ask a server: many requests at a time, repeated if it helps."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from pytest_llmprobe.case import Prompt, RawPrompt
-from pytest_llmprobe.engine.backend import Generated, OnTokens
-from pytest_llmprobe.engine.endpoints.address import redacted
+from pytest_llmprobe.engine.backend import Backend, Generated, OnTokens
+from pytest_llmprobe.engine.completion_file import Outcome
 from pytest_llmprobe.engine.endpoints.budget import Budget, CostError
 from pytest_llmprobe.engine.endpoints.connection import Connection, NoJsonError
-from pytest_llmprobe.engine.endpoints.echo import EchoedText, echo_call, read_echo
+from pytest_llmprobe.engine.endpoints.echo import EchoedText, read_echo
 from pytest_llmprobe.engine.endpoints.failures import Failure, failure_of
 from pytest_llmprobe.engine.endpoints.loop import LoopThread
 from pytest_llmprobe.engine.endpoints.openai_wire import OpenAIWire
 from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S
-from pytest_llmprobe.engine.endpoints.wire import Answer
+from pytest_llmprobe.engine.engine import Engine, OnProgress, completion_of
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.errors import (
     AccessError,
@@ -29,7 +29,7 @@ from pytest_llmprobe.errors import (
     SteeringError,
     UnsupportedError,
 )
-from pytest_llmprobe.generation import GenerateConfig, Steer, Usage
+from pytest_llmprobe.generation import GenerateConfig, Request, Steer, Timings, Usage
 
 T = TypeVar("T")
 
@@ -37,6 +37,9 @@ RETRIES = 4
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 """Back-off doubles from the first to the longest."""
+
+WHOLE_UNIT = 2**62
+"""Tokens of a batch at most: the server plans its own batches."""
 
 SETTLING_S = 0.02
 """Between two looks at whether requests under way have given money back."""
@@ -53,7 +56,7 @@ CAPABILITIES = {
 """As of a model in this process: what it is not known to do, no evaluation may count on."""
 
 
-class EndpointBackend:
+class EndpointBackend(Backend):
     """Asks a server. A row's ``prompt_ids`` are the bytes that say its prompt in the protocol.
 
     Args:
@@ -62,15 +65,11 @@ class EndpointBackend:
         timeout_s: Seconds that one attempt may take.
         retries: Attempts after the first, for what may pass: 429, 5xx, lost connections.
         stream: Ask for streamed answers, which tells when the first token came.
-        budget: What may be spent.
+        budget: What may be spent; None for anything.
 
     Attributes:
         arrived: Told each answer as it arrives, in another thread; None to tell nobody.
     """
-
-    context_length = None
-    max_batch_size = None
-    shares_prefixes = False
 
     def __init__(
         self,
@@ -135,17 +134,10 @@ class EndpointBackend:
         """
         if not isinstance(self._connection.wire, OpenAIWire):
             raise NotInProcessError("this protocol has no log-probabilities of texts")
-        config = GenerateConfig(max_new_tokens=1)
+        config = GenerateConfig(max_new_tokens=1)  # some servers refuse to generate none
         said: list[Any] = [self.encode(text) for text in texts]
         rows = [Row(index, text, config) for index, text in enumerate(said)]
         return self._loop.run(self._all(rows, self._echo))
-
-    def is_out_of_memory(self, error: Exception) -> bool:
-        """A server's memory is its own."""
-        return False
-
-    def release_memory(self) -> None:
-        """Nothing is held."""
 
     def close(self) -> None:
         """End the connections."""
@@ -181,7 +173,10 @@ class EndpointBackend:
                 failure = failure_of(error, connection.package, connection.url, self._timeout_s)
             if not failure.again or left == 0:
                 break
-            await self._wait(failure, pause)
+            if failure.wait_s is None:  # a back-off is this request's alone
+                await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+            else:  # the server's own wish holds for all
+                self._not_before = max(self._not_before, time.monotonic() + failure.wait_s)
             pause = min(2 * pause, LONGEST_PAUSE_S)
         return self._given_up(failure)
 
@@ -199,22 +194,27 @@ class EndpointBackend:
 
     async def _ask(self, row: Row, reserved: float) -> Generated:
         call = self._connection.wire.call(row)
-        start, first = time.perf_counter(), None
-        if self._stream:
-            streamed = self._connection.stream(call)
-            response, first = await asyncio.wait_for(streamed, self._timeout_s)
-        else:
-            response = await asyncio.wait_for(self._connection.send(call), self._timeout_s)
+        start = time.perf_counter()
+        send = self._connection.stream if self._stream else self._connection.send
+        response, first = await asyncio.wait_for(send(call), self._timeout_s)
         latency = time.perf_counter() - start
         answer = self._connection.wire.answer(response, row.config)
         self._served = answer.model or self._served or ""
         if answer.usage is not None:
             self._budget.settle(reserved, answer.usage)
-        return _generated(answer, latency, first)
+        return Generated(
+            answer.text,
+            (),
+            answer.finish_reason,
+            usage=answer.usage or Usage(0, 0),
+            latency_s=latency,
+            first_token_s=first,
+        )
 
     async def _echo(self, row: Row, reserved: float) -> EchoedText:
-        call = echo_call(self._connection.wire.call(row))
-        response = await asyncio.wait_for(self._connection.send(call), self._timeout_s)
+        call = self._connection.wire.call(row)
+        call.body.update(echo=True, logprobs=1)
+        response, _ = await asyncio.wait_for(self._connection.send(call), self._timeout_s)
         text = read_echo(response)
         self._budget.settle(reserved, text.usage)
         return text
@@ -234,7 +234,9 @@ class EndpointBackend:
 
         A refusal holds for all requests to come, unless it may be this one's alone.
         """
-        text = redacted(str(failure.error), self._connection.secrets)
+        text = str(failure.error)
+        for secret in self._connection.secrets:  # a server may repeat what it was sent
+            text = text.replace(secret, "[key]")
         error = type(failure.error)(text)
         if isinstance(error, AccessError):
             if failure.unless_answered and self._served is not None:
@@ -242,20 +244,28 @@ class EndpointBackend:
             self._refused = error
         return error
 
-    async def _wait(self, failure: Failure, pause: float) -> None:
-        """The server's own wish holds for all requests; a back-off is this one's alone."""
-        if failure.wait_s is not None:
-            self._not_before = max(self._not_before, time.monotonic() + failure.wait_s)
-        else:
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
 
+class EndpointEngine(Engine):
+    """Sends all requests of a call at once, and keeps each answer as it arrives: it may cost money.
 
-def _generated(answer: Answer, latency_s: float, first_token_s: float | None) -> Generated:
-    return Generated(
-        answer.text,
-        (),
-        answer.finish_reason,
-        usage=answer.usage or Usage(0, 0),
-        latency_s=latency_s,
-        first_token_s=first_token_s,
-    )
+    With a ``batch_size`` so many at once, each of which is waited for.
+    """
+
+    def __init__(self, backend: EndpointBackend, *, batch_size: int | None = None) -> None:
+        super().__init__(backend, batch_size=batch_size, token_budget=WHOLE_UNIT)
+        self._endpoint = backend
+
+    def attempt(
+        self, requests: Sequence[Request], on_progress: OnProgress | None = None
+    ) -> list[Outcome]:
+        """As Engine; what a killed process has received, a resumed run finds."""
+
+        def arrived(row: Row, answer: Generated) -> None:
+            alone = Timings(answer.latency_s or 0.0, 1)  # its share is known with the last answer
+            self._keep(requests, {row.index: completion_of(row, answer, alone)})
+
+        self._endpoint.arrived = arrived
+        try:
+            return super().attempt(requests, on_progress)
+        finally:
+            self._endpoint.arrived = None

@@ -66,10 +66,7 @@ class Budget:
         self._limited = max_requests is not None or max_cost is not None
 
     def reserve(self, prompt_bytes: int, max_new_tokens: int) -> float:
-        """Set aside one request and the most that it can cost.
-
-        Returns:
-            That cost.
+        """Set aside one request and the most that it can cost; returns that cost.
 
         Raises:
             BudgetError: It is not left.

@@ -23,7 +23,6 @@ class Connection:
     """A client, its protocol and what may be told of both.
 
     Args:
-        wire: The protocol.
         client: The official asynchronous client; knows the key.
         package: Where the client's exceptions come from.
         url: The base URL without a query.
@@ -39,8 +38,8 @@ class Connection:
     def __repr__(self) -> str:
         return f"Connection({self.url})"
 
-    async def send(self, call: Call) -> Mapping[str, Any]:
-        """The response to a request.
+    async def send(self, call: Call) -> tuple[Mapping[str, Any], None]:
+        """The response to a request; when its text began is not known.
 
         Raises:
             ServerError: The response is no JSON object.
@@ -54,7 +53,7 @@ class Connection:
             content = None
         if not isinstance(content, dict):
             raise NoJsonError(f"{self.url} answers something that is no JSON object")
-        return content
+        return content, None
 
     async def stream(self, call: Call) -> tuple[Mapping[str, Any], float | None]:
         """The response put together from its events, and the seconds until its first text."""

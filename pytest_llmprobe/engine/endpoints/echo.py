@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmprobe.engine.endpoints.wire import Call, found, usage_of
+from pytest_llmprobe.engine.endpoints.wire import found, usage_of
 from pytest_llmprobe.errors import InvalidLogitsError, NotInProcessError, ServerError
 from pytest_llmprobe.generation import Usage
 
@@ -52,11 +52,6 @@ class EchoedText:
         )
 
     variance = mean
-
-
-def echo_call(call: Call) -> Call:
-    """The call, which generates one token because some servers refuse to generate none."""
-    return Call(call.path, call.body | {"echo": True, "logprobs": 1})
 
 
 def read_echo(response: Mapping[str, Any]) -> EchoedText:

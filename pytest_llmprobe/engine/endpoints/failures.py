@@ -48,14 +48,7 @@ class Failure:
 
 
 def failure_of(error: Exception, client: ModuleType, url: str, timeout_s: float) -> Failure:
-    """What an exception of an attempt means.
-
-    Args:
-        error: What was raised.
-        client: The package that the exceptions of the client come from.
-        url: The base URL, for the message.
-        timeout_s: How long an attempt may take.
-    """
+    """What an exception of an attempt means; ``client`` is the package of the client's own ones."""
     if isinstance(error, RequestError):
         return Failure(error)
     if isinstance(cause := error.__cause__, RequestError):  # raised while the client read
@@ -65,19 +58,12 @@ def failure_of(error: Exception, client: ModuleType, url: str, timeout_s: float)
         return Failure(ServerError(late), again=True)
     if isinstance(error, client.APIStatusError):
         return _of_status(error, url)
-    if isinstance(error, client.APIConnectionError) and _is_unreachable(error):
-        return Failure(
-            AccessError(
-                f"no server answers at {url}: is it running, and is --llmprobe-base-url right?"
-            ),
-            again=True,
-        )
     kind = type(error.__cause__ or error).__name__
+    unreachable = kind in ("ConnectError", "ConnectTimeout")
+    if isinstance(error, client.APIConnectionError) and unreachable:
+        absent = f"no server answers at {url}: is it running, and is --llmprobe-base-url right?"
+        return Failure(AccessError(absent), again=True)
     return Failure(ServerError(f"{url} sent no whole answer ({kind})"), again=True)
-
-
-def _is_unreachable(error: Exception) -> bool:
-    return type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
 
 
 def _of_status(error: Any, url: str) -> Failure:
@@ -85,18 +71,16 @@ def _of_status(error: Any, url: str) -> Failure:
     said = f"{url} answers {status}" + (f": {words}" if words else "")
     if status == 401:
         return Failure(AccessError(f"{said}. The server refuses the key: check the environment's"))
+    remedy = None
     if status in (402, 403) or found(error.body, "code") == "insufficient_quota":
         remedy = "The key is known, and may not ask for this model: check its plan"
-        return Failure(AccessError(f"{said}. {remedy}"), unless_answered=True)
-    if status == 404:
+    elif status == 404:
         remedy = "Check the model's name, and the base URL: for most servers it ends in /v1"
+    if remedy is not None:
         return Failure(AccessError(f"{said}. {remedy}"), unless_answered=True)
     if status == 413 or (status in (400, 422) and TOO_LONG.search(words)):
-        return Failure(
-            PromptTooLongError(
-                f"{said}. Use smaller cases, fewer max_new_tokens, or a longer context"
-            )
-        )
+        remedy = "Use smaller cases, fewer max_new_tokens, or a longer context"
+        return Failure(PromptTooLongError(f"{said}. {remedy}"))
     wait = retry_after(error.response.headers)
     passing = status in TRY_AGAIN or status >= 500 or status < 400  # < 400: within a stream
     again = passing and (wait is None or wait <= LONGEST_WAIT)

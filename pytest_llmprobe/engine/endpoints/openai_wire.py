@@ -13,9 +13,11 @@ from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.engine.endpoints.wire import (
     Answer,
     Call,
+    Wire,
+    answer_of,
     canonical,
     changed,
-    cut,
+    finish_of,
     found,
     text_of,
     usage_of,
@@ -27,14 +29,12 @@ from pytest_llmprobe.generation import FinishReason, GenerateConfig
 BEYOND = ("top_k", "min_p", "repetition_penalty")
 """Not in OpenAI's own protocol; vLLM and SGLang take them. Sent only where they are asked for."""
 
-UNKNOWN = ("typical_p", "tfs", "top_a", "no_repeat_ngram_size")
-
 CHAT, RAW = "/chat/completions", "/completions"
 
 REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
-class OpenAIWire:
+class OpenAIWire(Wire):
     """Requests and responses of /chat/completions, and of /completions for raw texts.
 
     Args:
@@ -44,20 +44,17 @@ class OpenAIWire:
         own_ids: Whether token ids are the served model's, so that it may be sent some.
     """
 
+    unknown = ("typical_p", "tfs", "top_a", "no_repeat_ngram_size")
+    remedy = (
+        " has no name in the OpenAI-compatible protocol: leave it out, or load the model in this "
+        "process"
+    )
+
     def __init__(
         self, model: str, *, public: bool = False, raw: bool = False, own_ids: bool = False
     ) -> None:
         self._model, self._raw, self._own_ids = model, raw, own_ids
         self._limit = "max_completion_tokens" if public else "max_tokens"
-
-    def unsupported(self, config: GenerateConfig) -> str | None:
-        """Settings that have no name in this protocol."""
-        if names := changed(config, UNKNOWN):
-            return (
-                f"{names[0]}={getattr(config, names[0])!r} has no name in the OpenAI-compatible "
-                "protocol: leave it out, or load the model in this process"
-            )
-        return None
 
     def encode(self, prompt: Prompt) -> bytes:
         """Chat messages, or a text to be continued."""
@@ -111,22 +108,13 @@ class OpenAIWire:
         withheld = found(choices, 0, "message", "refusal")
         if reason == "content_filter" or withheld:
             raise RefusedError("the server withheld the answer: content filter or refusal")
-        if reason not in REASONS:
-            raise ServerError(f"the server ended its answer with the reason {str(reason)[:100]!r}")
+        finish = finish_of(reason, REASONS)
         message = found(choices, 0, "message")
         text = text_of(found(message, "content") if message else found(choices, 0, "text"))
-        finish = REASONS[reason]
         if config.stop and isinstance(found(choices, 0, "stop_reason"), str):
             finish = "stop_string"  # vLLM names the string that ended it
-        text, finish = cut(text, finish, config)
-        usage = response.get("usage")
-        name = response.get("model")
-        return Answer(
-            text,
-            finish,
-            usage_of(found(usage, "prompt_tokens"), found(usage, "completion_tokens")),
-            name[:200] if isinstance(name, str) else None,
-        )
+        counts = (found(response, "usage", f"{of}_tokens") for of in ("prompt", "completion"))
+        return answer_of(response, text, finish, usage_of(*counts), config)
 
 
 class ChunkStream:

@@ -26,14 +26,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a response says.
-
-    Args:
-        text: The answer, cut before a stop string.
-        finish_reason: What ended it.
-        usage: Token counts; None if the server reports none.
-        model: The served model's own name for itself.
-    """
+    """What a response says; ``model`` is the served model's own name for itself."""
 
     text: str
     finish_reason: FinishReason
@@ -52,10 +45,21 @@ class Stream(Protocol):
 
 
 class Wire(Protocol):
-    """One protocol."""
+    """One protocol.
+
+    Attributes:
+        unknown: Settings that it cannot express.
+        remedy: What the user is told of one.
+    """
+
+    unknown: tuple[str, ...]
+    remedy: str
 
     def unsupported(self, config: GenerateConfig) -> str | None:
         """Why this protocol cannot express a config, or None."""
+        for name in changed(config, self.unknown):
+            return f"{name}={getattr(config, name)!r}{self.remedy}"
+        return None
 
     def encode(self, prompt: Prompt) -> bytes:
         """What a request says of a prompt, as JSON.
@@ -120,8 +124,25 @@ def usage_of(prompt_tokens: Any, generated_tokens: Any) -> Usage | None:
     return None if prompt is None or generated is None else Usage(prompt, generated)
 
 
-def cut(text: str, finish: FinishReason, config: GenerateConfig) -> tuple[str, FinishReason]:
-    """The text before the first stop string, should a server leave that in.
+def finish_of(reason: Any, known: Mapping[str, FinishReason]) -> FinishReason:
+    """What a server's reason is called here.
+
+    Raises:
+        ServerError: The protocol has no such reason.
+    """
+    if reason not in known:
+        raise ServerError(f"the server ended its answer with the reason {str(reason)[:100]!r}")
+    return known[reason]
+
+
+def answer_of(
+    response: Mapping[str, Any],
+    text: str,
+    finish: FinishReason,
+    usage: Usage | None,
+    config: GenerateConfig,
+) -> Answer:
+    """The answer, its text cut before the first stop string, should a server leave that in.
 
     Raises:
         ServerError: The text is far longer than max_new_tokens tokens can be.
@@ -131,7 +152,10 @@ def cut(text: str, finish: FinishReason, config: GenerateConfig) -> tuple[str, F
             f"the server sent {len(text)} characters for max_new_tokens={config.max_new_tokens}"
         )
     places = [place for stop in config.stop if (place := text.find(stop)) >= 0]
-    return (text[: min(places)], "stop_string") if places else (text, finish)
+    if places:
+        text, finish = text[: min(places)], "stop_string"
+    name = response.get("model")
+    return Answer(text, finish, usage, name[:200] if isinstance(name, str) else None)
 
 
 def changed(config: GenerateConfig, names: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.engine.shared.server import EngineServer, end
-from pytest_llmprobe.engine.shared.start import SETTINGS, SOCKET, SharedSettings
+from pytest_llmprobe.engine.shared.start import SOCKET, settings_in
 from pytest_llmprobe.errors import ModelError
 
 
@@ -16,7 +16,7 @@ def main(folder: Path) -> None:
     from pytest_llmprobe.models.loading import load_spec, load_tokenizer
     from pytest_llmprobe.models.prompts import PromptEncoder
 
-    settings = SharedSettings.from_json((folder / SETTINGS).read_text(encoding="utf-8"))
+    settings = settings_in(folder)
     try:
         loaded = load_spec(settings.spec, threads=settings.threads)
         tokenizer = load_tokenizer(settings.spec)

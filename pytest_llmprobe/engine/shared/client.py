@@ -11,22 +11,13 @@ from typing import Any
 from pytest_llmprobe.case import Prompt, prompt_json
 from pytest_llmprobe.engine.backend import Generated, OnTokens
 from pytest_llmprobe.engine.planning import Row, RowSteering
-from pytest_llmprobe.engine.shared.messages import (
-    outcome_in,
-    receive,
-    rows_out,
-    send,
-    steering_in,
-)
+from pytest_llmprobe.engine.shared.messages import outcome_in, receive, send, steering_in
 from pytest_llmprobe.errors import LlmprobeError, ModelError, RequestError
 from pytest_llmprobe.generation import Steer
 
 
 class SharedBackend:
-    """Asks the engine's process, one call at a time.
-
-    Args:
-        connection: A socket to it, connected.
+    """Asks the engine's process over a connected socket, one call at a time.
 
     Raises:
         ModelError: The process ends before it has said what its model is.
@@ -42,21 +33,20 @@ class SharedBackend:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids by the model's own tokenizer."""
-        ids: list[int] = self._call("encode", lambda tokens: None, prompt=prompt_json(prompt))
+        ids: list[int] = self._call("encode", prompt=prompt_json(prompt))
         return ids
 
     def steering(self, prompt: Prompt, steer: Steer) -> RowSteering:
         """What steers a prompt's row."""
-        asked = {"prompt": prompt_json(prompt), "steer": asdict(steer)}
-        steering = steering_in(self._call("steering", lambda tokens: None, **asked))
-        assert steering is not None
-        return steering
+        found = self._call("steering", prompt=prompt_json(prompt), steer=asdict(steer))
+        return steering_in(found)
 
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One batch."""
-        answers = map(outcome_in, self._call("generate", on_tokens, rows=rows_out(rows)))
+        found = self._call("generate", on_tokens, rows=[asdict(row) for row in rows])
         return [
-            a if isinstance(a, Generated | RequestError) else RequestError(str(a)) for a in answers
+            a if isinstance(a, Generated | RequestError) else RequestError(str(a))
+            for a in map(outcome_in, found)
         ]
 
     def is_out_of_memory(self, error: Exception) -> bool:
@@ -72,11 +62,12 @@ class SharedBackend:
             with suppress(OSError):  # the file may still want to write
                 each.close()
 
-    def _call(self, method: str, on_tokens: OnTokens, **arguments: Any) -> Any:
+    def _call(self, method: str, on_tokens: OnTokens | None = None, **arguments: Any) -> Any:
         try:
             send(self._file, {"call": method} | arguments)
             while "tokens" in (reply := self._receive()):
-                on_tokens(reply["tokens"])
+                if on_tokens is not None:
+                    on_tokens(reply["tokens"])
         except OSError as error:
             self.close()
             raise ModelError(f"the shared engine is gone: {error}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from io import BufferedRWPair
 from typing import Any
@@ -14,12 +14,6 @@ from pytest_llmprobe.engine.backend import Generated
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.errors import LlmprobeError, ModelError
 from pytest_llmprobe.generation import GenerateConfig, Steer, Usage
-
-ERRORS: dict[str, type[LlmprobeError]] = {
-    kind.__name__: kind
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, LlmprobeError)
-}
 
 
 def send(file: BufferedRWPair, message: Mapping[str, Any]) -> None:
@@ -39,50 +33,26 @@ def receive(file: BufferedRWPair) -> dict[str, Any] | None:
 
 def prompt_in(data: Any) -> Prompt:
     """The inverse of ``case.prompt_json``."""
-    if isinstance(data, Mapping):
-        return RawPrompt(data["text"], tuple(data["ids"]))
-    prompt: Prompt = data
+    prompt: Prompt = RawPrompt(**_with_tuples(data)) if isinstance(data, Mapping) else data
     return prompt
 
 
 def steer_in(data: Mapping[str, Any]) -> Steer:
     """The inverse of ``asdict`` for a Steer."""
     spans = tuple(Span(**span) for span in data["spans"])
-    layers: Any = data["layers"]
-    layers = layers if isinstance(layers, str) else tuple(layers)
-    return Steer(spans, data["delta"], layers, data["phase"])
+    return Steer(**_with_tuples(data) | {"spans": spans})
 
 
-def steering_in(data: Mapping[str, Any] | None) -> RowSteering | None:
+def steering_in(data: Mapping[str, Any]) -> RowSteering:
     """The inverse of ``asdict`` for a RowSteering."""
-    if data is None:
-        return None
-    return RowSteering(
-        tuple(data["bias"]), tuple(data["layers"]), data["phase"], tuple(data["texts"])
-    )
+    return RowSteering(**_with_tuples(data))
 
 
-def rows_out(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows of one batch."""
-    return [asdict(row) for row in rows]
-
-
-def rows_in(data: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """The inverse of ``rows_out``."""
-    rows = []
-    for row in data:
-        draft = row["draft"]
-        rows.append(
-            Row(
-                row["index"],
-                tuple(row["prompt_ids"]),
-                GenerateConfig.of(**row["config"]),
-                row["seed"],
-                tuple(draft) if isinstance(draft, list) else draft,
-                steering_in(row["steering"]),
-            )
-        )
-    return rows
+def row_in(data: Mapping[str, Any]) -> Row:
+    """The inverse of ``asdict`` for a Row."""
+    config, how = GenerateConfig(**data["config"]), data["steering"]
+    steering = None if how is None else steering_in(how)
+    return Row(**_with_tuples(data) | {"config": config, "steering": steering})
 
 
 def outcome_out(outcome: Generated | LlmprobeError) -> dict[str, Any]:
@@ -95,8 +65,13 @@ def outcome_out(outcome: Generated | LlmprobeError) -> dict[str, Any]:
 def outcome_in(data: Mapping[str, Any]) -> Generated | LlmprobeError:
     """The inverse of ``outcome_out``."""
     if "error" in data:
-        return ERRORS.get(data["error"], ModelError)(data["message"])
-    fields = dict(data["generated"])
-    usage = fields.pop("usage")
-    fields["token_ids"] = tuple(fields["token_ids"])
-    return Generated(usage=None if usage is None else Usage(**usage), **fields)
+        error: LlmprobeError = getattr(errors, data["error"], ModelError)(data["message"])
+        return error
+    usage = data["generated"]["usage"]
+    usage = None if usage is None else Usage(**usage)
+    return Generated(**_with_tuples(data["generated"]) | {"usage": usage})
+
+
+def _with_tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has lists only, and what crosses has tuples only."""
+    return {name: tuple(it) if isinstance(it, list) else it for name, it in data.items()}

@@ -18,7 +18,7 @@ from pytest_llmprobe.engine.shared.messages import (
     outcome_out,
     prompt_in,
     receive,
-    rows_in,
+    row_in,
     send,
     steer_in,
 )
@@ -36,16 +36,12 @@ LOOK_S = 0.2
 class EngineServer:
     """Serves one backend to many clients; one batch is computed at a time.
 
-    Args:
-        backend: The model.
-        encode: Token ids of a prompt, by a tokenizer of its own: while a batch is computed, the
-            next is encoded.
+    ``encode`` has a tokenizer of its own: while a batch is computed, the next is encoded.
     """
 
     def __init__(self, backend: Backend, encode: Any) -> None:
         self._backend, self._encode = backend, encode
         self._model, self._tokenizer = threading.Lock(), threading.Lock()
-        self._clients: set[socket.socket] = set()
 
     def serve(self, path: Path) -> None:
         """Until nobody is there any more."""
@@ -53,37 +49,28 @@ class EngineServer:
             listener.bind(str(path))
             path.chmod(0o600)
             listener.listen(128)
+            clients: list[socket.socket] = []
             last = time.monotonic() + FIRST_S - LINGER_S
             while time.monotonic() - last < LINGER_S and path.exists():
                 if select.select([listener], [], [], LOOK_S)[0]:
                     client, _ = listener.accept()
-                    self._clients.add(client)
+                    clients.append(client)
                     threading.Thread(target=self._answer, args=(client,), daemon=True).start()
-                for client in list(self._clients):
-                    if _has_hung_up(client):  # even while its batch is computed
-                        self._clients.discard(client)
-                if self._clients:
+                # Even while its batch is computed.
+                clients = [client for client in clients if not _has_hung_up(client)]
+                if clients:
                     last = time.monotonic()
 
     def _answer(self, client: socket.socket) -> None:
-        backend = self._backend
         try:
             with client.makefile("rwb") as file:
-                send(
-                    file,
-                    {
-                        "context_length": backend.context_length,
-                        "max_batch_size": backend.max_batch_size,
-                        "shares_prefixes": backend.shares_prefixes,
-                        "info": backend.info,
-                    },
-                )
+                told = ("context_length", "max_batch_size", "shares_prefixes", "info")
+                send(file, {name: getattr(self._backend, name) for name in told})
                 while (message := receive(file)) is not None:
                     send(file, self._reply(message, file))
         except OSError:  # it has gone
             pass
         finally:
-            self._clients.discard(client)
             client.close()
 
     def _reply(self, message: dict[str, Any], file: BufferedRWPair) -> dict[str, Any]:
@@ -110,7 +97,8 @@ class EngineServer:
                 return asdict(self._backend.steering(prompt, steer_in(message["steer"])))
         with self._model:
             answers = self._backend.generate(
-                rows_in(message["rows"]), lambda tokens: send(file, {"tokens": tokens})
+                [row_in(row) for row in message["rows"]],
+                lambda tokens: send(file, {"tokens": tokens}),
             )
         return [outcome_out(answer) for answer in answers]
 

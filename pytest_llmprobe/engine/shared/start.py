@@ -26,37 +26,24 @@ LONGEST_PATH = 100
 
 @dataclass(frozen=True)
 class SharedSettings:
-    """What the engine's process must know.
-
-    Args:
-        spec: The model.
-        batch_size: Rows of a batch, or None.
-        drafts: Guess tokens and let the model check them.
-        threads: CPU threads of the process, or None to leave them.
-    """
+    """What the engine's process must know; None leaves the number of its CPU threads."""
 
     spec: ModelSpec
     batch_size: int | None
     drafts: bool
     threads: int | None = None
 
-    def to_json(self) -> str:
-        """For the settings file."""
-        return json.dumps(asdict(self))
 
-    @classmethod
-    def from_json(cls, text: str) -> SharedSettings:
-        """The inverse of ``to_json``."""
-        data: dict[str, Any] = json.loads(text)
-        return cls(ModelSpec(**data.pop("spec")), **data)
+def settings_in(folder: Path) -> SharedSettings:
+    """What ``join`` has left for the process that it starts."""
+    data: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    return SharedSettings(ModelSpec(**data.pop("spec")), **data)
 
 
 def join(folder: Path, settings: SharedSettings) -> SharedBackend:
     """A connection to the engine's process, which is started if there is none.
 
-    Args:
-        folder: A folder of the run that all its workers know; made if it is not there.
-        settings: What to load.
+    The folder is one that all workers of the run know; it is made if it is not there.
 
     Raises:
         SettingsError: This system has no local sockets, or the folder's path is too long for one.
@@ -101,7 +88,7 @@ def _connect(path: Path) -> socket.socket | None:
 def _start(folder: Path, settings: SharedSettings) -> None:
     """Start the process and wait until it listens; loading may take minutes."""
     (folder / SOCKET).unlink(missing_ok=True)  # of a process that was killed
-    (folder / SETTINGS).write_text(settings.to_json(), encoding="utf-8")
+    (folder / SETTINGS).write_text(json.dumps(asdict(settings)), encoding="utf-8")
     with (folder / LOG).open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest_llmprobe.engine.shared", str(folder)],
