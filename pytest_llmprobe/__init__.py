@@ -1,9 +1,9 @@
 """Probe language models with pytest: what they retrieve, keep to, memorise and know.
 
-A case goes through five files: `plugin/collection.py` makes it a test, `plugin/asking.py` asks for it
-with its unit, `engine/engine.py` has the model answer, `plugin/recording.py` sends its record on the
-test's report, and `plugin/recorder.py` keeps, judges and writes. What a session knows is in one
-object, made when its collection ends: `plugin/run.py`.
+A case goes through five files: `plugin/collection.py` makes it a test, `plugin/asking.py` asks for
+its unit, `engine/engine.py` has the model answer, `plugin/recording.py` puts its record on the
+test's report, `plugin/recorder.py` keeps, judges and writes it. What a session knows is one object,
+made when its collection ends: `plugin/run.py`.
 
 Every name is imported when it is first used, so importing this package loads nothing else: the
 pytest plugin inside it is imported in every pytest run of its environment.
