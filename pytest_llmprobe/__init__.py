@@ -1,9 +1,10 @@
 """Probe language models with pytest: what they retrieve, keep to, memorise and know.
 
 A case goes through five files: `plugin/collection.py` makes it a test, `plugin/asking.py` asks for
-its unit, `engine/engine.py` has the model answer, `plugin/recording.py` puts its record on the
-test's report, `plugin/recorder.py` keeps, judges and writes it. What a session knows is one object,
-made when its collection ends: `plugin/run.py`.
+its unit, `engine/engine.py` has the model answer, `plugin/outcomes.py` puts a record of it on the
+test's report, `plugin/recorder.py` keeps records, has them judged and writes the run's report. All
+of them are handed one object, made when collection ends: the Run, `plugin/run.py`. CONTRIBUTING.md
+has the map of the whole package.
 
 Every name is imported when it is first used, so importing this package loads nothing else: the
 pytest plugin inside it is imported in every pytest run of its environment.

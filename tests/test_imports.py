@@ -38,7 +38,7 @@ LIGHT = {
     "plugin",
     *(
         f"plugin.{name}"
-        for name in ("arguments", "controller", "distribution", "fixtures", "process")
+        for name in ("command_line", "controller", "distribution", "fixtures", "process")
     ),
 }
 HEAVY = {"torch", "transformers", "accelerate"}

@@ -121,7 +121,7 @@ def _words(given: str) -> tuple[str, ...]:
 
 def _hidden_states(options: argparse.Namespace) -> None:
     from pytest_llmprobe.experiments.output_length import requests
-    from pytest_llmprobe.experiments.output_length.collection import collect
+    from pytest_llmprobe.experiments.output_length.data_set_collection import collect
 
     words, counts = options.words or requests.TEN_WORDS, options.counts or requests.COUNTS
     asked = requests.length_requests(options.dataset, words, counts, options.seed)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from pytest_llmprobe.data.files import sync
+from pytest_llmprobe.data.safe_writing import sync
 from pytest_llmprobe.errors import CasesError
 
 

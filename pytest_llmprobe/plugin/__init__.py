@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llmprobe.plugin import arguments
+from pytest_llmprobe.plugin import command_line
 from pytest_llmprobe.plugin.controller import Controller
 from pytest_llmprobe.plugin.distribution import unit_scheduler
 from pytest_llmprobe.plugin.fixtures import (
@@ -51,22 +51,22 @@ __all__ = [
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Our options; ``--model`` comes later."""
-    arguments.add_options(parser)
+    command_line.add_options(parser)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None, object, object]:
     """``--model``, once every plugin and conftest that may own it has been heard."""
     result = yield
-    arguments.add_short_model_option(parser)
+    command_line.add_short_model_option(parser)
     return result
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Markers; where reports arrive, the controller; what is wrong on the command line."""
-    arguments.declare_markers(config)
+    command_line.declare_markers(config)
     if not process_of(config).is_worker:
-        if arguments.names_model_or_report(config):
+        if command_line.names_model_or_report(config):
             from pytest_llmprobe.plugin.options import check_explicit
 
             check_explicit(config)
@@ -98,7 +98,7 @@ def pytest_runtest_makereport(
     """The record rides on the report."""
     report = yield
     if (run := item.config.stash.get(RUN, None)) is not None:
-        from pytest_llmprobe.plugin.recording import attach_record
+        from pytest_llmprobe.plugin.outcomes import attach_record
 
         attach_record(run, item, call, report)
     return report

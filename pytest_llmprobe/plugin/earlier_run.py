@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.errors import ReportError, SettingsError
-from pytest_llmprobe.plugin.arguments import LATEST
+from pytest_llmprobe.plugin.command_line import LATEST
 
 if TYPE_CHECKING:
     import pytest

@@ -92,7 +92,7 @@ def log_probabilities(engine: Engine) -> Callable[..., list[TokenLogProbabilitie
     ``log_probabilities(texts, model=NAME)`` asks another model, in its own tokens.
     """
     from pytest_llmprobe.plugin.engines import in_process
-    from pytest_llmprobe.plugin.texts import TextScorer
+    from pytest_llmprobe.plugin.text_fixtures import TextScorer
 
     served = getattr(engine.backend, "log_probabilities", None)
     own = None if served else in_process(engine, "log-probabilities of texts")
@@ -108,7 +108,7 @@ def prefix_map(
     The other arguments are those of ``PrefixCut``: location, size, crop, seed.
     """
     from pytest_llmprobe.plugin.engines import in_process
-    from pytest_llmprobe.plugin.texts import PrefixCutter
+    from pytest_llmprobe.plugin.text_fixtures import PrefixCutter
 
     return PrefixCutter(in_process(engine, "a prefix map"), tmp_path_factory.mktemp("prefixes"))
 
@@ -142,10 +142,10 @@ def length_data(
 ) -> Callable[..., LengthData]:
     """Hidden states and remaining tokens: ``length_data(length_requests(...), layers=[-1])``.
 
-    The other arguments are those of ``collect`` in experiments/output_length/collection.py, such as
-    keep and hold_out.
+    The other arguments are those of ``collect`` in experiments/output_length/data_set_collection.py,
+    such as keep and hold_out.
     """
-    from pytest_llmprobe.experiments.output_length.collection import collect
+    from pytest_llmprobe.experiments.output_length.data_set_collection import collect
     from pytest_llmprobe.whitebox.hidden_states import HiddenStateReader
 
     def collected(

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmprobe.plugin.check_once import SelfCheck
 from pytest_llmprobe.plugin.collection import plan_session
 from pytest_llmprobe.plugin.options import options_of
 from pytest_llmprobe.plugin.process import RUN, process_of
 from pytest_llmprobe.plugin.progress import UnitProgress
 from pytest_llmprobe.plugin.run_folder import RunFolder
+from pytest_llmprobe.plugin.session_check import SessionCheck
 from pytest_llmprobe.plugin.units import work_units
 from pytest_llmprobe.report.plan import Plan, read_plan, write_plan
 
@@ -56,7 +56,7 @@ class Run:
         self._unit_of = {name: unit for unit in self.units for name in unit}
         self.progress = UnitProgress.of(config)
         self.folder = RunFolder(self.process, self.options, config.rootpath)
-        self.self_check = SelfCheck(self.process, self.options)
+        self.self_check = SessionCheck(self.process, self.options)
         self.answers: dict[str, Completion | Exception] = {}
         self.model_info: dict[str, Any] | None = None
         self.predictors: Predictors | None = None

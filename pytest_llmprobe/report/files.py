@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from pytest_llmprobe.data.files import append, new_folder
-from pytest_llmprobe.data.files import write_atomically as write_atomically
+from pytest_llmprobe.data.safe_writing import append, new_folder
+from pytest_llmprobe.data.safe_writing import write_atomically as write_atomically
 from pytest_llmprobe.errors import ReportError
 
 RECORDS = "records.jsonl"

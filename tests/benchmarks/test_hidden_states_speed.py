@@ -18,7 +18,7 @@ import torch
 from test_engine_speed import random_5m
 
 from pytest_llmprobe import Engine
-from pytest_llmprobe.experiments.output_length.collection import collect
+from pytest_llmprobe.experiments.output_length.data_set_collection import collect
 from pytest_llmprobe.experiments.output_length.requests import LengthRequest
 from pytest_llmprobe.whitebox.hidden_states import HiddenStateReader
 

@@ -17,7 +17,7 @@ def test_the_evaluation_in_the_readme_runs(project, probe):
 
 
 def test_the_readme_names_every_option():
-    from pytest_llmprobe.plugin import arguments
+    from pytest_llmprobe.plugin import command_line
 
     class Names:
         def __init__(self):
@@ -33,6 +33,6 @@ def test_the_readme_names_every_option():
             pass
 
     parser = Names()
-    arguments.add_options(parser)
+    command_line.add_options(parser)
     assert len(parser.names) > 10
     assert [name for name in parser.names if name not in README] == []

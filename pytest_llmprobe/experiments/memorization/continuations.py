@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from pytest_llmprobe.case import RawPrompt
-from pytest_llmprobe.data.files import append, whole_lines, write_atomically, writing
 from pytest_llmprobe.data.rows import jsonl_rows
+from pytest_llmprobe.data.safe_writing import append, whole_lines, write_atomically, writing
 from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.experiments.memorization.extraction import extraction_scores
 from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixEntry, PrefixMap

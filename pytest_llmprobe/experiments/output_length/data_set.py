@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.experiments.output_length.files import (
+from pytest_llmprobe.experiments.output_length.data_set_files import (
     LABELS,
     METADATA,
     PARTS,
@@ -39,7 +39,7 @@ class Arrays:
 
     states: npt.NDArray[Any]  # [N, D], float32 or float16
     labels: Whole  # tokens that remain after each one [N]
-    tokens: npt.NDArray[Any]  # structured [N], see `files.TOKEN`
+    tokens: npt.NDArray[Any]  # structured [N], see `data_set_files.TOKEN`
 
 
 @dataclass(frozen=True, eq=False)

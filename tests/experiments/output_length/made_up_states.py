@@ -4,7 +4,7 @@ import numpy as np
 
 from pytest_llmprobe.experiments.output_length.baselines import linear
 from pytest_llmprobe.experiments.output_length.data_set import Arrays, LengthData
-from pytest_llmprobe.experiments.output_length.files import TOKEN
+from pytest_llmprobe.experiments.output_length.data_set_files import TOKEN
 from pytest_llmprobe.experiments.output_length.words import PHRASINGS
 
 

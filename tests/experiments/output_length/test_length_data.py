@@ -22,9 +22,9 @@ from pytest_llmprobe.engine.scripted import ScriptedModel
 from pytest_llmprobe.errors import CasesError, RequestError, SettingsError
 from pytest_llmprobe.experiments.output_length import data_set
 from pytest_llmprobe.experiments.output_length import requests as length_requests_module
-from pytest_llmprobe.experiments.output_length.collection import collect
 from pytest_llmprobe.experiments.output_length.data_set import load_length_data
-from pytest_llmprobe.experiments.output_length.files import TOKEN, ChunkWriter
+from pytest_llmprobe.experiments.output_length.data_set_collection import collect
+from pytest_llmprobe.experiments.output_length.data_set_files import TOKEN, ChunkWriter
 from pytest_llmprobe.experiments.output_length.requests import (
     COUNTS,
     HELD_OUT,

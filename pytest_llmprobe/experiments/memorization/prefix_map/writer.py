@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pytest_llmprobe.data.arrays import GrowingArray
-from pytest_llmprobe.data.files import new_folder, write_atomically, writing
+from pytest_llmprobe.data.safe_writing import new_folder, write_atomically, writing
 from pytest_llmprobe.experiments.memorization.prefix_map.files import (
     ENTRIES,
     METADATA,

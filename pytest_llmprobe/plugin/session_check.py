@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
 
 
-class SelfCheck:
+class SessionCheck:
     """Whether the model says the same in whatever company it is asked, if the user asked that."""
 
     def __init__(self, process: Process, options: Options) -> None:

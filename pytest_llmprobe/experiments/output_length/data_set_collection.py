@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pytest_llmprobe.case import RawPrompt
 from pytest_llmprobe.errors import CasesError, RequestError, SettingsError
 from pytest_llmprobe.experiments.output_length.data_set import LengthData, load_length_data
-from pytest_llmprobe.experiments.output_length.files import TOKEN, ChunkWriter, Part
+from pytest_llmprobe.experiments.output_length.data_set_files import TOKEN, ChunkWriter, Part
 from pytest_llmprobe.experiments.output_length.requests import HeldOut, LengthRequest, held_out
 from pytest_llmprobe.experiments.output_length.words import counted, repeated
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request

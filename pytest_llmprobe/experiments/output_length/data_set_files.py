@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pytest_llmprobe.data.arrays import GrowingArray
-from pytest_llmprobe.data.files import append, sync, whole_lines, write_atomically
+from pytest_llmprobe.data.safe_writing import append, sync, whole_lines, write_atomically
 from pytest_llmprobe.errors import CasesError
 
 Part: TypeAlias = Literal["train", "val"]
