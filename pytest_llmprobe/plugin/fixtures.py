@@ -142,8 +142,8 @@ def length_data(
 ) -> Callable[..., LengthData]:
     """Hidden states and remaining tokens: ``length_data(length_requests(...), layers=[-1])``.
 
-    The other arguments are those of ``collect`` in experiments/output_length/data_set_collection.py,
-    such as keep and hold_out.
+    The other arguments are those of ``collect``, such as keep and hold_out, see
+    experiments/output_length/data_set_collection.py.
     """
     from pytest_llmprobe.experiments.output_length.data_set_collection import collect
     from pytest_llmprobe.whitebox.hidden_states import HiddenStateReader
