@@ -52,7 +52,7 @@ def prefix_tree(rows: Sequence[Row], start: int = 0, least: int = SHARED_TOKENS)
         whole = len(row.path) <= parting + least  # has kin in equal prompts only
         families.setdefault((*head, None) if whole else head, []).append(row)
     for family in families.values():
-        own = min(len(row.path) for row in family) - parting - 1
+        own = min(len(row.path) for row in family) - below - 1  # what the family would store
         if min(own, least) * (len(family) - 1) < least:
             leaves += family
         elif (child := prefix_tree(family, below, least)).tokens:

@@ -112,6 +112,13 @@ def test_rows_that_share_enough_below_a_node_are_under_one_child(rows, least):
                 assert together == (sharable >= node.end + least)
 
 
+def test_what_all_rows_share_counts_for_a_family_if_it_is_stored_nowhere_else():
+    tree = prefix_tree(rows_of([(0, 0), (0,) * 5, (0,) * 5]), least=4)
+    assert (tree.tokens, indexes(tree.leaves)) == ((), [0])
+    (child,) = tree.children
+    assert (child.tokens, indexes(child.leaves)) == ((0,) * 4, [1, 2])
+
+
 @many
 @given(requests, leasts)
 def test_a_tree_stores_no_more_than_the_prompts_and_no_less_than_their_trie(rows, least):
