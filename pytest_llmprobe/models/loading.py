@@ -106,8 +106,9 @@ def load_tokenizer(spec: ModelSpec) -> Any:
     Raises:
         ModelError: It cannot be had.
     """
+    location = spec.location
     try:
-        return AutoTokenizer.from_pretrained(spec.source, **_origin(spec))
+        return AutoTokenizer.from_pretrained(location, **_origin(spec))
     except Exception as error:
         why = explain(spec, error)
         raise ModelError(f"the tokenizer of {spec.name!r} cannot be loaded: {why}") from error
@@ -131,7 +132,7 @@ def _from_spec(spec: ModelSpec, device: str) -> Any:
     dtype = "float32" if spec.dtype == "auto" and device == "cpu" else spec.dtype
     arguments: dict[str, Any] = {"dtype": dtype, "attn_implementation": spec.attn_implementation}
     if spec.random_weights:
-        config = AutoConfig.from_pretrained(spec.source, **_origin(spec))
+        config = AutoConfig.from_pretrained(spec.location, **_origin(spec))
         with torch.random.fork_rng():
             torch.manual_seed(seed_of("random weights", spec.source.rpartition("/")[2]))
             model = AutoModelForCausalLM.from_config(config, **arguments)
@@ -145,7 +146,7 @@ def _from_spec(spec: ModelSpec, device: str) -> Any:
     placed = spec.device_map or (device if spec.quantization is not None else None)
     if placed is not None:
         arguments["device_map"] = placed
-    loaded: Any = AutoModelForCausalLM.from_pretrained(spec.source, **arguments, **_origin(spec))
+    loaded: Any = AutoModelForCausalLM.from_pretrained(spec.location, **arguments, **_origin(spec))
     return (loaded if placed else loaded.to(device)).eval()
 
 

