@@ -1,7 +1,8 @@
-"""For all tests: interrupts work, runs within tests load no other plugins, and a real model."""
+"""For all tests: their order, interrupts, runs within tests without other plugins, a real model."""
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,21 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OTHER_PLUGINS = ("hypothesispytest", "html", "html_fixtures", "metadata", "benchmark", "anyio")
+
+
+PURE = ("statistics", "report", "figures", "data", "experiments", "search")
+TINY_MODELS = ("models", "whitebox", "engine")
+
+
+def pytest_collection_modifyitems(items):
+    """What is quick and pure comes first, real pytest runs come last."""
+    tests = Path(__file__).parent
+
+    def tier(item):
+        folder = item.path.relative_to(tests).parts[0] if tests in item.path.parents else ""
+        return 0 if folder in PURE else 1 if folder in TINY_MODELS else 2
+
+    items.sort(key=tier)
 
 
 @pytest.fixture(autouse=True)
