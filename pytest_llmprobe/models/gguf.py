@@ -19,8 +19,8 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from pytest_llmprobe.data.files import sync
 from pytest_llmprobe.data.rows import reason
+from pytest_llmprobe.data.safe_writing import sync
 from pytest_llmprobe.errors import ModelError
 
 _FORM = 1
