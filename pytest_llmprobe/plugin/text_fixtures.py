@@ -13,11 +13,11 @@ from pytest_llmprobe.data.sources import Dataset
 from pytest_llmprobe.errors import NotInProcessError, RequestError
 from pytest_llmprobe.experiments.memorization.prefix_map.cutting import PrefixCut, make_prefix_map
 from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixMap, load_prefix_map
-from pytest_llmprobe.models.loading import LoadedModel, load_model
 from pytest_llmprobe.models.prompts import PromptEncoder
 from pytest_llmprobe.models.text_tokenizer import text_tokenizer
 
 if TYPE_CHECKING:
+    from pytest_llmprobe.models.loading import LoadedModel
     from pytest_llmprobe.whitebox.log_probabilities import TokenLogProbabilities
 
 
@@ -43,6 +43,7 @@ class TextScorer:
         raw = [RawPrompt(text) if isinstance(text, str) else text for text in texts]
         if self._served is not None and not model:
             return self._echoed(raw)
+        from pytest_llmprobe.models.loading import load_model  # torch; a server spares it
         from pytest_llmprobe.whitebox.log_probabilities import log_probabilities
 
         loaded = self._models.get(model) or load_model(model)
