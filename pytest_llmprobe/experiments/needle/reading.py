@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from pytest_llmprobe.case import Case, Prompt
+from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments.answers import is_denied, offers_both, plain
-from pytest_llmprobe.experiments.needle.haystack import SPECIAL, UUID_OR_MARKED
+from pytest_llmprobe.experiments.needle.haystack import SPECIAL, UUID_OR_MARKED, render
 from pytest_llmprobe.experiments.needle.solver import Links, Task, read_task
 from pytest_llmprobe.generation import Completion
 
@@ -106,11 +107,16 @@ def judge(case: Case, completion: Completion, score: Callable[[str, float], None
 
     Returns:
         The values that the answer gives, and whether and how it failed.
+
+    Raises:
+        CasesError: The case has no target, or its prompt cannot be read.
     """
     targets = _targets(case)
+    if not targets:
+        raise CasesError(f"case {case.id}: it has no target, so no answer can be right")
     task = read_task(case.prompt, case.metadata.get("special", SPECIAL))
     answer = parse_answer(completion)
-    verdict = _judge(answer, task, targets)
+    verdict = _judge_quoting(answer, task, targets)
     said = completion.text.lower()
     in_order = sorted if task.is_conditional else list
     is_bare = in_order(answer.uuids) == in_order(targets) and not _rest(answer)
@@ -125,7 +131,7 @@ def judge(case: Case, completion: Completion, score: Callable[[str, float], None
 
 def is_right(answer: str, prompt: Prompt, targets: Sequence[str]) -> bool:
     """Whether an answer to a prompt gives the required values and no other one, as `judge` does."""
-    return _judge(_parse(answer), read_task(prompt), targets).correct
+    return _judge_quoting(_parse(answer), read_task(prompt), targets).correct
 
 
 def _targets(case: Case) -> list[str]:
@@ -138,6 +144,15 @@ def _rest(answer: Answer) -> bool:
     starts = [*(start for start, _ in answer.places), len(answer.text)]
     between = (answer.text[end:start] for end, start in zip(ends, starts, strict=True))
     return any(re.search(r"[^\W_]", part) for part in between)
+
+
+def _judge_quoting(answer: Answer, task: Task, targets: Sequence[str]) -> Verdict:
+    """Judge an answer that may repeat its whole haystack, which says nothing, before it answers."""
+    verdict, haystack = _judge(answer, task, targets), render(task.pairs)
+    if haystack not in answer.text:
+        return verdict
+    rest = _judge(_parse(answer.text.replace(haystack, ""), answer.cut_off), task, targets)
+    return rest if rest.values or verdict.correct else verdict
 
 
 def _judge(answer: Answer, task: Task, targets: Sequence[str]) -> Verdict:
