@@ -11,8 +11,8 @@ from pytest_llmprobe.experiments.french_summary import bert_encoder, stories, te
 from pytest_llmprobe.experiments.french_summary.texts import (
     bert_score_with,
     summary_texts,
-    why_not_french,
 )
+from pytest_llmprobe.experiments.french_summary.verdict import why_not_french
 from pytest_llmprobe.models.registry import resolve
 from pytest_llmprobe.models.token_counter import TokenCounter
 from pytest_llmprobe.suite import Suite
