@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 from pytest_llmprobe.data.prose import words
 from pytest_llmprobe.experiments.answers import plain
@@ -48,15 +49,24 @@ ENGLISH = frozenset(
 )
 """English words that are no French ones."""
 
-MOST_STOP_WORDS = 0.75
-"""Share of words that say little: French prose has 0.35 to 0.6."""
+MOST_STOP_WORDS = 0.85
+"""Share of words that say little: French prose has 0.35 to 0.7, without nouns even 0.8."""
 
-MOST_ENGLISH = 0.25
-"""Share of English among the French and English words that say little."""
+MOST_MISPLACED = 0.1
+"""Share of articles with no noun behind them (``la de``), which French has none of."""
+
+MOST_ENGLISH = 0.3
+"""Share of words in English sentences, or of English among the words that say little."""
 
 GRAM, MOST_REPEATED = 5, 0.5
 """A text that consists of runs of 5 words, which it repeats, by more than half is a loop."""
 
+_ARTICLES = frozenset(words("au aux ces cette des du la le les un une"))
+_NO_NOUNS = frozenset(words("au avec aux dans de du elle est et il la le les pour que qui sur"))
+_OF_ONE = frozenset({("un", "de"), ("un", "du"), ("une", "de"), ("une", "du")})  # one of these
+
+_TITLE = re.compile(r"\b[A-Z]\w*(?:\s+(?:(?:of|the|and|in|to|for|a)\s+)*[A-Z]\w*)+")
+_SENTENCE_END = re.compile(r"[.!?;:\n]+")
 _WORD = re.compile(r"[^\W\d_]+")
 _FENCE = re.compile(r"^[ \t>]*(?:```+|~~~+)[^\n]*$", re.MULTILINE)
 _HEADING = re.compile(r"\A[\s\"'*_#>`({\[]*[^:.!?\n]{1,80}:")
@@ -84,13 +94,34 @@ def why_not_french(answer: str, *, cut_off: bool = False) -> str:
         return "undetectable: the answer's language cannot be told"
     if found != "fr":
         return f"{found}: the answer's language has the code {found!r}"
-    french = sum(word in ONLY_FRENCH or word in ALSO_FRENCH for word in said)
-    english = sum(word in ENGLISH for word in said)
-    if english > MOST_ENGLISH * (french + english):
+    if _english(text) > MOST_ENGLISH:
         return "mixed: much of the answer is in English"
-    if french > MOST_STOP_WORDS * len(said):
+    if _is_soup(said):
         return "stop_words: the answer is made of words that say nothing"
     return ""
+
+
+def _english(text: str) -> float:
+    """How much of a text is English; titles and names are nobody's language."""
+    total = foreign = french = english = 0
+    for sentence in _SENTENCE_END.split(_TITLE.sub(" ", text)):
+        said = [word.lower() for word in _WORD.findall(sentence)]
+        of_french = sum(word in ONLY_FRENCH for word in said)
+        of_english = sum(word in ENGLISH for word in said)
+        total += len(said)
+        foreign += len(said) if of_english > of_french else 0
+        french, english = french + of_french, english + of_english
+    return max(foreign / max(1, total), english / max(1, french + english))
+
+
+def _is_soup(said: Sequence[str]) -> bool:
+    """Whether French words that say little are strung together without a sentence."""
+    little = sum(word in ONLY_FRENCH or word in ALSO_FRENCH for word in said)
+    misplaced = sum(
+        one in _ARTICLES and two in _NO_NOUNS and (one, two) not in _OF_ONE
+        for one, two in pairwise(said)
+    )
+    return little > MOST_STOP_WORDS * len(said) or misplaced > MOST_MISPLACED * len(said)
 
 
 def _body(text: str) -> str:

@@ -6,6 +6,11 @@ tokens the answer will have, so hidden states can be probed for the number that 
 
 from __future__ import annotations
 
+import re
+from itertools import islice, pairwise
+
+from pytest_llmprobe.experiments.answers import plain
+
 # Common and short; none is another one's plural, so that answers do not run into each other.
 WORDS = (
     *("apple", "arm", "bank", "bird", "blue", "boat", "book", "bread", "bridge", "car"),
@@ -71,6 +76,12 @@ PHRASINGS = (
     "Number of times: {count}. Word to repeat: {word}",
 )
 
+MOST_ENDS = 20
+"""Places at which an introduction may end that are tried."""
+
+_TOKEN = re.compile(r"[0-9]+|[^\W\d_]+")
+_INTRODUCTION_END = re.compile(r"[:.!?]+(?=[\s*_`\"'])|\n+")
+
 SAME_PROMPT = PHRASINGS[0]
 
 
@@ -87,9 +98,47 @@ def repeated(word: str, count: int) -> str:
 def counted(answer: str, word: str) -> int | None:
     """How many times an answer repeats a word.
 
+    The word may be written in upper case, with numbers that count its repetitions, and with
+    bullets, commas, other marks or line breaks between. An introduction may come first: a line or a
+    sentence that says the word once at most.
+
     Returns:
-        The count, where white space is all that the answer holds beside the word; None where it
-        holds anything else, another spelling or a full stop included, or nothing.
+        The count; None where the answer holds anything else, or the word not even once.
     """
-    found = answer.split()
-    return len(found) if set(found) == {word} else None
+    text = plain(answer)
+    if (found := _repetitions(text, word)) is not None:
+        return found
+    for end in islice(_INTRODUCTION_END.finditer(text), MOST_ENDS):
+        before, after = text[: end.end()], text[end.end() :]
+        if _introduces(before, word) and (found := _repetitions(after, word)):
+            return found
+    return None
+
+
+def _introduces(text: str, word: str) -> bool:
+    """Whether a text talks, in sentences of its own that name the word once at most."""
+    sentences = [_said(part) for part in _INTRODUCTION_END.split(text)]
+    naming = [said for said in sentences if word.lower() in said]
+    talks = any(set(said) - {word.lower()} for said in sentences)
+    return (
+        talks
+        and sum(said.count(word.lower()) for said in naming) <= 1
+        and all(set(said) - {word.lower()} for said in naming)
+    )
+
+
+def _said(text: str) -> list[str]:
+    """The words of a text in lower case, without its numbers."""
+    return [token.lower() for token in _TOKEN.findall(text) if not token.isdecimal()]
+
+
+def _repetitions(text: str, word: str) -> int | None:
+    """The repetitions of a word in a text of nothing else, but for marks and an enumeration."""
+    words = _said(text)
+    if set(words) != {word.lower()}:
+        return None
+    tokens = _TOKEN.findall(text)
+    numbers = [token for token in tokens if token.isdecimal()]
+    counting = [str(n) for n in range(1, len(words) + 1)]
+    in_turn = all(a.isdecimal() != b.isdecimal() for a, b in pairwise(tokens))
+    return len(words) if not numbers or (numbers == counting and in_turn) else None
