@@ -30,7 +30,7 @@ _FILLER = (
     r"|really|simply|just|le|la|die|der|das|el"
 )
 _DENIED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|neither|nor|nicht|kein|keine|pas|no\s+es|anything\s+but|instead\s+of"
+    r"(?:(?<![a-z])(?:not|never|neither|nor|nicht|kein|keine|pas|no\s+es|anything\s+but|instead\s+of"
     r"|rather\s+than)|n't|\u4e0d\u662f)"
     rf"(?:\s+(?:{_FILLER}))*[\s\"'`*_\[(<]*\Z",
     re.IGNORECASE,
@@ -45,9 +45,10 @@ _DENIED_AFTER = re.compile(
 _REACH = 80
 """Characters before or after a value in which a denial of it may stand."""
 
-_DIRECTLY = re.compile(rf"{_MARKS}(?:[,;/|&+]|\band\b){_MARKS}")
+_DIRECTLY = re.compile(rf"{_MARKS}(?:[,;/|&+]|(?<![a-z])and(?![a-z])){_MARKS}")
 _EITHER = re.compile(
-    r"\b(?:or|either|alternatively|otherwise|perhaps|maybe|possibly|could|might|may|oder|ou)\b",
+    r"(?<![a-z])(?:or|either|alternatively|otherwise|perhaps|maybe|possibly|could|might|may|oder"
+    r"|ou)(?![a-z])|\u6216",
     re.IGNORECASE,
 )
 _GAP = 60

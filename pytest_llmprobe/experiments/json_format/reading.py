@@ -31,7 +31,9 @@ PROBLEMS = {
 
 _ATTEMPTS = 200  # a failed one costs a count of the lines before it, to say where it failed
 _DIGITS = 300  # Python reads an integer in quadratic time, and jsonschema makes floats of some
-_FENCE = re.compile(r"^[ \t>]*(?:`{3,}|~{3,})[ \t]*([\w+#.-]*)", re.MULTILINE)
+_FENCE = re.compile(
+    r"^[ \t>]*(?:`{3,}|~{3,})(?:[ \t]*([\w+#.-]+)(?=[ \t]*(?:$|\{)))?", re.MULTILINE
+)
 _JSON = ("", "json", "json5", "jsonc", "jsonl", "text", "txt", "plaintext", "output")
 _LIST_BEFORE = re.compile(r"(?:^|[\s:=`])\[\s*\Z")
 _OBJECT = re.compile(r'\{(?=[ \t\n\r]*["}])')
@@ -162,11 +164,12 @@ def _answers(whole: str, reader: _Reader) -> list[_Found]:
     if strict := [one for one in _objects(whole, reader) if one.length == len(whole)]:
         return strict
     text, *fenced = _FENCE.split(whole)
-    outside, blocks, foreign = [text], [], []
-    for number, (language, block) in enumerate(zip(fenced[::2], fenced[1::2], strict=True)):
-        if number % 2:  # what follows a fence that closes
-            outside.append(language + block)
-        elif language.lower() in _JSON:
+    outside, blocks, foreign, inside = [text], [], [], False
+    for language, block in zip(fenced[::2], fenced[1::2], strict=True):
+        inside = bool(language) or not inside  # a fence with a language closes none
+        if not inside:
+            outside.append(block)
+        elif (language or "").lower() in _JSON:
             blocks.append(block)
         else:
             foreign.append(block)
