@@ -242,6 +242,7 @@ class Objects(Family):
 
 
 ENGLISH = "She lives in Lyon. Last summer, she sold a blue lamp on the beach, and she was happy."
+ENGLISH_TOO = "In the end, her brother, who was at the market with her, bought it for very little"
 SOUP = "le la de et les des un une que qui dans pour sur avec par ce il elle est au ne pas se"
 
 
@@ -252,8 +253,9 @@ class Summaries(Family):
         "half English": lambda right: f"{right} {ENGLISH} {ENGLISH.replace('She', 'Mary')}",
         "English in turn": lambda right: " ".join(
             f"{fr}. {en}."
-            for fr, en in zip(right.rstrip(".").split(". "), ENGLISH.split(". "), strict=False)
+            for fr, en in zip(right.split(". "), [ENGLISH[:-1], ENGLISH_TOO], strict=False)
         ),
+        "half a sentence": lambda right: f"{right[: len(right) // 2]} {ENGLISH}",
         "soup": lambda _: SOUP,
         "more soup": lambda _: " ".join(random.Random(1).choices(SOUP.split(), k=60)),
         "a loop": lambda right: " ".join([right.split(". ")[0] + "."] * 8),

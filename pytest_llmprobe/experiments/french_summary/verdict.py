@@ -55,21 +55,20 @@ MOST_STOP_WORDS = 0.85
 MOST_MISPLACED = 0.1
 """Share of articles with no noun behind them (``la de``), which French has none of."""
 
-MOST_ENGLISH = 0.3
-"""Share of words in English sentences, or of English among the words that say little."""
+MOST_ENGLISH = 0.4
+"""Share of words in English; a sentence of it around a short summary has 0.2 to 0.35."""
 
 GRAM, MOST_REPEATED = 5, 0.5
-"""A text that consists of runs of 5 words, which it repeats, by more than half is a loop."""
+"""A text is a loop if runs of 5 words that it says three times or more are over half of it."""
 
 _ARTICLES = frozenset(words("au aux ces cette des du la le les un une"))
 _NO_NOUNS = frozenset(words("au avec aux dans de du elle est et il la le les pour que qui sur"))
 _OF_ONE = frozenset({("un", "de"), ("un", "du"), ("une", "de"), ("une", "du")})  # one of these
 
 _TITLE = re.compile(r"\b[A-Z]\w*(?:\s+(?:(?:of|the|and|in|to|for|a)\s+)*[A-Z]\w*)+")
-_SENTENCE_END = re.compile(r"[.!?;:\n]+")
 _WORD = re.compile(r"[^\W\d_]+")
 _FENCE = re.compile(r"^[ \t>]*(?:```+|~~~+)[^\n]*$", re.MULTILINE)
-_HEADING = re.compile(r"\A[\s\"'*_#>`({\[]*[^:.!?\n]{1,80}:")
+_HEADING = re.compile(r"\A[\s\"'*_#>`({\[]*(?:[^:\n]{1,200}:[ \t*_]*\n|[^:.!?\n]{1,80}:)")
 
 
 def why_not_french(answer: str, *, cut_off: bool = False) -> str:
@@ -94,24 +93,35 @@ def why_not_french(answer: str, *, cut_off: bool = False) -> str:
         return "undetectable: the answer's language cannot be told"
     if found != "fr":
         return f"{found}: the answer's language has the code {found!r}"
-    if _english(text) > MOST_ENGLISH:
+    french = _not_english(text)
+    if len(french) < (1 - MOST_ENGLISH) * len(said):
         return "mixed: much of the answer is in English"
-    if _is_soup(said):
+    if _is_soup(french):
         return "stop_words: the answer is made of words that say nothing"
     return ""
 
 
-def _english(text: str) -> float:
-    """How much of a text is English; titles and names are nobody's language."""
-    total = foreign = french = english = 0
-    for sentence in _SENTENCE_END.split(_TITLE.sub(" ", text)):
-        said = [word.lower() for word in _WORD.findall(sentence)]
-        of_french = sum(word in ONLY_FRENCH for word in said)
-        of_english = sum(word in ENGLISH for word in said)
-        total += len(said)
-        foreign += len(said) if of_english > of_french else 0
-        french, english = french + of_french, english + of_english
-    return max(foreign / max(1, total), english / max(1, french + english))
+def _not_english(text: str) -> list[str]:
+    """The words of a text that stand in no English part of it.
+
+    A word belongs to the language of the last one before it that tells one. Titles and names are
+    nobody's language.
+    """
+    titles = (
+        set() if text.isupper() else {n for m in _TITLE.finditer(text) for n in range(*m.span())}
+    )
+    parts: list[str] = []
+    is_english: bool | None = None
+    for found in _WORD.finditer(text):
+        word = found[0].lower()
+        if found.start() not in titles:
+            if word in ONLY_FRENCH:
+                is_english = False
+            elif word in ENGLISH:
+                is_english = True
+        if not is_english:
+            parts.append(word)
+    return parts
 
 
 def _is_soup(said: Sequence[str]) -> bool:
@@ -134,10 +144,10 @@ def _body(text: str) -> str:
 
 
 def repeated(said: Sequence[str]) -> float:
-    """The share of words that belong to a run of 5 which occurs more than once."""
+    """The share of words that belong to a run of 5 which occurs three times or more."""
     grams = [tuple(said[i : i + GRAM]) for i in range(len(said) - GRAM + 1)]
     counts = Counter(grams)
-    covered = {i + n for i, gram in enumerate(grams) if counts[gram] > 1 for n in range(GRAM)}
+    covered = {i + n for i, gram in enumerate(grams) if counts[gram] > 2 for n in range(GRAM)}
     return len(covered) / len(said) if said else 0.0
 
 

@@ -35,7 +35,7 @@ _FENCE = re.compile(
     r"^[ \t>]*(?:`{3,}|~{3,})(?:[ \t]*([\w+#.-]+)(?=[ \t]*(?:$|\{)))?", re.MULTILINE
 )
 _JSON = ("", "json", "json5", "jsonc", "jsonl", "text", "txt", "plaintext", "output")
-_LIST_BEFORE = re.compile(r"(?:^|[\s:=`])\[\s*\Z")
+_LIST_BEFORE = re.compile(r"(?<!\\)\[\s*\Z")  # but for LaTeX's
 _OBJECT = re.compile(r'\{(?=[ \t\n\r]*["}])')
 _SPACE = " \t\n\r"
 

@@ -30,7 +30,7 @@ _ANSWERED = re.compile(
 )
 """A UUID as models write it: with any hyphen, on one line or several."""
 
-_OR = re.compile(r"\W*(?:or(?![a-z])|\u6216)", re.IGNORECASE)
+_OR = re.compile(r"\W*(?:(?:or|alternatively)(?![a-z])|\u6216)", re.IGNORECASE)
 _CUE = re.compile(
     r"\b(?:final|answer|conclusion|therefore|thus|hence|so)\b[^.\n]{0,80}\Z", re.IGNORECASE
 )
@@ -228,11 +228,7 @@ def _explain_doubt(answer: Answer, targets: Sequence[str]) -> str:
             return f"denied: it says that it is not {target}"
     for (one, (_, end)), (two, (start, _)) in pairwise(mentions):
         gap = answer.text[end:start]
-        if (
-            one != two
-            and re.match(r"\W*or(?![a-z])|\W*\u6216", gap)
-            and offers_both(gap, listed=False)
-        ):
+        if one != two and _OR.match(gap) and offers_both(gap, listed=False):
             return f"hedged: it gives {one} or {two}"
     return "correct: it gives what is required and no other value"
 
