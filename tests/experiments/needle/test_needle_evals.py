@@ -17,6 +17,7 @@ from pytest_llmprobe.experiments import needle
 from pytest_llmprobe.generation import Completion, GenerateConfig, Timings, Usage
 from pytest_llmprobe.suite import Suite
 
+USAGE, TIMINGS = Usage(1, 1), Timings(0.1, 1)
 INVENTED = "01234567-89ab-4cde-8f01-23456789abcd"
 
 
@@ -360,6 +361,29 @@ def test_the_end_of_a_shorter_branch_is_called_so():
     evaluation = EVALS["branched_threading"]
     for miss, _ in evaluation.judge(list(evaluation.cases(Suite("ci"))), shorter):
         assert miss.startswith("shorter_branch:")
+
+
+def test_dead_ends_that_were_looked_at_before_the_final_value_are_no_values():
+    def work(prompt):
+        task = needle.read_task(prompt)
+        steps = needle.Links(task.pairs).steps(task.keys[0])
+        return "".join(f"It leads to {' and '.join(step)}.\n" for step in steps)
+
+    evaluation = EVALS["branched_threading"]
+    cases = list(evaluation.cases(Suite("ci")))
+    ends = {case.prompt: case.target for case in cases}
+
+    def outcomes(answer):
+        completions = (Completion(answer(c.prompt), (), "stop", USAGE, TIMINGS, "0") for c in cases)
+        judged = zip(cases, completions, strict=True)
+        return {needle.judge(*one, {}.__setitem__).explanation.partition(":")[0] for one in judged}
+
+    assert outcomes(lambda p: f"{work(p)}Final value: {ends[p]}") == {"correct"}
+    assert outcomes(lambda p: f"{work(p)}So the answer is **{ends[p]}**.") == {"correct"}
+    assert outcomes(work) == {"shorter_branch"}
+    assert outcomes(lambda p: f"Final values:\n{work(p)}") == {"shorter_branch"}
+    unfinished = outcomes(lambda p: f"{work(p)}So the answer is {needle.read_question(p)}.")
+    assert unfinished == {"shorter_branch"}
 
 
 def test_a_list_of_which_the_limit_cut_a_part_is_cut_off():
