@@ -80,3 +80,9 @@ def alternative(answer: str, value: str, candidates: tuple[str, ...] = ()) -> st
         if offers_both(text[one[1] : two[0]], listed=other.lower() != "key"):  # a label, too
             return other
     return None
+
+
+def said_of(answer: str, candidates: tuple[str, ...]) -> str | None:
+    """The first of some values that an answer says, as it is written there, or None."""
+    found = _any_of(candidates).search(plain(answer))
+    return found[0] if found else None

@@ -19,7 +19,7 @@ from pytest_llmprobe.case import Case, Prompt, prompt_text
 from pytest_llmprobe.data.prose import CITIES, NOUNS, made_up_name
 from pytest_llmprobe.data.prose import sentence as random_sentence
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.haystack.reading import affirms, alternative
+from pytest_llmprobe.experiments.haystack.reading import affirms, alternative, said_of
 from pytest_llmprobe.experiments.haystack.reading import says as says
 from pytest_llmprobe.generation import Completion
 
@@ -280,4 +280,4 @@ def _other_value(answer: str, kind: Kind) -> str | None:
     if kind == "number":
         number = re.search(r"\d[\d.,]*", answer)
         return number[0].rstrip(".,")[:20] if number else None
-    return next((value for value in _CANDIDATES[kind] if says(answer, value)), None)
+    return said_of(answer, _CANDIDATES[kind])

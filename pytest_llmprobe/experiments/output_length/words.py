@@ -7,6 +7,7 @@ tokens the answer will have, so hidden states can be probed for the number that 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import islice, pairwise
 
 from pytest_llmprobe.experiments.answers import plain
@@ -79,7 +80,6 @@ PHRASINGS = (
 MOST_ENDS = 20
 """Places at which an introduction may end that are tried."""
 
-_TOKEN = re.compile(r"[0-9]+|[^\W\d_]+")
 _INTRODUCTION_END = re.compile(r"[:.!?]+(?=[\s*_`\"'])|\n+")
 
 SAME_PROMPT = PHRASINGS[0]
@@ -105,40 +105,46 @@ def counted(answer: str, word: str) -> int | None:
     Returns:
         The count; None where the answer holds anything else, or the word not even once.
     """
-    text = plain(answer)
-    if (found := _repetitions(text, word)) is not None:
+    text, pattern = plain(answer), _tokens_of(plain(word))
+    if (found := _repetitions(text, pattern)) is not None:
         return found
     for end in islice(_INTRODUCTION_END.finditer(text), MOST_ENDS):
         before, after = text[: end.end()], text[end.end() :]
-        if _introduces(before, word) and (found := _repetitions(after, word)):
+        if _introduces(before, pattern) and (found := _repetitions(after, pattern)):
             return found
     return None
 
 
-def _introduces(text: str, word: str) -> bool:
+@lru_cache(maxsize=1024)
+def _tokens_of(word: str) -> re.Pattern[str]:
+    """A pattern of what an answer is made of: the word, numbers, and anything else."""
+    itself = rf"(?P<itself>(?<![^\W_]){re.escape(word)}(?![^\W_]))"
+    return re.compile(rf"{itself}|(?P<number>[0-9]+)|(?P<other>[^\W\d_]+)", re.IGNORECASE)
+
+
+def _introduces(text: str, pattern: re.Pattern[str]) -> bool:
     """Whether a text talks, in sentences of its own that name the word once at most."""
-    sentences = [_said(part) for part in _INTRODUCTION_END.split(text)]
-    naming = [said for said in sentences if word.lower() in said]
-    talks = any(set(said) - {word.lower()} for said in sentences)
+    sentences = [
+        [found.lastgroup for found in pattern.finditer(sentence)]
+        for sentence in _INTRODUCTION_END.split(text)
+    ]
+    named = [said.count("itself") for said in sentences]
+    talks = ["other" in said for said in sentences]
     return (
-        talks
-        and sum(said.count(word.lower()) for said in naming) <= 1
-        and all(set(said) - {word.lower()} for said in naming)
+        any(talks)
+        and sum(named) <= 1
+        and all(t or not n for t, n in zip(talks, named, strict=True))
     )
 
 
-def _said(text: str) -> list[str]:
-    """The words of a text in lower case, without its numbers."""
-    return [token.lower() for token in _TOKEN.findall(text) if not token.isdecimal()]
-
-
-def _repetitions(text: str, word: str) -> int | None:
+def _repetitions(text: str, pattern: re.Pattern[str]) -> int | None:
     """The repetitions of a word in a text of nothing else, but for marks and an enumeration."""
-    words = _said(text)
-    if set(words) != {word.lower()}:
+    found = list(pattern.finditer(text))
+    kinds = [one.lastgroup for one in found]
+    count = kinds.count("itself")
+    if not count or "other" in kinds:
         return None
-    tokens = _TOKEN.findall(text)
-    numbers = [token for token in tokens if token.isdecimal()]
-    counting = [str(n) for n in range(1, len(words) + 1)]
-    in_turn = all(a.isdecimal() != b.isdecimal() for a, b in pairwise(tokens))
-    return len(words) if not numbers or (numbers == counting and in_turn) else None
+    numbers = [one[0] for one in found if one.lastgroup == "number"]
+    in_turn = all(one != two for one, two in pairwise(kinds))
+    counting = in_turn and numbers == [str(n) for n in range(1, count + 1)]
+    return count if counting or not numbers else None

@@ -2,6 +2,7 @@
 
 import random
 import re
+import time
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -341,6 +342,16 @@ def test_passing_and_explaining_agree_about_every_answer(seed, kind, answer):
     answer = rng.choice(["", " ", "-"]).join(rng.sample(pieces, 3))
     explained = text_needle.explain(answer, fact, iter(others))
     assert text_needle.passed(answer, fact, iter(others)) == explained.startswith("correct:")
+
+
+@pytest.mark.parametrize("fact", [NUMBER, WORD, CITY], ids=lambda fact: fact.kind)
+@pytest.mark.parametrize(
+    "piece", ["482,", "482913 ", "lantern or ", "&amp;", "\u00a0", "not ", "1 "]
+)
+def test_a_megabyte_is_read_in_linear_time(fact, piece):
+    start = time.process_time()
+    text_needle.explain(piece * (1_000_000 // len(piece)), fact, OTHERS[fact.kind])
+    assert time.process_time() - start < 10
 
 
 # Haystacks

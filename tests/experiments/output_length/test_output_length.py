@@ -183,5 +183,14 @@ def test_a_long_answer_is_read_in_linear_time(piece):
     assert time.process_time() - start < 10
 
 
+@pytest.mark.parametrize(
+    "word", ["word12", "e-mail", "l'eau", "two words", "\u00e9t\u00e9", "\u732b"]
+)
+def test_words_of_any_form_are_counted(word):
+    for form in SEPARATED.values():
+        assert words.counted(form([word] * 3), word) == 3
+    assert words.counted(f"{word} {word}x", word) is None
+
+
 def test_an_answer_of_no_words_is_empty():
     assert words.repeated("cat", 0) == ""
