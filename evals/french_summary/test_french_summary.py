@@ -22,8 +22,8 @@ from pytest_llmprobe.experiments.french_summary.stories import capitals, importa
 from pytest_llmprobe.experiments.french_summary.texts import (
     bert_score_with,
     summary_texts,
-    why_not_french,
 )
+from pytest_llmprobe.experiments.french_summary.verdict import why_not_french
 from pytest_llmprobe.experiments.steering.summary import steering_summary, win_rates
 from pytest_llmprobe.statistics.tables import curve, heat_map, score_curve
 
@@ -86,5 +86,5 @@ def summarise(records):
 def test_french_summary(case, completion, score, bert_score):
     if bert_score and case.target:
         score("bert_score", bert_score(completion.text, case.target).f1)
-    problem = why_not_french(completion.text)
+    problem = why_not_french(completion.text, cut_off=completion.finish_reason == "length")
     assert not problem, problem

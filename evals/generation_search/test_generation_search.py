@@ -40,8 +40,8 @@ def needles(suite):
 
 
 def right_value(rows, answers):
-    found = (set(needle.UUID.findall(answer.lower())) for answer in answers)
-    return [said == {row["target"]} for said, row in zip(found, rows, strict=True)]
+    asked = ((row["prompt"], [row["target"]]) for row in rows)
+    return [needle.is_right(answer, *one) for answer, one in zip(answers, asked, strict=True)]
 
 
 @pytest.mark.probe(summary=search_summary, max_new_tokens=48)

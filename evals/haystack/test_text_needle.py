@@ -120,17 +120,15 @@ def summarise(records):
 @pytest.mark.probe(cases=text_needles, summary=summarise, max_new_tokens=30)
 @pytest.mark.gate(pass_rate=0.90)
 def test_text_needle(case, completion):
-    fact, others = text_needle.read_task(case.prompt)
-    answer = completion.text
-    assert text_needle.passed(answer, fact, others), text_needle.explain(answer, fact, others)
+    problem = text_needle.why_missed(case, completion)
+    assert not problem, problem
 
 
 @pytest.mark.probe(cases=text_decoys, summary=summarise, max_new_tokens=30)
 @pytest.mark.gate(pass_rate=0.90)
 def test_text_decoys(case, completion):
-    fact, others = text_needle.read_task(case.prompt)
-    answer = completion.text
-    assert text_needle.passed(answer, fact, others), text_needle.explain(answer, fact, others)
+    problem = text_needle.why_missed(case, completion)
+    assert not problem, problem
 
 
 @pytest.mark.probe(cases=closed_books, max_new_tokens=30)

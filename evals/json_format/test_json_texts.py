@@ -72,7 +72,8 @@ def json_texts(suite):
 
 @pytest.mark.probe(cases=json_texts, max_new_tokens=1000)  # as in the paper
 def test_json_texts(case, completion, score, schema):
-    answer = scoring.score(completion.text, schema)
+    is_cut = completion.finish_reason == "length"
+    answer = scoring.score(completion.text, schema, cut_off=is_cut)
     score("strict", answer.level == "strict")  # the whole answer is one object
     score("embedded", answer.level == "embedded")  # there is one inside other text
     score("schema_valid", answer.valid)

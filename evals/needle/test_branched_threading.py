@@ -69,6 +69,5 @@ def summarise(records):
 @pytest.mark.probe(cases=branched_threads, summary=summarise, max_new_tokens=ANSWER)
 @pytest.mark.gate(pass_rate=0.75)
 def test_branched_threading(case, completion, score):
-    answer = needle.parse_answer(completion)
-    score("lenient", answer.first == case.target)
-    assert answer.only == case.target, answer.explain(case)
+    verdict = needle.judge(case, completion, score)
+    assert verdict.correct, verdict.explanation

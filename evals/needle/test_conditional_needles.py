@@ -70,5 +70,5 @@ def summarise(records):
 @pytest.mark.probe(cases=conditional_needles, summary=summarise, max_new_tokens=ANSWER)
 @pytest.mark.gate(pass_rate=0.75)
 def test_conditional_needles(case, completion, score):
-    answer, targets = needle.score_list(case, completion, score, ordered=False)
-    assert set(answer.distinct) == set(targets), answer.explain(case)
+    verdict = needle.judge(case, completion, score)
+    assert verdict.correct, verdict.explanation

@@ -75,5 +75,5 @@ def summarise(records):
 @pytest.mark.probe(cases=multiple_needles, summary=summarise, max_new_tokens=ANSWER)
 @pytest.mark.gate(pass_rate=0.75)
 def test_multiple_needles(case, completion, score):
-    answer, targets = needle.score_list(case, completion, score)
-    assert answer.distinct == targets, answer.explain(case)
+    verdict = needle.judge(case, completion, score)
+    assert verdict.correct, verdict.explanation

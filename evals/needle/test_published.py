@@ -27,7 +27,5 @@ def published(suite):
 
 @pytest.mark.probe(cases=published, max_new_tokens=1024)  # 25 UUIDs of 40 tokens
 def test_published(case, completion, score):
-    ordered = case.metadata["task"] != "conditional_needles"
-    answer, targets = needle.score_list(case, completion, score, ordered=ordered)
-    right = answer.distinct == targets if ordered else set(answer.distinct) == set(targets)
-    assert right, answer.explain(case)
+    verdict = needle.judge(case, completion, score)
+    assert verdict.correct, verdict.explanation

@@ -60,6 +60,5 @@ def summarise(records):
 @pytest.mark.probe(cases=threads, summary=summarise, max_new_tokens=ANSWER)
 @pytest.mark.gate(pass_rate=0.75)
 def test_threading(case, completion, score):
-    answer = needle.parse_answer(completion)
-    score("lenient", answer.first == case.target)
-    assert answer.only == case.target, answer.explain(case)
+    verdict = needle.judge(case, completion, score)
+    assert verdict.correct, verdict.explanation

@@ -26,8 +26,8 @@ from pytest_llmprobe.experiments.french_summary.stories import capitals, importa
 from pytest_llmprobe.experiments.french_summary.texts import (
     bert_score_with,
     summary_texts,
-    why_not_french,
 )
+from pytest_llmprobe.experiments.french_summary.verdict import why_not_french
 from pytest_llmprobe.experiments.steering.summary import steering_summary, win_rates
 
 pytestmark = [pytest.mark.steering, pytest.mark.whitebox]
@@ -104,5 +104,5 @@ def test_steered_french(case, predictors, completion, score, bert_score):
             score(name, value)
     if bert_score and case.target:
         score("bert_score", bert_score(completion.text, case.target).f1)
-    problem = why_not_french(completion.text)
+    problem = why_not_french(completion.text, cut_off=completion.finish_reason == "length")
     assert not problem, problem

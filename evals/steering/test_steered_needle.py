@@ -72,6 +72,5 @@ def test_steered_needle(case, predictors, completion, score):
     if case.metadata.get("delta") == 0:
         for name, value in predictors(case.prompt, case.spans[0], last=LAST).items():
             score(name, value)
-    fact, others = text_needle.read_task(case.prompt)
-    answer = completion.text
-    assert text_needle.passed(answer, fact, others), text_needle.explain(answer, fact, others)
+    problem = text_needle.why_missed(case, completion)
+    assert not problem, problem

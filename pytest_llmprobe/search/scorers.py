@@ -13,13 +13,11 @@ from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 from pytest_llmprobe.errors import CasesError, SettingsError
+from pytest_llmprobe.search.numbers import last_number
 from pytest_llmprobe.search.rows import SearchRow
 
 Scorer: TypeAlias = Callable[[Sequence[SearchRow], Sequence[str]], Any]
 """Gives a sequence of numbers, one a row, or one number for all rows; more is better."""
-
-NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
-"""A number, with commas between thousands or none."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,15 @@ def _plain(text: object) -> str:
 
 @dataclass(frozen=True)
 class RegexNumber(_Scorer):
-    """1 where the answer's last number is the column's last number, as for arithmetic.
+    """1 where the answer's number is the column's, as for arithmetic: see `numbers.last_number`.
 
     Args:
-        column: Holds a number, or a text whose last number counts (``... #### 18``).
-        pattern: What a number looks like in the answer; its first group if it has one.
+        column: Holds a number, or a text whose number counts (``... #### 18``).
+        pattern: What to take for the number in the answer, where it occurs last: a pattern, of
+            which the first group counts if it has one.
     """
 
-    pattern: str = NUMBER
+    pattern: str | None = None
 
     def __call__(self, rows: Sequence[SearchRow], answers: Sequence[str]) -> list[float]:
         """One number a row, 0 or 1.
@@ -72,28 +71,25 @@ class RegexNumber(_Scorer):
         """
         scores = []
         for row, answer in zip(rows, answers, strict=True):
-            right = _last_number(str(row[self.column]), NUMBER)
+            right = last_number(str(row[self.column]))
             if right is None:
                 raise CasesError(f"row {row['id']}: {self.column!r} holds no number")
-            said = _last_number(answer, self.pattern)
+            said = self._said(answer)
             scores.append(float(said is not None and _equal(said, right)))
         return scores
+
+    def _said(self, answer: str) -> float | None:
+        if self.pattern is None:
+            return last_number(answer)
+        found = list(re.finditer(self.pattern, answer))
+        part = found[-1][min(1, found[-1].re.groups)] if found else None
+        return None if part is None else last_number(part)
 
 
 def _equal(said: float, right: float) -> bool:
     """Whole numbers must be the same ones; of others the last digits may be rounded."""
     whole = said.is_integer() and right.is_integer()
     return said == right if whole else math.isclose(said, right, rel_tol=1e-6)
-
-
-def _last_number(text: str, pattern: str) -> float | None:
-    found = list(re.finditer(pattern, text))
-    if not found:
-        return None
-    try:
-        return float(found[-1][min(1, found[-1].re.groups)].replace(",", ""))
-    except (TypeError, ValueError):  # a pattern of one's own may find anything
-        return None
 
 
 class Rouge:

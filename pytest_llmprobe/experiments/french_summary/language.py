@@ -27,6 +27,11 @@ def language(text: str, threshold: float = THRESHOLD) -> str | None:
     return str(code) if text.strip() and probability >= threshold else None
 
 
+def guess(text: str) -> str:
+    """The likeliest code, however unlikely."""
+    return str(_detector().classify(text[:MAX_CHARACTERS])[0])
+
+
 @cache
 def _detector() -> Any:
     try:

@@ -16,7 +16,6 @@ import numpy as np
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments.french_summary import stories
 from pytest_llmprobe.experiments.french_summary.bert_encoder import find_bert_encoder
-from pytest_llmprobe.experiments.french_summary.language import language
 from pytest_llmprobe.suite import Suite, seed_of
 
 BIN = 500
@@ -131,16 +130,6 @@ def _texts(suite: Suite, given: Any, sizes: Sequence[int], count: int) -> Iterat
         for number, place in enumerate(chosen):
             form = sample.origin, PUBLISHED_PROMPT, PUBLISHED_INSTRUCTIONS
             yield SummaryText(texts[int(place)], size, number, *form)
-
-
-def why_not_french(answer: str) -> str:
-    """Why an answer does not pass: a word, a colon, a sentence; nothing if it is in French."""
-    if not answer.strip():
-        return "empty: the answer is empty"
-    said = language(answer)
-    if said is None:
-        return "undetectable: the answer's language cannot be told"
-    return "" if said == "fr" else f"{said}: the answer's language has the code {said!r}"
 
 
 def bert_score_with(reference: str | None) -> str:

@@ -15,10 +15,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from pytest_llmprobe.case import Prompt, prompt_text
+from pytest_llmprobe.case import Case, Prompt, prompt_text
 from pytest_llmprobe.data.prose import CITIES, NOUNS, made_up_name
 from pytest_llmprobe.data.prose import sentence as random_sentence
 from pytest_llmprobe.errors import CasesError
+from pytest_llmprobe.experiments.haystack.reading import affirms, alternative, said_of
+from pytest_llmprobe.experiments.haystack.reading import says as says
+from pytest_llmprobe.generation import Completion
 
 Kind: TypeAlias = Literal["number", "word", "city"]
 Where: TypeAlias = Literal["end", "start", "both"]
@@ -32,6 +35,8 @@ CHANCE: dict[Kind, float] = {
     "city": 1 / len(CITIES),
 }
 """The probability of a blind guess; of a number, if all of them were equally likely."""
+
+_CANDIDATES: dict[Kind, tuple[str, ...]] = {"number": (), "word": NOUNS, "city": CITIES}
 
 _INTRODUCTION = "Read the text below and answer the question with the value alone.\n\n"
 PROMPTS: dict[Where, str] = {
@@ -211,51 +216,68 @@ def solve(prompt: Prompt) -> str:
     return read_task(prompt)[0].value
 
 
-def says(answer: str, value: str) -> bool:
-    """Whether a value occurs in an answer as a whole word, in upper or lower case.
-
-    ``cat`` is not in ``cat-like`` or ``1cat``, nor ``123`` in ``123.5`` or ``9,123``; marks and
-    markdown around a value do not matter.
-    """
-    before = r"(?<![^\W_])(?<![^\W_]-)(?<!\d[.,])"
-    after = r"(?![^\W_]|-[^\W_]|[.,]\d)"
-    return re.search(before + re.escape(value) + after, answer, re.IGNORECASE) is not None
-
-
 def _said_others(answer: str, fact: Fact, others: Iterable[Fact]) -> list[Fact]:
     wrong = (other for other in others if other.value.lower() != fact.value.lower())
     return [other for other in wrong if says(answer, other.value)]
 
 
+def _hedge(answer: str, fact: Fact) -> str | None:
+    """A value of the fact's kind that is offered beside it, in the text or invented."""
+    return alternative(answer, fact.value, _CANDIDATES[fact.kind])
+
+
 def passed(answer: str, fact: Fact, others: Iterable[Fact] = ()) -> bool:
-    """Whether an answer says a fact's value and that of no other candidate, a decoy in the text."""
-    return says(answer, fact.value) and not _said_others(answer, fact, others)
+    """Whether an answer says a fact's value, and no other one beside it.
+
+    No other candidate, a decoy in the text, may occur at all; other values of the fact's kind may,
+    but not as an alternative (``482913 or 482914``).
+    """
+    return explain(answer, fact, others).startswith("correct:")
 
 
-def explain(answer: str, fact: Fact, others: Iterable[Fact] = ()) -> str:
+def explain(answer: str, fact: Fact, others: Iterable[Fact] = (), *, cut_off: bool = False) -> str:
     """How an answer did: a word of the taxonomy, a colon, a sentence.
 
-    ``correct``, ``hedged``, ``decoy``, ``glued``, ``no_answer``, ``other_value`` or ``no_value``.
+    ``correct``, ``hedged``, ``denied``, ``decoy``, ``cut_off``, ``glued``, ``no_answer``,
+    ``other_value`` or ``no_value``.
     """
     wrong = _said_others(answer, fact, others)
     if says(answer, fact.value):
-        if not wrong:
-            return f"correct: it says {fact.value}"
-        return f"hedged: it says {fact.value}, and {wrong[0].value} of {wrong[0].name} too"
+        if wrong:
+            return f"hedged: it says {fact.value}, and {wrong[0].value} of {wrong[0].name} too"
+        if not affirms(answer, fact.value):
+            return f"denied: it says that it is not {fact.value}"
+        if other := _hedge(answer, fact):
+            return f"hedged: it says {fact.value}, and {other[:20]} too"
+        return f"correct: it says {fact.value}"
     if wrong:
         return f"decoy: it says {wrong[0].value}, which belongs to {wrong[0].name}"
+    other = _other_value(answer, fact.kind)
+    if cut_off and (other is None or answer.rstrip().endswith(other)):
+        return "cut_off: max_new_tokens ran out before the answer was complete"
     if not answer.strip():
         return "no_answer: the answer is empty"
     if fact.value.lower() in answer.lower():
         return f"glued: {fact.value} occurs only as a part of something longer"
-    if other := _other_value(answer, fact.kind):
+    if other:
         return f"other_value: it says {other}, not {fact.value}"
     return f"no_value: the answer holds no {KINDS[fact.kind]}"
+
+
+def why_missed(case: Case, completion: Completion) -> str:
+    """How an answer to a case failed, in the words of `explain`; nothing if it is right.
+
+    Raises:
+        CasesError: The prompt cannot be read.
+    """
+    fact, others = read_task(case.prompt)
+    is_cut = completion.finish_reason == "length"
+    said = explain(completion.text, fact, others, cut_off=is_cut)
+    return "" if said.startswith("correct:") else said
 
 
 def _other_value(answer: str, kind: Kind) -> str | None:
     if kind == "number":
         number = re.search(r"\d[\d.,]*", answer)
         return number[0].rstrip(".,")[:20] if number else None
-    values = NOUNS if kind == "word" else CITIES
-    return next((value for value in values if says(answer, value)), None)
+    return said_of(answer, _CANDIDATES[kind])

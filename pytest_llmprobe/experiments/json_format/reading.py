@@ -10,9 +10,9 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Level: TypeAlias = Literal["strict", "embedded", "none"]
 """The whole answer is the object; there is other text around it; not exactly one is well-formed."""
@@ -31,7 +31,11 @@ PROBLEMS = {
 
 _ATTEMPTS = 200  # a failed one costs a count of the lines before it, to say where it failed
 _DIGITS = 300  # Python reads an integer in quadratic time, and jsonschema makes floats of some
-_FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
+_FENCE = re.compile(
+    r"^[ \t>]*(?:`{3,}|~{3,})(?:[ \t]*([\w+#.-]+)(?=[ \t]*(?:$|\{)))?", re.MULTILINE
+)
+_JSON = ("", "json", "json5", "jsonc", "jsonl", "text", "txt", "plaintext", "output")
+_LIST_BEFORE = re.compile(r"(?<!\\)\[\s*\Z")  # but for LaTeX's
 _OBJECT = re.compile(r'\{(?=[ \t\n\r]*["}])')
 _SPACE = " \t\n\r"
 
@@ -43,6 +47,14 @@ class Extraction:
     level: Level
     value: dict[str, Any] | None = None  # None for the level ``none``
     problem: str = ""  # why there is none: a key of `PROBLEMS`, with details after a colon
+    in_list: bool = False  # it is an item of a list, which is not what was asked for
+
+
+class _Found(NamedTuple):
+    value: dict[str, Any]
+    length: int
+    problem: str
+    in_list: bool
 
 
 class _Reader:
@@ -117,31 +129,60 @@ def _is_unicode(value: Any) -> bool:
     return True
 
 
-def extract(answer: str) -> Extraction:
+def extract(answer: str, quoted: Mapping[str, Any] | None = None) -> Extraction:
     """The one JSON object of an answer.
 
     Objects are looked for from each ``{`` outside of those that were read already; what is inside
-    of a broken or cut-off object is a part of it and no answer. If fenced blocks hold objects,
-    what is outside of them does not count. A key that occurs twice, at any depth, makes an object
-    useless: readers differ in which value they take.
+    of a broken or cut-off object is a part of it and no answer. If fenced blocks of JSON hold
+    objects, what is outside of them does not count; blocks of other languages never do, unless one
+    is nothing but an object and there is no other. A key that occurs twice, at any depth, makes an
+    object useless: readers differ in which value they take.
+
+    Args:
+        answer: What the model said.
+        quoted: An object of the prompt, its schema. To repeat it before the answer says nothing.
     """
     reader = _Reader()
     whole = answer.strip(_SPACE)
     try:
-        blocks = _FENCE.split(whole)[1::2]
-        found = [value for block in blocks for value in _objects(block, reader)]
-        found = found or list(_objects(whole, reader))
+        found = _answers(whole, reader)
     except RecursionError:
         return Extraction("none", problem="too_deep")
+    if len(found) > 1:
+        found = [one for one in found if one.value != quoted] or found
     if len(found) != 1:
         return Extraction("none", problem="several_objects" if found else "no_object")
-    value, length, problem = found[0]
-    if problem:
-        return Extraction("none", problem=problem)
-    return Extraction("strict" if length == len(whole) else "embedded", value)
+    (one,) = found
+    if one.problem:
+        return Extraction("none", problem=one.problem)
+    level: Level = "strict" if one.length == len(whole) else "embedded"
+    return Extraction(level, one.value, in_list=one.in_list)
 
 
-def _objects(text: str, reader: _Reader) -> Iterator[tuple[dict[str, Any], int, str]]:
+def _answers(whole: str, reader: _Reader) -> list[_Found]:
+    """The objects of an answer that count."""
+    if strict := [one for one in _objects(whole, reader) if one.length == len(whole)]:
+        return strict
+    text, *fenced = _FENCE.split(whole)
+    outside, blocks, foreign, inside = [text], [], [], False
+    for language, block in zip(fenced[::2], fenced[1::2], strict=True):
+        inside = bool(language) or not inside  # a fence with a language closes none
+        if not inside:
+            outside.append(block)
+        elif (language or "").lower() in _JSON:
+            blocks.append(block)
+        else:
+            foreign.append(block)
+    for parts in (blocks, outside):
+        if found := [one for part in parts for one in _objects(part, reader)]:
+            return found
+    whole_blocks = (block.strip(_SPACE + "`~") for block in foreign)
+    return [
+        one for block in whole_blocks for one in _objects(block, reader) if one.length == len(block)
+    ]
+
+
+def _objects(text: str, reader: _Reader) -> Iterator[_Found]:
     place = 0
     for _ in range(_ATTEMPTS):
         start = _OBJECT.search(text, place)
@@ -152,4 +193,5 @@ def _objects(text: str, reader: _Reader) -> Iterator[tuple[dict[str, Any], int, 
         except json.JSONDecodeError as error:
             place = max(start.end(), error.pos)
         else:
-            yield value, place - start.start(), reader.problem
+            in_list = bool(_LIST_BEFORE.search(text[max(0, start.start() - 80) : start.start()]))
+            yield _Found(value, place - start.start(), reader.problem, in_list)

@@ -156,6 +156,8 @@ class Score:
     jaccard: float  # of the top-level keys; 0 without an object
     jaccard_deep: float  # of the paths of all keys
     fields: Mapping[str, bool]  # which are right; empty where the truth is unknown
+    in_list: bool = False  # the object is an item of a list
+    cut_off: bool = False  # the answer ended because it had no tokens left
 
     @property
     def valid(self) -> bool:
@@ -164,8 +166,8 @@ class Score:
 
     @property
     def passed(self) -> bool:
-        """Whether the whole answer is one object that obeys the schema."""
-        return self.level == "strict" and self.valid
+        """Whether the answer is one object that obeys the schema, with text around it or not."""
+        return self.valid and not self.in_list
 
     @property
     def field_accuracy(self) -> float | None:
@@ -174,23 +176,37 @@ class Score:
 
     def explain(self) -> str:
         """A word of the taxonomy, a colon, a sentence."""
+        if self.level == "none" and self.cut_off and self.problem in ("no_object", "too_deep"):
+            return "cut_off: max_new_tokens ran out before the object was complete"
         if self.level == "none":
             word, _, keys = self.problem.partition(": ")
             return f"{word}: {PROBLEMS[word]}{f' ({keys})' if keys else ''}"
         if self.schema_errors:
             return f"invalid: {self.schema_errors[0]} ({len(self.schema_errors)} errors)"
-        if self.level == "embedded":
-            return "embedded: the object is valid, but there is other text around it"
-        return "correct: the answer is one valid object"
+        if self.in_list:
+            return "in_list: the object is valid, but it stands in a list"
+        return "correct: the answer holds one valid object"
 
 
-def score(answer: str, schema: Mapping[str, Any], truth: Mapping[str, Any] | None = None) -> Score:
+def score(
+    answer: str,
+    schema: Mapping[str, Any],
+    truth: Mapping[str, Any] | None = None,
+    *,
+    cut_off: bool = False,
+) -> Score:
     """Score an answer against a JSON Schema and, where it is known, the truth.
+
+    Args:
+        answer: What the model said.
+        schema: What the object must obey.
+        truth: The fields that it should have.
+        cut_off: Whether the answer ended because it had no tokens left.
 
     Raises:
         CasesError: The schema cannot be used.
     """
-    found = extract(answer)
+    found = extract(answer, schema)
     missing = found.value is None
     return Score(
         found.level,
@@ -199,4 +215,6 @@ def score(answer: str, schema: Mapping[str, Any], truth: Mapping[str, Any] | Non
         0.0 if missing else jaccard(keys(found.value), schema_keys(schema)),
         0.0 if missing else jaccard(keys(found.value, deep=True), schema_keys(schema, deep=True)),
         {} if truth is None else field_accuracy(found.value, truth),
+        found.in_list,
+        cut_off,
     )

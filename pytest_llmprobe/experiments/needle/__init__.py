@@ -22,7 +22,14 @@ from pytest_llmprobe.experiments.needle.haystack import (
     render_keys,
 )
 from pytest_llmprobe.experiments.needle.published import published_cases
-from pytest_llmprobe.experiments.needle.reading import Answer, list_scores, parse_answer, score_list
+from pytest_llmprobe.experiments.needle.reading import (
+    Answer,
+    Verdict,
+    is_right,
+    judge,
+    list_scores,
+    parse_answer,
+)
 from pytest_llmprobe.experiments.needle.sizes import (
     PAPER_SIZES,
     Characters,
@@ -59,9 +66,12 @@ __all__ = [
     "Pairs",
     "Placement",
     "Tokens",
+    "Verdict",
     "branched_thread",
     "fit",
     "follow",
+    "is_right",
+    "judge",
     "list_scores",
     "mark_keys",
     "multi_threads",
@@ -76,7 +86,6 @@ __all__ = [
     "read_task",
     "render",
     "render_keys",
-    "score_list",
     "solve",
     "summary",
     "thread",

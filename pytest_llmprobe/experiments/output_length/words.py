@@ -6,6 +6,12 @@ tokens the answer will have, so hidden states can be probed for the number that 
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+from itertools import islice, pairwise
+
+from pytest_llmprobe.experiments.answers import plain
+
 # Common and short; none is another one's plural, so that answers do not run into each other.
 WORDS = (
     *("apple", "arm", "bank", "bird", "blue", "boat", "book", "bread", "bridge", "car"),
@@ -71,6 +77,11 @@ PHRASINGS = (
     "Number of times: {count}. Word to repeat: {word}",
 )
 
+MOST_ENDS = 20
+"""Places at which an introduction may end that are tried."""
+
+_INTRODUCTION_END = re.compile(r"[:.!?]+(?=[\s*_`\"'])|\n+")
+
 SAME_PROMPT = PHRASINGS[0]
 
 
@@ -87,9 +98,53 @@ def repeated(word: str, count: int) -> str:
 def counted(answer: str, word: str) -> int | None:
     """How many times an answer repeats a word.
 
+    The word may be written in upper case, with numbers that count its repetitions, and with
+    bullets, commas, other marks or line breaks between. An introduction may come first: a line or a
+    sentence that says the word once at most.
+
     Returns:
-        The count, where white space is all that the answer holds beside the word; None where it
-        holds anything else, another spelling or a full stop included, or nothing.
+        The count; None where the answer holds anything else, or the word not even once.
     """
-    found = answer.split()
-    return len(found) if set(found) == {word} else None
+    text, pattern = plain(answer), _tokens_of(plain(word))
+    if (found := _repetitions(text, pattern)) is not None:
+        return found
+    for end in islice(_INTRODUCTION_END.finditer(text), MOST_ENDS):
+        before, after = text[: end.end()], text[end.end() :]
+        if _introduces(before, pattern) and (found := _repetitions(after, pattern)):
+            return found
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _tokens_of(word: str) -> re.Pattern[str]:
+    """A pattern of what an answer is made of: the word, numbers, and anything else."""
+    itself = rf"(?P<itself>(?<![^\W_]){re.escape(word)}(?![^\W_]))"
+    return re.compile(rf"{itself}|(?P<number>[0-9]+)|(?P<other>[^\W\d_]+)", re.IGNORECASE)
+
+
+def _introduces(text: str, pattern: re.Pattern[str]) -> bool:
+    """Whether a text talks, in sentences of its own that name the word once at most."""
+    sentences = [
+        [found.lastgroup for found in pattern.finditer(sentence)]
+        for sentence in _INTRODUCTION_END.split(text)
+    ]
+    named = [said.count("itself") for said in sentences]
+    talks = ["other" in said for said in sentences]
+    return (
+        any(talks)
+        and sum(named) <= 1
+        and all(t or not n for t, n in zip(talks, named, strict=True))
+    )
+
+
+def _repetitions(text: str, pattern: re.Pattern[str]) -> int | None:
+    """The repetitions of a word in a text of nothing else, but for marks and an enumeration."""
+    found = list(pattern.finditer(text))
+    kinds = [one.lastgroup for one in found]
+    count = kinds.count("itself")
+    if not count or "other" in kinds:
+        return None
+    numbers = [one[0] for one in found if one.lastgroup == "number"]
+    in_turn = all(one != two for one, two in pairwise(kinds))
+    counting = in_turn and numbers == [str(n) for n in range(1, count + 1)]
+    return count if counting or not numbers else None

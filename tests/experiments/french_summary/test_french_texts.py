@@ -11,8 +11,8 @@ from pytest_llmprobe.experiments.french_summary import bert_encoder, stories, te
 from pytest_llmprobe.experiments.french_summary.texts import (
     bert_score_with,
     summary_texts,
-    why_not_french,
 )
+from pytest_llmprobe.experiments.french_summary.verdict import why_not_french
 from pytest_llmprobe.models.registry import resolve
 from pytest_llmprobe.models.token_counter import TokenCounter
 from pytest_llmprobe.suite import Suite
@@ -146,11 +146,52 @@ FRENCH = "Elle habite à Lyon. L'été dernier, elle a vendu une lampe bleue sur
         ("She lives in Lyon. Last summer, she sold a blue lamp on the beach.", "en"),
         ("Sie wohnt in Lyon. Im Sommer hat sie eine blaue Lampe am Strand verkauft.", "de"),
         ("12 34", "undetectable"),
+        ("Oui.", "undetectable"),
+        ("Velmora Tarkeln, Osmira Brunholt", "undetectable"),
+        ("le la de et les des un une que qui dans pour sur avec par ce il elle", "stop_words"),
+        ("et de la que le dans pour maison une un des les qui est il sur avec", "stop_words"),
+        (f"{FRENCH} " * 4, "loop"),
+        (FRENCH + " et il est très content" * 12, "loop"),
+        (f"{FRENCH} She lives in Lyon. Last summer, she sold a blue lamp on the beach.", "mixed"),
+        ("Vive en Lyon. El verano pasado vendió una lámpara azul en la playa.", "es"),
+        ("Abita a Lione. L'estate scorsa ha venduto una lampada blu sulla spiaggia.", "it"),
         ("\x00\U0001f600\ud7ff" * 50, "undetectable"),
     ],
 )
 def test_only_french_is_french(answer, word):
     assert why_not_french(answer).partition(":")[0] == word
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"Résumé : {FRENCH}",
+        f"**Résumé :**\n\n{FRENCH}",
+        f"```\n{FRENCH}\n```",
+        f"Voici un résumé en français du texte :\n\n{FRENCH}",
+        f"I apologize for the confusion. Here is the summary in French:\n{FRENCH}",
+        f"{FRENCH}\n\nLet me know if you need more!",
+        json.dumps({"summary": FRENCH}),
+        FRENCH.upper(),
+        f"- {FRENCH}",
+        f"\u00ab {FRENCH} \u00bb",
+        "Velmora Tarkeln, Osmira Brunholt et Quessin Maldrey vivent à Dresden.",
+        "John Smith, Mary Johnson et Peter Brown ont rencontré George Washington à New York.",
+        "Selon le New York Times, Joe Biden et Donald Trump se sont affrontés lors d'un débat.",
+        "Microsoft, Google, Amazon et Apple investissent massivement dans l'intelligence.",
+        "Dans ce texte, Warner Bros a vendu les droits de The Lord of the Rings à Amazon Studios.",
+        "Il n'est pas rare que ce qui se passe là ne soit pas ce à quoi on s'attend.",
+    ],
+)
+def test_french_is_french_whatever_surrounds_it_and_however_many_names_it_has(answer):
+    assert why_not_french(answer) == ""
+
+
+def test_an_answer_without_room_is_cut_off():
+    assert why_not_french("", cut_off=True).startswith("cut_off:")
+    assert why_not_french("Elle", cut_off=True).startswith("cut_off:")
+    assert why_not_french(FRENCH, cut_off=True) == ""
+    assert why_not_french(f"{FRENCH} " * 9, cut_off=True).startswith("loop:")
 
 
 def test_the_reference_summaries_are_all_told_to_be_in_their_language():

@@ -2,6 +2,7 @@
 
 import random
 import re
+import time
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -222,6 +223,34 @@ CORRECT = [
     (NUMBER, "number=482913, I think"),
     (NUMBER, "482913\n482913"),
     (NUMBER, "not 482914 but 482913"),  # 482914 is nobody's
+    (NUMBER, "482,913"),
+    (NUMBER, "482 913."),
+    (NUMBER, "482.913"),
+    (NUMBER, "482'913"),
+    (NUMBER, "482\u2019913"),
+    (NUMBER, "482_913"),
+    (NUMBER, "482\u00a0913"),
+    (NUMBER, "482\u2009913"),
+    (NUMBER, "482\u202f913"),
+    (NUMBER, "4,82,913"),
+    (NUMBER, "\\boxed{482{,}913}"),
+    (NUMBER, "$482\\,913$"),
+    (NUMBER, "482&nbsp;913"),
+    (NUMBER, "\uff14\uff18\uff12\uff19\uff11\uff13"),
+    (NUMBER, "\u7b54\u6848\u662f482913\u3002"),
+    (NUMBER, "482,913\u3067\u3059"),
+    (NUMBER, "\u2460482913"),
+    (NUMBER, "482913\u00b9"),
+    (NUMBER, "I am not sure, but it is 482913"),
+    (NUMBER, "I am not sure: 482913"),
+    (NUMBER, "It stands in sentence 120, and it is 482913"),
+    (WORD, "\u7b54\u6848\u662flantern\u3002"),
+    (WORD, "lantern\uc785\ub2c8\ub2e4"),
+    (WORD, "\u201clantern\u201d"),
+    (WORD, "\u201elantern\u201c"),
+    (WORD, "| key | lantern |"),
+    (WORD, "key, lantern"),
+    (CITY, "not Berlin, but Paris"),
     (WORD, "LANTERN"),
     (WORD, "a lantern, of course"),
     (CITY, "paris"),
@@ -244,7 +273,21 @@ WRONG = [
     (NUMBER, "4829130", "glued"),
     (NUMBER, "1482913", "glued"),
     (NUMBER, "482913.5", "glued"),
-    (NUMBER, "482,913", "other_value"),
+    (NUMBER, "1,482,913", "other_value"),
+    (NUMBER, "482,913,000", "other_value"),
+    (NUMBER, "482.913,5", "other_value"),
+    (NUMBER, "482 913 000", "other_value"),
+    (NUMBER, "1 482 913", "other_value"),
+    (NUMBER, "1\u202f482\u202f913", "other_value"),
+    (NUMBER, "482,931", "other_value"),
+    (NUMBER, "48,2913", "other_value"),
+    (NUMBER, "482,913 or 482,914", "hedged"),
+    (NUMBER, "482914 or 482913", "hedged"),
+    (NUMBER, "It is 482913. Or maybe 482914.", "hedged"),
+    (NUMBER, "482913, 482914", "hedged"),
+    (NUMBER, "It is not 482913.", "denied"),
+    (NUMBER, "The number isn\u2019t **482913**.", "denied"),
+    (NUMBER, "482913 is not the magic number.", "denied"),
     (NUMBER, "3.482913", "glued"),
     (NUMBER, "x482913", "glued"),
     (NUMBER, "9" * 5000, "other_value"),
@@ -258,6 +301,12 @@ WRONG = [
     (WORD, "Lamp? Lantern?", "hedged"),
     (WORD, "anchor", "other_value"),
     (WORD, "thing", "no_value"),
+    (WORD, "lantern or anchor", "hedged"),
+    (WORD, "either anchor or lantern", "hedged"),
+    (WORD, "lantern, anchor", "hedged"),
+    (WORD, "lantern\u0301", "glued"),
+    (WORD, "not the lantern", "denied"),
+    (CITY, "Paris. It could also be Berlin.", "hedged"),
     (CITY, "Parisian", "glued"),
     (CITY, "ROME", "decoy"),
     (CITY, "Berlin", "other_value"),
@@ -293,6 +342,16 @@ def test_passing_and_explaining_agree_about_every_answer(seed, kind, answer):
     answer = rng.choice(["", " ", "-"]).join(rng.sample(pieces, 3))
     explained = text_needle.explain(answer, fact, iter(others))
     assert text_needle.passed(answer, fact, iter(others)) == explained.startswith("correct:")
+
+
+@pytest.mark.parametrize("fact", [NUMBER, WORD, CITY], ids=lambda fact: fact.kind)
+@pytest.mark.parametrize(
+    "piece", ["482,", "482913 ", "lantern or ", "&amp;", "\u00a0", "not ", "1 "]
+)
+def test_a_megabyte_is_read_in_linear_time(fact, piece):
+    start = time.process_time()
+    text_needle.explain(piece * (1_000_000 // len(piece)), fact, OTHERS[fact.kind])
+    assert time.process_time() - start < 10
 
 
 # Haystacks

@@ -24,6 +24,7 @@ def judge(names, name, cases, answer, *fixtures):
     """For each case the miss, or None, and the scores."""
     (mark,) = (mark for mark in names[f"test_{name}"].pytestmark if mark.name == "probe")
     options = {key: value for key, value in mark.kwargs.items() if key not in ("cases", "summary")}
+    options["max_new_tokens"] = 4_000  # a scripted model's tokens are characters
     completions = Engine(ScriptedModel(answer)).generate(
         [case.prompt for case in cases], GenerateConfig.of(**options)
     )
@@ -108,8 +109,19 @@ def pretty(truth):
 
 
 WRONG = {  # what is made of the truth: the word, and scores that it must get
-    "a fence": (lambda t: f"```json\n{pretty(t)}\n```", "embedded", {"strict": 0, "embedded": 1}),
-    "a preamble": (lambda t: f"Sure! {pretty(t)}", "embedded", {"field_accuracy": 1}),
+    "a list of one": (lambda t: f"[{pretty(t)}]", "in_list", {"strict": 0, "field_accuracy": 1}),
+    "a comma too many": (lambda t: pretty(t)[:-1] + ",}", "no_object", {"strict": 0}),
+    "curly quotes": (
+        lambda t: pretty(t).replace('"', "\u201d"),
+        "no_object",
+        {"strict": 0, "embedded": 0},
+    ),
+    "another language's fence": (
+        lambda t: f"```python\nanswer = {pretty(t)}\nprint(answer)\n```",
+        "no_object",
+        {"schema_valid": 0},
+    ),
+    "the schema alone": (lambda t: json.dumps(BOOK), "invalid", {"strict": 1}),
     "upper-case keys": (
         lambda t: pretty({key.upper(): value for key, value in t.items()}),
         "invalid",
@@ -131,6 +143,46 @@ WRONG = {  # what is made of the truth: the word, and scores that it must get
     "words": (lambda t: "I cannot do that.", "no_object", {"strict": 0, "embedded": 0}),
     "the sentences": (lambda t: f"The title is {t}.", "no_object", {"strict": 0}),
 }
+
+
+EMBEDDED = {
+    "a fence": lambda t: f"```json\n{pretty(t)}\n```",
+    "a fence of tildes": lambda t: f"~~~\n{pretty(t)}\n~~~",
+    "a quoted fence": lambda t: f"> ```json\n{json.dumps(t)}\n> ```",
+    "a preamble": lambda t: f"Sure! {pretty(t)}",
+    "a sentence around it": lambda t: f"The object is {json.dumps(t)}. Is there anything else?",
+    "a command's fence first": (
+        lambda t: f"```bash\necho '{{\"a\": 1}}'\n```\nSo: {json.dumps(t)}"
+    ),
+    "a program's fence after it": (
+        lambda t: f"{pretty(t)}\n\n```python\njson.loads('{{\"a\": 1}}')\n```"
+    ),
+    "two fences": (lambda t: f"```sh\ncurl -d '{{}}' host\n```\n\n```json\n{json.dumps(t)}\n```"),
+    "a fence of javascript": lambda t: f"```javascript\n{pretty(t)}\n```",
+    "the schema first": lambda t: f"Schema: {json.dumps(schema_of(t))}\n{json.dumps(t)}",
+}
+
+
+def schema_of(truth):
+    kinds = [documents.schema(kind) for kind in ("book", "person", "event")]
+    return next(schema for schema in kinds if list(schema["properties"]) == list(truth))
+
+
+@pytest.mark.parametrize("change", EMBEDDED.values(), ids=EMBEDDED)
+def test_a_valid_object_passes_with_text_around_it_and_is_not_strict(change):
+    cases = build()
+    truths = {case.prompt: json.loads(case.target) for case in cases}
+    for miss, scores in judge(RECORDS, "json_format", cases, lambda p: change(truths[p])):
+        assert miss is None
+        assert scores | {"strict": 0, "embedded": 1, "field_accuracy": 1} == scores
+
+
+def test_an_object_that_the_limit_cut_is_cut_off():
+    cases = [case for case in build() if case.metadata["kind"] == "book"]
+    truths = {case.prompt: json.loads(case.target) for case in cases}
+    talk = "Let me think. " * 280
+    for miss, _ in judge(RECORDS, "json_format", cases, lambda p: talk + pretty(truths[p])):
+        assert miss.startswith("cut_off:")
 
 
 @pytest.mark.parametrize(("change", "word", "expected"), WRONG.values(), ids=WRONG)

@@ -637,7 +637,9 @@ def test_one_wrong_field_costs_one_field(seed, kind, data):
     ("answer", "level", "valid", "passed", "word"),
     [
         ('{"a": 1}', "strict", True, True, "correct"),
-        ('Sure: {"a": 1}', "embedded", True, False, "embedded"),
+        ('Sure: {"a": 1}', "embedded", True, True, "correct"),
+        ('```json\n{"a": 1}\n```', "embedded", True, True, "correct"),
+        ('[{"a": 1}]', "embedded", True, False, "in_list"),
         ('{"a": "1"}', "strict", False, False, "invalid"),
         ('Sure: {"b": 1}', "embedded", False, False, "invalid"),
         ('{"a": 1, "a": 1}', "none", False, False, "duplicate_keys"),
@@ -645,7 +647,7 @@ def test_one_wrong_field_costs_one_field(seed, kind, data):
         ('{"a": NaN}', "none", False, False, "not_json"),
     ],
 )
-def test_only_a_strict_and_valid_answer_passes(answer, level, valid, passed, word):
+def test_only_an_answer_with_one_valid_object_passes(answer, level, valid, passed, word):
     schema = {"properties": {"a": {"type": "integer"}}, "required": ["a"]}
     scored = score(answer, schema, {"a": 1})
     assert (scored.level, scored.valid, scored.passed) == (level, valid, passed)

@@ -274,9 +274,17 @@ OFF = next(pair for place, pair in enumerate(THREAD.pairs) if place not in THREA
 INVENTED = "01234567-89ab-4cde-8f01-23456789abcd"
 
 
-def answer(text, finish_reason="stop"):
-    completion = Completion(text, (), finish_reason, Usage(1, 1), Timings(0.1, 1), "0" * 16)
-    return needle.parse_answer(completion)
+def completion(text, finish_reason="stop"):
+    return Completion(text, (), finish_reason, Usage(1, 1), Timings(0.1, 1), "0" * 16)
+
+
+def answer(text):
+    return needle.parse_answer(completion(text))
+
+
+def judge(text, finish_reason="stop", case=CASE):
+    scores = {}
+    return needle.judge(case, completion(text, finish_reason), scores.__setitem__), scores
 
 
 CORRECT = {
@@ -298,17 +306,66 @@ CORRECT = {
     "beside NaN": f"NaN, {TARGET}, null",
     "as the value of a key that occurs twice": f'{{"v": "{TARGET}", "v": "{TARGET}"}}',
     "after a megabyte of open braces": "{" * 1_000_000 + TARGET,
+    "without a gap to the hyphens around it": f"-{TARGET}-",
+    "typographic hyphens": TARGET.replace("-", "\u2011"),
+    "other hyphens": TARGET.replace("-", "\u2010"),
+    "en dashes": TARGET.replace("-", "\u2013"),
+    "minus signs": TARGET.replace("-", "\u2212"),
+    "escaped hyphens": TARGET.replace("-", "\\-"),
+    "hyphens as entities": TARGET.replace("-", "&#8209;"),
+    "quotes as entities": f"&quot;{TARGET}&quot;",
+    "escaped quotes": f"\\u0022{TARGET}\\u0022",
+    "soft hyphens and a byte order mark": "\ufeff" + TARGET.replace("-", "-\u00ad"),
+    "wrapped at a hyphen": TARGET[:19] + "\n  " + TARGET[19:],
+    "wrapped anywhere": f"The value is {TARGET[:11]}\n{TARGET[11:]}.",
+    "German quotes": f"\u201e{TARGET}\u201c",
+    "Chinese around it": f"\u7b54\u6848\u662f{TARGET}\u3002",
+    "boxed": f"\\boxed{{\\text{{{TARGET}}}}}",
+    "the key, then the value": f"{START}: {TARGET}",
+    "the value, then the key": f"{TARGET} for {START}",
+    "an arrow without spaces": f"{START}->{TARGET}",
+    "a long arrow": f"{START}-->{TARGET}",
+    "a dash without spaces": f"{START}\u2013{TARGET}",
+    "an em dash": f"{START}\u2014{TARGET}\u2014the end",
+    "the key in typographic hyphens": f"{START.replace('-', chr(0x2011))}: {TARGET}",
+    "the question echoed": f'Key: "{START}"\nFinal value: {TARGET}',
+    "the haystack echoed": f"{needle.render(THREAD.pairs)}\n\nKey: {START}\n{TARGET}",
+    "the whole way": " -> ".join(MET),
+    "the whole way and the start": " -> ".join([START, *MET]),
+    "the value, then the way": f"{TARGET}. From {START} to {MET[0]}, then {MET[1]}, then {MET[2]}.",
+    "steps that are denied": f"It is not {MET[2]}, which is a key, but {TARGET}.",
+    "an apology": f"I apologize, I was not sure. It is {TARGET}.",
+    "not a key": f"{TARGET} is not a key, so it is the final value.",
 }
 
 
 @pytest.mark.parametrize("finish_reason", ["stop", "length", "stop_string"])
 @pytest.mark.parametrize("text", CORRECT.values(), ids=CORRECT.keys())
-def test_an_answer_with_the_target_and_no_other_uuid_passes(text, finish_reason):
-    parsed = answer(text, finish_reason)
-    assert parsed.only == parsed.first == TARGET
+def test_an_answer_with_the_target_and_no_other_value_passes(text, finish_reason):
+    verdict, scores = judge(text, finish_reason)
+    assert verdict.values == (TARGET,)
+    assert verdict.correct
+    assert verdict.explanation.startswith("correct:")
+    assert set(scores) == {"strict", "contains"}
 
 
-# name: (text, finish reason, the lenient reading, the word of the taxonomy)
+STRICT = ("alone", "quoted", "upper case", "in braces", "bold", "in a code block", "a bullet")
+
+
+def test_strict_is_nothing_but_the_value_and_contains_is_its_text():
+    for name, text in CORRECT.items():
+        _, scores = judge(text)
+        assert scores["contains"] == (TARGET in text.lower())
+        if name in STRICT:
+            assert scores["strict"] == 1
+    for name in ("in a sentence", "the key, then the value", "the whole way", "a dash without"):
+        text = next(text for known, text in CORRECT.items() if known.startswith(name))
+        assert judge(text)[1]["strict"] == 0
+    assert judge(f"{TARGET} or {INVENTED}")[1] == {"strict": 0, "contains": 1}
+    assert judge(INVENTED)[1] == {"strict": 0, "contains": 0}
+
+
+# name: (text, finish reason, the first UUID, the word of the taxonomy)
 WRONG = {
     "empty": ("", "stop", None, "no_uuid"),
     "a refusal": ("I cannot find it.", "stop", None, "no_uuid"),
@@ -322,17 +379,33 @@ WRONG = {
     "a uuid glued to a hex digit before it": (f"a{TARGET}", "stop", None, "no_uuid"),
     "a uuid glued to a hex digit after it": (f"{TARGET}0", "stop", None, "no_uuid"),
     "a uuid glued to an upper-case digit": (f"{TARGET}F", "stop", None, "no_uuid"),
-    "a uuid glued to a hyphen before it": (f"-{TARGET}", "stop", None, "no_uuid"),
-    "a uuid glued to a hyphen after it": (f"{TARGET}-", "stop", None, "no_uuid"),
     "two uuids without a gap": (f"{TARGET}{TARGET}", "stop", None, "no_uuid"),
     "the key": (START, "stop", START, "start_key"),
     "the key in upper case": (START.upper(), "stop", START, "start_key"),
-    "the key, then the value": (f"{START}: {TARGET}", "stop", START, "start_key"),
-    "the question echoed": (f'Key: "{START}"\nFinal value: {TARGET}', "stop", START, "start_key"),
-    "the value, then the key": (f"{TARGET} for {START}", "stop", TARGET, "start_key"),
     "the first value": (MET[0], "stop", MET[0], "stopped_3_hops_early"),
     "the last but one": (MET[2], "stop", MET[2], "stopped_1_hops_early"),
-    "the whole way": (" -> ".join(MET), "stop", MET[0], "stopped_3_hops_early"),
+    "the way without its end": (" -> ".join(MET[:-1]), "stop", MET[0], "stopped_1_hops_early"),
+    "the key, then half a value": (f"{START}: {TARGET[:18]}", "stop", START, "start_key"),
+    "the key, cut off": (f"{START}: {TARGET[:18]}", "length", START, "cut_off"),
+    "the way, cut off": (" -> ".join(MET[:-1]), "length", MET[0], "cut_off"),
+    "a step or the value": (f"{MET[2]} or {TARGET}", "stop", MET[2], "hedged"),
+    "the value or a step": (f"**{TARGET}**, or maybe {MET[2]}", "stop", TARGET, "hedged"),
+    "the key or the value": (f"either {START} or {TARGET}", "stop", START, "hedged"),
+    "denied": (f"It is not {TARGET}.", "stop", TARGET, "denied"),
+    "denied in quotes": (
+        f"The value isn\u2019t the \u201c{TARGET}\u201d",
+        "stop",
+        TARGET,
+        "denied",
+    ),
+    "denied afterwards": (f"{TARGET} is not the right value", "stop", TARGET, "denied"),
+    "called wrong": (f"`{TARGET}` is wrong.", "stop", TARGET, "denied"),
+    "one digit changed": (
+        f"{'0' if TARGET[0] != '0' else '1'}{TARGET[1:]}",
+        "stop",
+        f"{'0' if TARGET[0] != '0' else '1'}{TARGET[1:]}",
+        "invented_uuid",
+    ),
     "another value": (OFF.value, "stop", OFF.value, "other_value_in_haystack"),
     "another key": (OFF.key, "stop", OFF.key, "other_key_in_haystack"),
     "two candidates": (
@@ -355,14 +428,23 @@ WRONG = {
 
 @pytest.mark.parametrize(("text", "finish_reason", "first", "word"), WRONG.values(), ids=WRONG)
 def test_a_wrong_answer_misses_and_says_how(text, finish_reason, first, word):
-    parsed = answer(text, finish_reason)
-    assert parsed.only != TARGET
-    assert parsed.first == first
-    assert parsed.explain(CASE).partition(":")[0] == word
+    verdict, _ = judge(text, finish_reason)
+    assert not verdict.correct
+    assert answer(text).first == first
+    assert verdict.explanation.partition(":")[0] == word
 
 
 def test_an_explanation_names_the_uuid_that_is_wrong():
-    assert INVENTED in answer(f"{TARGET} {INVENTED}").explain(CASE)
+    assert INVENTED in judge(f"{TARGET} {INVENTED}")[0].explanation
+
+
+def test_a_haystack_that_is_one_thread_is_no_answer_when_it_is_echoed():
+    thread = needle.thread(4, 4, "forward", random.Random(5))
+    haystack = needle.render(thread.pairs)
+    prompt = THREADING.PROMPT.format(haystack=haystack, key=thread.start)
+    case = Case("t", prompt, thread.target)
+    assert not judge(haystack, case=case)[0].correct
+    assert judge(f"{haystack} {thread.target}", case=case)[0].correct
 
 
 def test_uuids_are_given_in_their_order_and_in_lower_case():

@@ -3,6 +3,7 @@
 import random
 import re
 import string
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -78,20 +79,117 @@ def test_any_white_space_separates(word, count, seed):
     assert words.counted(" " + answer, word) == count
 
 
+SEPARATED = {
+    "commas": lambda said: ", ".join(said),
+    "line breaks": lambda said: "\n".join(said),
+    "bullets": lambda said: "\n".join(f"- {word}" for word in said),
+    "stars": lambda said: "\n".join(f"* {word}" for word in said),
+    "numbers": lambda said: "\n".join(f"{n}. {word}" for n, word in enumerate(said, 1)),
+    "numbers on one line": lambda said: " ".join(f"({n}) {w}" for n, w in enumerate(said, 1)),
+    "numbers behind": lambda said: ", ".join(f"{w} {n}" for n, w in enumerate(said, 1)),
+    "quotes": lambda said: ", ".join(f'"{word}"' for word in said),
+    "curly quotes": lambda said: " ".join(f"\u201c{word}\u201d" for word in said),
+    "a list": lambda said: "[" + ", ".join(f"'{word}'" for word in said) + "]",
+    "bold": lambda said: f"**{' '.join(said)}**",
+    "a fence": lambda said: f"```\n{' '.join(said)}\n```",
+    "sentences": lambda said: " ".join(f"{word.capitalize()}." for word in said),
+    "capitals": lambda said: " ".join(said).upper(),
+    "a capital first": lambda said: " ".join(said).capitalize() + ".",
+    "dashes": lambda said: " \u2013 ".join(said),
+    "an emoji": lambda said: f"{' '.join(said)} \U0001f600",
+}
+INTRODUCTIONS = (
+    "",
+    "Sure! ",
+    "Here you go:\n\n",
+    'Here is the word "{word}" repeated {count} times:\n',
+    "Sure, here it is, {count} times: ",
+    "Of course. I will repeat the word.\n",
+    "**Answer:** ",
+)
+every_form = st.sampled_from(list(SEPARATED.values())), st.sampled_from(INTRODUCTIONS)
+
+
+@many
+@given(some_words, counts, *every_form)
+def test_marks_and_numbers_between_and_an_introduction_before_do_not_matter(
+    word, count, form, introduction
+):
+    answer = introduction.format(word=word, count=count) + form([word] * count)
+    assert words.counted(answer, word) == count
+
+
+@many
+@given(some_words, counts, *every_form, st.sampled_from(WORDS), st.integers(0, 60))
+def test_another_word_anywhere_between_is_no_answer(word, count, form, introduction, other, at):
+    said = [word] * count
+    said.insert(1 + at % count, other if other != word else "other")
+    said.append(word)
+    answer = introduction.format(word=word, count=count) + form(said)
+    assert words.counted(answer, word) is None
+
+
 @many
 @given(
-    some_words, counts, st.sampled_from(["and", "{word}.", "{word},", "{word}s", "1", "{capital}"])
+    some_words, counts, st.sampled_from(["and", "{word}s", "7000", "x{word}", "and so on", "times"])
 )
-def test_anything_beside_the_word_is_no_answer(word, count, extra):
-    extra = extra.format(word=word, capital=word.upper())
+def test_anything_else_behind_is_no_answer(word, count, extra):
     answer = words.repeated(word, count)
-    assert words.counted(f"{answer} {extra}", word) is None
-    assert words.counted(f"{extra} {answer}", word) is None
+    assert words.counted(f"{answer} {extra.format(word=word)}", word) is None
 
 
-@pytest.mark.parametrize("answer", ["", " ", "\n", "catcat", "dog dog", "cat dog"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            "",
+            " ",
+            "\n",
+            "catcat",
+            "dog dog",
+            "cat dog",
+            "cats cats",
+            "concatenate",
+            "5",
+            "1. 2. 3.",
+        ),
+        *("1. cat\n3. cat", "2. cat\n3. cat", "cat x5", "cat \u00d7 5", "5 cat", "cat cat 2"),
+        *("Sure! I will say cat.", "cat cat:\ndog", "cat ... (20 times)", "cat cat cat: cat dog"),
+        'I cannot repeat "cat" 5 times.',
+    ],
+)
 def test_no_word_or_another_is_no_answer(answer):
     assert words.counted(answer, "cat") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "count"),
+    [
+        ("cat cat\ncat", 3),
+        ("Sure! cat cat cat\ncat cat", 5),  # the first line is no introduction
+        ("Here are 5: cat cat cat", 3),
+        ("The word is cat: cat cat", 2),
+    ],
+)
+def test_an_introduction_is_not_counted_and_takes_nothing_away(answer, count):
+    assert words.counted(answer, "cat") == count
+
+
+@pytest.mark.parametrize("piece", ["cat ", "cat:\n", "cat. ", "1 ", "!\n", "9"])
+def test_a_long_answer_is_read_in_linear_time(piece):
+    start = time.process_time()
+    words.counted(piece * 100_000, "cat")
+    words.counted(piece * 100_000, "dog")
+    assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize(
+    "word", ["word12", "e-mail", "l'eau", "two words", "\u00e9t\u00e9", "\u732b"]
+)
+def test_words_of_any_form_are_counted(word):
+    for form in SEPARATED.values():
+        assert words.counted(form([word] * 3), word) == 3
+    assert words.counted(f"{word} {word}x", word) is None
 
 
 def test_an_answer_of_no_words_is_empty():
