@@ -15,7 +15,8 @@ from pytest_llmprobe.engine.backend import Generated
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.generation import FinishReason
 from pytest_llmprobe.models.thinking import Thinking
-from pytest_llmprobe.models.thoughts import Scanner, opened_by, thought_text
+from pytest_llmprobe.models.thought_marks import opened_by
+from pytest_llmprobe.models.thoughts import Scanner, thought_text
 
 PROMPT_END = 32
 """Tokens of a prompt that may hold a mark of a thought at its end."""

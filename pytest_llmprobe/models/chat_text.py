@@ -102,15 +102,15 @@ def _rendered(render: Render, messages: Messages) -> str:
 
 
 def _lost(render: Render, messages: Messages, text: str) -> bool:
-    """Whether the prompt is the same whatever a user's message says."""
-    for place, message in enumerate(messages):
-        said = _text(message)
-        if message["role"] != "user" or said.strip() in text:
-            continue
-        other = [*messages[:place], _with_text(message, f"{said} {said}?"), *messages[place + 1 :]]
-        if _rendered(render, other) == text:
-            return True
-    return False
+    """Whether the prompt is the same whatever the user's last message says."""
+    place = max((n for n, m in enumerate(messages) if m["role"] == "user"), default=None)
+    if place is None:
+        return False
+    said = _text(messages[place])
+    if said.strip() in text:
+        return False
+    other = _with_text(messages[place], f"{said} {said}?")
+    return _rendered(render, [*messages[:place], other, *messages[place + 1 :]]) == text
 
 
 def _text(message: Mapping[str, Any]) -> str:

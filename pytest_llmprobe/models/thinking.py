@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.chat_template import variables
 from pytest_llmprobe.models.registry import ModelSpec
-from pytest_llmprobe.models.thoughts import KNOWN, Mark, closed_by, marks_in, opened_by
+from pytest_llmprobe.models.thought_marks import KNOWN, Mark, closed_by, marks_in, opened_by
 
 Choice: TypeAlias = Literal["on", "off", "auto"]
 CHOICES = ("on", "off", "auto")
@@ -153,23 +153,3 @@ def thinking_of(
 def _can_switch(template: str | None) -> bool:
     known = variables(template) if template is not None else frozenset()
     return not known.isdisjoint((*SWITCHES, EFFORT, BUDGET))
-
-
-def argument(text: str) -> tuple[str, Any]:
-    """``KEY=VALUE`` of a template's argument: true, false, null, numbers, JSON, or a text.
-
-    Raises:
-        ValueError: It has no key.
-    """
-    import json
-
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip().isidentifier():
-        raise ValueError(f"{text!r} is not KEY=VALUE")
-    plain = {"True": True, "False": False, "None": None}
-    if value in plain:
-        return name.strip(), plain[value]
-    try:
-        return name.strip(), json.loads(value)
-    except ValueError:
-        return name.strip(), value

@@ -37,6 +37,19 @@ def counter_of(
     return TokenCounter(replace(tokenizer, thinking=spec.thinking, template=spec.template))
 
 
+def check_template(spec: ModelSpec) -> None:
+    """Find out without the model whether its chat template takes the user's arguments.
+
+    Raises:
+        ModelError: It does not mention one of them.
+    """
+    if spec.template:
+        try:
+            TokenCounter(spec).ids("Why?")
+        except CasesError as error:
+            raise ModelError(str(error)) from None
+
+
 class TokenCounter:
     """Counts what the engine will feed to a model: chat template and special tokens included.
 

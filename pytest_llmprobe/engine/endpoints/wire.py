@@ -12,7 +12,8 @@ from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.errors import ServerError
 from pytest_llmprobe.generation import LONGEST_REASON, FinishReason, GenerateConfig, Usage
 from pytest_llmprobe.models.thinking import Choice
-from pytest_llmprobe.models.thoughts import KNOWN, Mark, part
+from pytest_llmprobe.models.thought_marks import KNOWN, Mark
+from pytest_llmprobe.models.thoughts import part
 
 CHARACTERS_OF_A_TOKEN = 1000
 """No tokenizer has longer tokens; a longer answer ignores max_new_tokens."""

@@ -19,7 +19,7 @@ def call(prompt, wire=WIRE, seed=0, **config):
 
 
 def answer(response, wire=WIRE, **config):
-    return wire.answer(response, GenerateConfig(**config))
+    return wire.answer(response, Row(0, (), GenerateConfig(**config)))
 
 
 def test_a_greedy_chat_request_says_what_was_asked_and_nothing_else():
