@@ -115,6 +115,8 @@ class AnthropicWire(Wire):
                 "the answer reached the end of the model's context: use smaller cases or fewer "
                 "max_new_tokens"
             )
+        if reason == "pause_turn":
+            raise ServerError("the service paused before the answer was whole (pause_turn)")
         said = speech_of({"content": blocks})
         finish = finish_of(reason, said.text or said.thought, ENDS)
         usage = _usage(response.get("usage"))

@@ -219,6 +219,8 @@ def _of_parts(parts: Sequence[Any]) -> tuple[str, str]:
     texts, thoughts = [], []
     for each in parts:
         kind = found(each, "type")
+        if not isinstance(each, str | Mapping):
+            raise ServerError(f"the server's answer holds {type(each).__name__} among its parts")
         if isinstance(each, str) or kind in ("text", "output_text"):
             texts.append(each if isinstance(each, str) else text_of(found(each, "text")))
         elif isinstance(kind, str) and kind.startswith(("thinking", "reasoning", "thought")):
