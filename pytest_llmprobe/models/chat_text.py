@@ -54,8 +54,6 @@ def chat_text(render: Render, messages: Messages) -> str:
         try:
             text = _rendered(render, given)
             lost = _lost(render, given, text)
-        except RequestError:
-            raise
         except Exception as error:  # a template is a program, which may fail in any way
             failure = failure or error
             continue

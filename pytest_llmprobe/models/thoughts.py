@@ -245,10 +245,12 @@ def _stands(text: str, start: int, end: int, opening: str) -> bool:
     head = text[:start].lstrip()
     if re.search(rf"^[ \t]*{re.escape(opening)}", text[:start], re.MULTILINE):
         return False  # the two are a pair of the answer's own
-    if not before.strip() or not after.strip():
-        return not head.startswith("{") or not before.strip()
+    if not before.strip():
+        return True
     if opening in before or head.startswith(("{", "[", "```")):
         return False
+    if not after.strip():
+        return bool(text[end:].strip())
     if before[-1] in "\"'`“«" and after[0] in "\"'`”»":
         return False
     if before[-1].isspace():
