@@ -12,10 +12,16 @@ from pytest_llmprobe.case import Case, Prompt, Span, checked_spans
 from pytest_llmprobe.errors import CasesError, SettingsError
 
 FinishReason: TypeAlias = Literal["stop", "length", "stop_string"]
+LONGEST_REASON = 40
+"""Characters of a server's own word for why an answer ended."""
+
 Layers: TypeAlias = Literal["all", "first", "last"] | tuple[int, ...]
 Phase: TypeAlias = Literal["all", "prefill"]
 
 SHARE = "above 0 and at most 1 (off)"
+
+THINKING_TOKENS = 4096
+"""Room for a thought, where nothing else is said."""
 
 LARGEST_DELTA = 100
 """All attention and more: 16-bit scores would overflow far beyond it."""
@@ -26,8 +32,9 @@ class GenerateConfig:
     """How to generate; requests of different configs may share a batch.
 
     Args:
-        max_new_tokens: At most this many tokens.
-        stop: Strings that end the answer; the text is cut before the first one.
+        max_new_tokens: At most this many tokens of an answer.
+        stop: Strings that end the answer; the text is cut before the first one. Those within a
+            thought end nothing.
         temperature: 0 for greedy decoding, else the sampling temperature.
         top_k: Sample among the ``top_k`` likeliest tokens; 0 for all.
         top_p: Sample among the likeliest tokens that together hold this probability.
@@ -40,6 +47,8 @@ class GenerateConfig:
         repetition_penalty: Divide positive scores of tokens that the prompt or the answer holds by
             this, and multiply negative ones; 1 for none.
         no_repeat_ngram_size: No sequence of so many tokens twice in prompt and answer; 0 for any.
+        thinking_tokens: At most this many tokens of a thought before the answer, where the model is
+            expected to think; one that is not expected takes the answer's room.
 
     The penalties come first, also in greedy decoding; then temperature, then the filters in the
     order above.
@@ -59,6 +68,7 @@ class GenerateConfig:
     top_a: float = 0.0
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
+    thinking_tokens: int = THINKING_TOKENS
 
     def __post_init__(self) -> None:
         given: object = self.stop
@@ -76,6 +86,7 @@ class GenerateConfig:
             ("top_a", 0 <= self.top_a <= 1, "at least 0 (off) and at most 1"),
             ("repetition_penalty", 0 < self.repetition_penalty < math.inf, "above 0; 1 is off"),
             ("no_repeat_ngram_size", _whole(self.no_repeat_ngram_size, 0), "0 (off) or more"),
+            ("thinking_tokens", _whole(self.thinking_tokens, 1), "a whole number from 1 up"),
         ):
             if not valid:
                 raise SettingsError(f"{name}={getattr(self, name)!r}: it must be {rule}")
@@ -224,10 +235,11 @@ class Completion:
     """A model's answer to one request.
 
     Args:
-        text: The answer without special tokens, cut before a stop string.
-        token_ids: The generated ids, the end-of-sequence token included; a server gives none.
+        text: The answer without special tokens and without the model's thought, cut before a stop
+            string; empty if the thought has not ended.
+        token_ids: All generated ids, the end-of-sequence token included; a server gives none.
         finish_reason: ``stop`` (end-of-sequence token), ``length`` (max_new_tokens reached) or
-            ``stop_string``.
+            ``stop_string``; a server's own word if it is none of these.
         usage: Token counts.
         timings: Seconds and batch size.
         prompt_hash: SHA-256 of the prompt's token ids, or of what a server is sent of the prompt;
@@ -238,11 +250,12 @@ class Completion:
         steered_layers: Layers in which the prompt's last token sees them: fewer than were asked for
             if some layers keep a window that has moved on.
         recorded: It was not generated now, but found in the run that goes on or is replayed.
+        thought: What the model thought before it answered; None if it did not.
     """
 
     text: str
     token_ids: tuple[int, ...]
-    finish_reason: FinishReason
+    finish_reason: str
     usage: Usage
     timings: Timings = field(repr=False)  # an assertion that shows a completion is repeatable
     prompt_hash: str
@@ -250,3 +263,13 @@ class Completion:
     steered: tuple[str, ...] = ()
     steered_layers: int = 0
     recorded: bool = field(default=False, compare=False, repr=False)
+    thought: str | None = None
+
+    @property
+    def unanswered(self) -> str | None:
+        """Why there is no answer, if all that was said is a thought."""
+        if self.thought is None or self.text.strip():
+            return None
+        if self.finish_reason == "length":
+            return f"cut_off: {self.usage.generated_tokens} tokens ended within its thought"
+        return "no_answer: nothing follows its thought"

@@ -38,7 +38,14 @@ LIGHT = {
     "plugin",
     *(
         f"plugin.{name}"
-        for name in ("command_line", "controller", "distribution", "fixtures", "process")
+        for name in (
+            "command_line",
+            "controller",
+            "distribution",
+            "fixtures",
+            "model_arguments",
+            "process",
+        )
     ),
 }
 HEAVY = {"torch", "transformers", "accelerate"}

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from pytest_llmprobe.case import Prompt
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.errors import RequestError
-from pytest_llmprobe.generation import FinishReason, Steer, Usage
+from pytest_llmprobe.generation import Steer, Usage
 
 OnTokens: TypeAlias = Callable[[int], None]
 """Called while a batch runs with the number of tokens that were just generated."""
@@ -20,7 +20,7 @@ class Generated:
     """One row's answer.
 
     Args:
-        text: Cut before a stop string, without special tokens.
+        text: Cut before a stop string, without special tokens and without the thought.
         token_ids: With the end-of-sequence token.
         finish_reason: What ended it.
         redone: It was a close call in its batch and has been decided on its own.
@@ -28,16 +28,18 @@ class Generated:
         usage: Token counts as a server reports them; None: those of the ids.
         latency_s: Seconds until the whole answer was there, where a row has its own.
         first_token_s: Seconds until its first token, if that is known.
+        thought: What the model thought before it answered, or None.
     """
 
     text: str
     token_ids: tuple[int, ...]
-    finish_reason: FinishReason
+    finish_reason: str
     redone: bool = False
     steered_layers: int = 0
     usage: Usage | None = None
     latency_s: float | None = None
     first_token_s: float | None = None
+    thought: str | None = None
 
 
 @runtime_checkable
@@ -54,6 +56,7 @@ class Backend(Protocol):
     context_length: int | None = None
     max_batch_size: int | None = None
     shares_prefixes: bool = False
+    thinks: bool = False
 
     @property
     def info(self) -> dict[str, Any]:

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 from pytest_llmprobe import errors
 from pytest_llmprobe.errors import ReportError, RequestError
-from pytest_llmprobe.generation import Completion, FinishReason, Timings, Usage
+from pytest_llmprobe.generation import LONGEST_REASON, Completion, Timings, Usage
 
 COMPLETIONS = "completions.jsonl"
 KEY_CHARACTERS = 32
@@ -146,17 +146,18 @@ def _completion(data: Mapping[str, Any]) -> Completion:
     """
     usage = Usage(*(_count(data["usage"][field.name]) for field in fields(Usage)))
     seconds = _seconds(data["timings"]["generation_s"])
-    known = {
+    known: dict[str, Any] = {
         "text": _text(data["text"]),
         "token_ids": tuple(map(_count, data["token_ids"])),
-        "finish_reason": data["finish_reason"],
+        "finish_reason": _text(data["finish_reason"]),
         "prompt_hash": _text(data["prompt_hash"]),
         "redone": data["redone"] is True,
         "steered": tuple(map(_text, data["steered"])),
         "steered_layers": _count(data["steered_layers"]),
+        "thought": None if data.get("thought") is None else _text(data["thought"]),
     }
-    if known["finish_reason"] not in get_args(FinishReason):
-        raise ValueError("no reason of ours")
+    if not 0 < len(known["finish_reason"]) <= LONGEST_REASON:
+        raise ValueError("no reason of an end")
     waits = (data["timings"].get(name) for name in ("latency_s", "first_token_s"))
     latencies = (None if wait is None else _seconds(wait) for wait in waits)
     timings = Timings(seconds, _count(data["timings"]["batch_size"]), *latencies)

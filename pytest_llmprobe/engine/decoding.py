@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from pytest_llmprobe.engine.drafts import TRIED, Guesser
+from pytest_llmprobe.engine.endings import AnswerReader, Endings
 from pytest_llmprobe.engine.memory import Segment, TreeMemory
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.sampling import has_penalties, leads, sampled
@@ -18,36 +19,26 @@ class RowState:
     """One row while it is decoded.
 
     Args:
-        tokens: Said so far.
+        reader: Has what was said so far, and knows what ended it.
         margin: Least change of the logits that would have chosen another token, over all tokens.
-        ended: What ended it: ``stop``, ``length``, ``stop_string`` or ``broken``; None before.
+        broken: A score was no number.
     """
 
     row: Row
     guesser: Guesser
-    tokens: list[int] = field(default_factory=list)
+    reader: AnswerReader
     margin: float = float("inf")
-    ended: str | None = None
+    broken: bool = False
 
+    @property
+    def tokens(self) -> list[int]:
+        """Said so far."""
+        return self.reader.tokens
 
-@dataclass(frozen=True)
-class Ending:
-    """What ends an answer.
-
-    ``stops`` has, for the stop strings of a config, whether an answer's last tokens hold one.
-    """
-
-    end_ids: frozenset[int]
-    stops: Mapping[tuple[str, ...], Callable[[Sequence[int]], bool]]
-
-    def of(self, state: RowState) -> str | None:
-        """Why the row ends with its last token, or None."""
-        if state.tokens[-1] in self.end_ids:
-            return "stop"
-        config = state.row.config
-        if config.stop and self.stops[config.stop](state.tokens):
-            return "stop_string"
-        return "length" if len(state.tokens) >= config.max_new_tokens else None
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is said."""
+        return self.broken or self.reader.ended is not None
 
 
 @torch.inference_mode()
@@ -55,7 +46,7 @@ def decode(
     memory: TreeMemory,
     rows: Sequence[Row],
     drafts: Sequence[Sequence[int]],
-    ending: Ending,
+    endings: Endings,
     on_tokens: Callable[[int], None],
     look_up: bool = True,
 ) -> list[RowState]:
@@ -65,22 +56,22 @@ def decode(
     those of decoding without guesses: ``drafts``, or with ``look_up`` what the prompt says.
     """
     states = [
-        RowState(row, Guesser(row.prompt_ids, draft, look_up))
+        RowState(row, Guesser(row.prompt_ids, draft, look_up), endings.reader(row))
         for row, draft in zip(rows, drafts, strict=True)
     ]
     most = min(TRIED, memory.most_scored(1) - 1)
     for segments, logits in memory.prefill([draft[:most] for draft in drafts]):
-        on_tokens(_step(logits, segments, states, ending))
-    while active := [number for number, state in enumerate(states) if state.ended is None]:
+        on_tokens(_step(logits, segments, states))
+    while active := [number for number, state in enumerate(states) if not state.over]:
         memory.drop(active)
         most = memory.most_scored(len(active)) - 1
         segments = [_next_segment(number, states[number], most) for number in active]
-        on_tokens(_step(memory.feed(segments), segments, states, ending))
+        on_tokens(_step(memory.feed(segments), segments, states))
     return states
 
 
 def _next_segment(number: int, state: RowState, most: int) -> Segment:
-    room = state.row.config.max_new_tokens - len(state.tokens) - 1
+    room = state.reader.most_to_come - 1
     guesses = state.guesser.next(min(room, most))
     start = len(state.row.prompt_ids) + len(state.tokens) - 1
     return Segment(number, (state.tokens[-1], *guesses), start, 1 + len(guesses))
@@ -99,9 +90,7 @@ def _histories(segments: Sequence[Segment], states: Sequence[RowState]) -> list[
     return found
 
 
-def _step(
-    logits: torch.Tensor, segments: Sequence[Segment], states: Sequence[RowState], ending: Ending
-) -> int:
+def _step(logits: torch.Tensor, segments: Sequence[Segment], states: Sequence[RowState]) -> int:
     """Choose tokens for all segments at once and take over those that follow right guesses."""
     steps = [len(states[s.row].tokens) + 1 + i for s in segments for i in range(s.scored)]
     rows = [states[s.row].row for s in segments for _ in range(s.scored)]
@@ -119,16 +108,15 @@ def _step(
         taken: list[int] = []
         for place in range(segment.scored):
             if not abs(top[at + place]) < float("inf"):
-                state.ended = "broken"
+                state.broken = True
                 break
             taken.append(chosen[at + place])
-            state.tokens.append(chosen[at + place])
+            state.reader.add(chosen[at + place])
             state.margin = min(state.margin, lead[at + place])
-            state.ended = ending.of(state)
             right = place < len(guesses) and guesses[place] == chosen[at + place]
-            if state.ended is not None or not right:
+            if state.over or not right:
                 break
-        if state.ended is None:
+        if not state.over:
             state.guesser.said(taken, len(guesses))
         said += len(taken)
         at += segment.scored

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pytest_llmprobe.case import Prompt, check_prompt
+from pytest_llmprobe.case import Prompt, RawPrompt, check_prompt
 from pytest_llmprobe.engine.backend import Backend, Generated
 from pytest_llmprobe.engine.completion_file import Outcome
 from pytest_llmprobe.engine.completion_store import CompletionStore
@@ -22,6 +22,7 @@ from pytest_llmprobe.errors import (
     SettingsError,
 )
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request, Timings, Usage
+from pytest_llmprobe.models.chat_text import is_prefill
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel
@@ -166,11 +167,20 @@ class Engine:
                 f"{len(ids) + room}; the model's context is {limit}. Use smaller cases, fewer "
                 "max_new_tokens, or a model with a longer context"
             )
+        thinking = self._thinking_room(request)
+        if limit is not None:
+            thinking = min(thinking, limit - len(ids) - room)
         steering = self._steering(request)
         ids = ids if isinstance(ids, bytes) else tuple(ids)
         draft = None if self.store is None else self.store.draft(request)  # an earlier run's answer
         draft = request.draft if draft is None else draft
-        return Row(index, ids, request.config, request.seed, draft, steering)
+        return Row(index, ids, request.config, request.seed, draft, steering, thinking)
+
+    def _thinking_room(self, request: Request) -> int:
+        """Tokens for a thought, less where the context is full; a text that goes on has none."""
+        prompt = request.prompt
+        goes_on = isinstance(prompt, RawPrompt) or is_prefill(prompt)
+        return request.config.thinking_tokens if self.backend.thinks and not goes_on else 0
 
     def _steering(self, request: Request) -> RowSteering | None:
         if request.steer is None or request.steer.delta == 0:
@@ -236,6 +246,7 @@ def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
         redone=answer.redone,
         steered=() if row.steering is None else row.steering.texts,
         steered_layers=answer.steered_layers,
+        thought=answer.thought,
     )
 
 

@@ -13,12 +13,12 @@ from itertools import takewhile
 import torch
 
 from pytest_llmprobe.engine.backend import Generated, OnTokens
-from pytest_llmprobe.engine.decoding import Ending, RowState, decode
+from pytest_llmprobe.engine.decoding import RowState, decode
 from pytest_llmprobe.engine.memory import TreeMemory, takes_tree
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
 from pytest_llmprobe.engine.sampling import CLOSE_CALL
-from pytest_llmprobe.engine.transformers_backend import BROKEN, StopCheck, TransformersBackend
+from pytest_llmprobe.engine.transformers_backend import BROKEN, TransformersBackend
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
 from pytest_llmprobe.models.loading import LoadedModel
 
@@ -52,13 +52,10 @@ class FastBackend(TransformersBackend):
         if not self.shares_prefixes or self.turns_others(rows[0]):
             return super().together(rows, on_tokens)
         drafts = [self._draft(row) for row in rows]
-        stops = {row.config.stop for row in rows if row.config.stop}
-        checks = {stop: StopCheck(self.tokenizer, stop) for stop in stops}
-        ending = Ending(self.end_ids, checks)
-        states = self._decoded(rows, drafts, ending, on_tokens, self._drafts)
-        return [self._settled(state, ending, alone=len(rows) == 1) for state in states]
+        states = self._decoded(rows, drafts, on_tokens, self._drafts)
+        return [self._settled(state, alone=len(rows) == 1) for state in states]
 
-    def _settled(self, state: RowState, ending: Ending, alone: bool) -> Generated | RequestError:
+    def _settled(self, state: RowState, alone: bool) -> Generated | RequestError:
         """The row's answer; after a close call among other rows, the one that it gives alone.
 
         The answer so far is the draft, so a few passes over prompt and answer decide nearly always.
@@ -66,16 +63,15 @@ class FastBackend(TransformersBackend):
         """
         if self.model.dtype == torch.float32 and state.margin < CLOSE_CALL and not alone:
             row = state.row
-            draft = [] if _prompt_alone(row) else state.tokens[: row.config.max_new_tokens - 1]
-            (decided,) = self._decoded([row], [draft], ending, lambda _: None, look_up=False)
-            answer = self._settled(decided, ending, alone=True)
+            draft = [] if _prompt_alone(row) else state.tokens[: row.room - 1]
+            (decided,) = self._decoded([row], [draft], lambda _: None, look_up=False)
+            answer = self._settled(decided, alone=True)
             return answer if isinstance(answer, RequestError) else replace(answer, redone=True)
         if self.model.dtype == torch.float32 and state.margin < TIE:
             return super().together([state.row], lambda _: None)[0]
-        if state.ended == "broken":
+        if state.broken:
             return InvalidLogitsError(BROKEN)
-        after = len(state.tokens) if state.ended == "stop_string" else None
-        answer = self.generated(state.tokens, after, state.row.config)
+        answer = state.reader.generated()
         how = state.row.steering  # every layer here sees the whole prompt
         return answer if how is None else replace(answer, steered_layers=len(how.layers))
 
@@ -83,7 +79,6 @@ class FastBackend(TransformersBackend):
         self,
         rows: Sequence[Row],
         drafts: Sequence[Sequence[int]],
-        ending: Ending,
         on_tokens: OnTokens,
         look_up: bool,
     ) -> list[RowState]:
@@ -93,7 +88,7 @@ class FastBackend(TransformersBackend):
         guessed = [draft_of[row.index] for row in ordered]
         memory = TreeMemory(self.model, tree, ordered)
         with memory.attached():
-            states = decode(memory, ordered, guessed, ending, on_tokens, look_up)
+            states = decode(memory, ordered, guessed, self.endings, on_tokens, look_up)
         state_of = {state.row.index: state for state in states}
         return [state_of[row.index] for row in rows]
 
@@ -106,7 +101,9 @@ class FastBackend(TransformersBackend):
         """
         if row.draft is None or _prompt_alone(row) or not self._drafts:
             return []
-        ids, most = row.draft, row.config.max_new_tokens - 1
+        ids, most = row.draft, row.room - 1
+        if isinstance(ids, str) and row.thinking:
+            return []  # a thought comes first
         if isinstance(ids, str):
             try:
                 said = self.tokenizer(ids[: 8 * most], add_special_tokens=False)["input_ids"]

@@ -68,6 +68,7 @@ class Row:
         seed: Seed of its sampling.
         draft: A guess of the answer, as text or token ids.
         steering: How to steer it, or None.
+        thinking: Tokens that a thought may take before the answer; 0 if none is expected.
     """
 
     index: int
@@ -76,6 +77,7 @@ class Row:
     seed: int = 0
     draft: str | tuple[int, ...] | None = None
     steering: RowSteering | None = None
+    thinking: int = 0
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -86,7 +88,12 @@ class Row:
     @property
     def length(self) -> int:
         """Tokens of prompt and answer at most."""
-        return len(self.prompt_ids) + self.config.max_new_tokens
+        return len(self.prompt_ids) + self.room
+
+    @property
+    def room(self) -> int:
+        """Tokens that may be generated: thought and answer."""
+        return self.thinking + self.config.max_new_tokens
 
     @cached_property
     def path(self) -> Path:
@@ -187,7 +194,7 @@ def _packed(
         if size in (0, most) or stored + added > token_budget or uneven:
             batches.append([])
             # However long the prefix, its rows stay together.
-            stored, added, wide = 0, row.config.max_new_tokens, 0
+            stored, added, wide = 0, row.room, 0
         batches[-1].append(row)
         stored, widest = stored + added, wide
     return batches

@@ -24,6 +24,7 @@ class ScriptedModel:
 
     max_batch_size = None
     shares_prefixes = False
+    thinks = False
 
     def __init__(self, answer: Callable[[str], str], context_length: int | None = None) -> None:
         self.answer = answer

@@ -18,10 +18,11 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 
 from pytest_llmprobe.case import Prompt
 from pytest_llmprobe.engine.backend import Backend, Generated, OnTokens
+from pytest_llmprobe.engine.endings import AnswerReader, Endings
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.sampling import RowSampler
 from pytest_llmprobe.errors import InvalidLogitsError, ModelError, RequestError, SteeringError
-from pytest_llmprobe.generation import FinishReason, GenerateConfig, Steer
+from pytest_llmprobe.generation import Steer
 from pytest_llmprobe.models.context_length import even_to
 from pytest_llmprobe.models.prompts import PromptEncoder
 from pytest_llmprobe.whitebox.spans import locate
@@ -48,8 +49,11 @@ class TransformersBackend(Backend):
         # Where pads change the answer, only rows on their own are right.
         self.max_batch_size = None if loaded.capabilities.left_padding else 1
         self._even_to = even_to(loaded.model.config.get_text_config())
-        self.end_ids = frozenset(loaded.end_ids)
-        self._prompts = PromptEncoder(loaded.tokenizer, loaded.capabilities.chat_template)
+        self.endings = Endings(
+            loaded.tokenizer, frozenset(loaded.end_ids), frozenset(loaded.turn_ids), loaded.thinking
+        )
+        self.thinks = loaded.thinking.thinks
+        self._prompts = PromptEncoder.of(loaded)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -87,7 +91,7 @@ class TransformersBackend(Backend):
         ids, mask = self._left_pad([row.prompt_ids for row in rows])
         lengths = [len(row.prompt_ids) for row in rows]
         sampler = RowSampler(config, [row.seed for row in rows], lengths)
-        stops = _RowStops(self.tokenizer, config.stop, ids.shape[1], on_tokens)
+        readers = _RowReaders([self.endings.reader(row) for row in rows], on_tokens)
         how = rows[0].steering
         block: AbstractContextManager[Steering | None] = nullcontext()
         if how is not None:
@@ -96,27 +100,24 @@ class TransformersBackend(Backend):
             if steering is not None:
                 biases = [row.steering.bias for row in rows if row.steering is not None]
                 steering.set_batch(left_padded(biases))
-            output = self.model.generate(
+            self.model.generate(
                 ids,
                 attention_mask=mask,
                 generation_config=GenerationConfig(
-                    max_new_tokens=config.max_new_tokens,
+                    max_new_tokens=max(row.room for row in rows),
                     do_sample=False,  # sampling is the last processor's noise
                     eos_token_id=list(self.loaded.end_ids) or None,
                     pad_token_id=self.loaded.pad_id,
                 ),
                 logits_processor=LogitsProcessorList([sampler]),
-                stopping_criteria=[stops],
+                stopping_criteria=[readers],
             )
-        answers, broken = output[:, ids.shape[1] :].tolist(), sampler.broken.tolist()
+        broken = sampler.broken.tolist()
         reach = [()] * len(rows) if steering is None else steering.reach()
         return [
             InvalidLogitsError(BROKEN)
             if broken[row]
-            else replace(
-                self.generated(answers[row], stops.after.get(row), config),
-                steered_layers=len(reach[row]),
-            )
+            else replace(readers.rows[row].generated(), steered_layers=len(reach[row]))
             for row in range(len(rows))
         ]
 
@@ -144,60 +145,21 @@ class TransformersBackend(Backend):
         mask = pad([torch.ones_like(row) for row in rows])
         return ids.to(self.model.device), mask.to(self.model.device)
 
-    def generated(
-        self, answer: list[int], stopped_after: int | None, config: GenerateConfig
-    ) -> Generated:
-        """Cut an answer at its end token or where a stop string was complete; decode it."""
-        ended = next((i + 1 for i, token in enumerate(answer) if token in self.end_ids), None)
-        reason: FinishReason = "length"
-        if stopped_after is not None and (ended is None or stopped_after < ended):
-            answer, reason = answer[:stopped_after], "stop_string"
-        elif ended is not None:
-            answer, reason = answer[:ended], "stop"
-        text = self.tokenizer.decode(answer, skip_special_tokens=True)
-        if reason == "stop_string":
-            # None is found where bytes before it, broken off, take those of the stop string along.
-            places = (at for stop in config.stop if (at := text.find(stop)) >= 0)
-            text = text[: min(places, default=len(text))]
-        return Generated(text, tuple(answer), reason)
 
+class _RowReaders(StoppingCriteria):
+    """Ends each row where its answer ends.
 
-class StopCheck:
-    """Whether the end of an answer holds a stop string."""
-
-    def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
-        self._tokenizer, self._stop = tokenizer, stop
-        # A stop string of c characters spans at most c tokens, of up to 4 bytes a character.
-        self._tail = 4 * max(map(len, stop)) + 4
-
-    def __call__(self, tokens: Sequence[int]) -> bool:
-        """Look at the last tokens only: decoding all of them at each step would be quadratic."""
-        text = self._tokenizer.decode(list(tokens[-self._tail :]), skip_special_tokens=True)
-        return any(stop in text for stop in self._stop)
-
-
-class _RowStops(StoppingCriteria):
-    """Ends each row at its first stop string and counts the steps.
-
-    A row that stopped here is padded only if an end-of-sequence token is configured; without one
-    ``generate`` goes on with it, so the step is kept in ``after`` and the answer cut there.
+    A row that has ended is padded only if an end-of-sequence token is configured; without one
+    ``generate`` goes on with it, and its reader reads no more.
     """
 
-    def __init__(
-        self, tokenizer: Any, stop: tuple[str, ...], prompt_length: int, on_tokens: OnTokens
-    ) -> None:
-        self._holds_stop = StopCheck(tokenizer, stop) if stop else None
-        self._start = prompt_length
-        self._on_tokens = on_tokens
-        self.after: dict[int, int] = {}
+    def __init__(self, rows: Sequence[AnswerReader], on_tokens: OnTokens) -> None:
+        self.rows, self._on_tokens = rows, on_tokens
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        rows, length = input_ids.shape[0], input_ids.shape[1] - self._start
-        self._on_tokens(rows - len(self.after))
-        if self._holds_stop is not None:
-            for row, answer in enumerate(input_ids[:, self._start :].tolist()):
-                if row not in self.after and self._holds_stop(answer):
-                    self.after[row] = length
-        done = torch.zeros(rows, dtype=torch.bool, device=input_ids.device)
-        done[list(self.after)] = True
-        return done
+        going_on = [row for row, reader in enumerate(self.rows) if reader.ended is None]
+        self._on_tokens(len(going_on))
+        for row, token in zip(going_on, input_ids[going_on, -1].tolist(), strict=True):
+            self.rows[row].add(token)
+        ended = [reader.ended is not None for reader in self.rows]
+        return torch.tensor(ended, device=input_ids.device)

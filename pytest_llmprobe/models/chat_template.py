@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Template, TemplateError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
@@ -18,8 +20,23 @@ if TYPE_CHECKING:
     from jinja2.parser import Parser
 
 
+GIVEN = frozenset(
+    (
+        *("messages", "tools", "documents", "add_generation_prompt", "continue_final_message"),
+        *(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")),
+        *("add_special_tokens", "image_token", "video_token", "audio_token", "loop"),
+    )
+)
+"""What a template is always given, or has of itself: no argument of the user's."""
+
+
 def render(
-    template: str, messages: Sequence[Mapping[str, str]], special_tokens: Mapping[str, str]
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    special_tokens: Mapping[str, str],
+    *,
+    answer_follows: bool = True,
+    arguments: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     """The text that a model reads, up to where its answer begins.
 
@@ -29,12 +46,29 @@ def render(
         TemplateError: The template is damaged or refuses the messages.
     """
     return _compiled(template).render(
-        messages=[dict(message) for message in messages],
-        tools=None,
-        documents=None,
-        add_generation_prompt=True,
-        **special_tokens,
+        **dict(special_tokens)
+        | dict(arguments)
+        | {
+            "messages": [dict(message) for message in messages],
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": answer_follows,
+        }
     )
+
+
+@lru_cache(maxsize=4)
+def variables(template: str) -> frozenset[str]:
+    """The arguments that a template mentions, beside what it is always given.
+
+    One that is damaged mentions none; rendering says what is wrong with it.
+    """
+    environment = _environment()
+    try:
+        found = find_undeclared_variables(environment.parse(template))
+    except TemplateError:
+        return frozenset()
+    return frozenset(found) - GIVEN - environment.globals.keys()
 
 
 class _Generation(Extension):
@@ -63,6 +97,10 @@ class _Namespace(Namespace):
 
 @lru_cache(maxsize=4)
 def _compiled(template: str) -> Template:
+    return _environment().from_string(template)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
@@ -70,7 +108,7 @@ def _compiled(template: str) -> Template:
     environment.globals["namespace"] = _Namespace
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment.from_string(template)
+    return environment
 
 
 def _to_json(value: object, ensure_ascii: bool = False, **options: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from pytest_llmprobe.models.capabilities import Capabilities, measure
 from pytest_llmprobe.models.hub import check_hub, explain
 from pytest_llmprobe.models.identity import model_info
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
+from pytest_llmprobe.models.template_facts import template_facts
+from pytest_llmprobe.models.thinking import Thinking
 from pytest_llmprobe.suite import seed_of
 
 
@@ -30,6 +32,8 @@ class LoadedModel:
         end_ids: Tokens that end an answer.
         pad_id: Token that fills rows; always masked.
         info: What the report says about the model beside its capabilities.
+        turn_ids: Tokens that end an assistant's message in its chat template.
+        thinking: What is known of its thoughts, and what its chat template is told.
     """
 
     spec: ModelSpec
@@ -39,6 +43,8 @@ class LoadedModel:
     end_ids: tuple[int, ...]
     pad_id: int
     info: dict[str, Any]
+    turn_ids: tuple[int, ...] = ()
+    thinking: Thinking = field(default_factory=Thinking)
 
 
 def load_model(
@@ -83,6 +89,7 @@ def load_spec(
     transformers.utils.logging.disable_progress_bar()
     try:
         tokenizer = load_tokenizer(spec)
+        thinking, turn_ids = template_facts(spec, tokenizer)
         model = _from_spec(spec, device)
     except ModelError:
         raise
@@ -96,8 +103,10 @@ def load_spec(
     # A checkpoint's own settings (a repetition penalty, say) must not leak into an evaluation.
     model.generation_config = GenerationConfig(eos_token_id=list(end_ids), pad_token_id=pad_id)
     capabilities = measure(model, tokenizer, pad_id)
-    info = model_info(spec, model, tokenizer)
-    return LoadedModel(spec, model, tokenizer, capabilities, end_ids, pad_id, info)
+    info = model_info(spec, model, tokenizer) | {"template": dict(thinking.arguments)}
+    return LoadedModel(
+        spec, model, tokenizer, capabilities, end_ids, pad_id, info, turn_ids, thinking
+    )
 
 
 def load_tokenizer(spec: ModelSpec) -> Any:

@@ -2,46 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
-
-from jinja2 import TemplateError
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.errors import RequestError
+from pytest_llmprobe.models.chat_text import Messages, chat_text, end_of_turn, messages_of, one_bos
 from pytest_llmprobe.models.encoding import LONG, LongTexts
 from pytest_llmprobe.models.encoding_cache import user_cache
 
+if TYPE_CHECKING:
+    from pytest_llmprobe.models.loading import LoadedModel
+
+NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
+
 
 class PromptEncoder:
-    """Encodes prompts as the model is to read them; without chat template, as plain texts."""
+    """Encodes prompts as the model is to read them; without chat template, as plain texts.
 
-    def __init__(self, tokenizer: Any, chat_template: bool) -> None:
-        self._tokenizer, self._chat = tokenizer, chat_template
+    Args:
+        tokenizer: The model's.
+        chat_template: Whether to use its chat template.
+        arguments: Of the chat template.
+
+    Attributes:
+        has_template: Whether prompts go through a chat template.
+    """
+
+    def __init__(
+        self, tokenizer: Any, chat_template: bool, arguments: Mapping[str, Any] = NO_ARGUMENTS
+    ) -> None:
+        self._tokenizer, self._arguments = tokenizer, arguments
+        self.has_template = chat_template
+
+    @classmethod
+    def of(cls, loaded: LoadedModel) -> PromptEncoder:
+        """As a loaded model is to be asked."""
+        has_template = loaded.capabilities.chat_template
+        return cls(loaded.tokenizer, has_template, loaded.thinking.arguments)
 
     def ids(self, prompt: Prompt) -> list[int]:
-        """Through the chat template if there is one; the template writes BOS itself.
+        """Through the chat template if there is one; with one BOS at most.
 
         Raises:
             RequestError: The prompt cannot be rendered.
         """
         if isinstance(prompt, RawPrompt):
             return self._of_raw(prompt)
-        if isinstance(prompt, str) and not self._chat:
+        if isinstance(prompt, str) and not self.has_template:
             return self._of_text(prompt, special_tokens=True)
-        if not self._chat:
+        if not self.has_template:
             raise RequestError(
                 "the prompt is a list of chat messages, but this model's tokenizer has no chat "
                 "template; give the prompt as one string"
             )
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        try:
-            text = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
-            )
-        except (TemplateError, ValueError) as error:
-            raise RequestError(f"the chat template refuses this prompt: {error}") from error
-        return self._of_text(text, special_tokens=False)
+        return self._of_text(self.text(messages_of(prompt)), special_tokens=False)
+
+    def text(self, messages: Messages) -> str:
+        """What the chat template makes of messages; as ``ids``."""
+        return chat_text(self._render, messages)
+
+    def end_of_turn(self) -> str:
+        """What the chat template writes after an assistant's message."""
+        return end_of_turn(self._render) if self.has_template else ""
+
+    def _render(self, messages: Messages, answer_follows: bool) -> str:
+        text: str = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=answer_follows, **self._arguments
+        )
+        return text
 
     def _of_raw(self, prompt: RawPrompt) -> list[int]:
         if not prompt.ids:
@@ -54,6 +85,10 @@ class PromptEncoder:
         return list(prompt.ids)
 
     def _of_text(self, text: str, special_tokens: bool) -> list[int]:
+        ids = self._encoded(text, special_tokens)
+        return one_bos(ids, getattr(self._tokenizer, "bos_token_id", None))
+
+    def _encoded(self, text: str, special_tokens: bool) -> list[int]:
         if len(text) >= LONG and (texts := self._texts) is not None:
             sample = text[: LONG // 10]  # does the tokenizer add anything to what its backend does?
             if texts.ids(sample, special_tokens) == self._plainly(sample, special_tokens):

@@ -10,10 +10,10 @@ import json
 import operator
 import re
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pytest_llmprobe.errors import ModelError
 
@@ -50,6 +50,10 @@ class ModelSpec:
         completions: The served model has no chat template: send strings as texts to be continued.
         input_price: Price of a million prompt tokens, for ``--llmprobe-max-cost``.
         output_price: Price of a million generated tokens.
+        thinking: Whether it is to think before it answers: ``on``, ``off``, ``auto`` (as its chat
+            template does by itself); None: off where the template has a switch.
+        template: Arguments of its chat template.
+        thought: What begins and what ends a thought, if that is unusual; False: nothing does.
     """
 
     name: str
@@ -67,6 +71,9 @@ class ModelSpec:
     completions: bool = False
     input_price: float | None = None
     output_price: float | None = None
+    thinking: Literal["on", "off", "auto"] | None = None
+    template: Mapping[str, Any] = field(default_factory=dict)
+    thought: Sequence[str] | bool | None = None
 
     @property
     def protocol(self) -> str | None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.errors import CasesError, ModelError, RequestError
 from pytest_llmprobe.models.context_length import context_length
 from pytest_llmprobe.models.registry import ModelSpec, resolve
+from pytest_llmprobe.models.thinking import template_arguments
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.models.chat_text import Messages
 
 SPECIAL_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -26,7 +31,23 @@ def counter_of(
     """
     if spec.protocol is None:
         return TokenCounter(spec)
-    return TokenCounter(resolve(spec.tokenizer, user_models)) if spec.tokenizer else None
+    if not spec.tokenizer:
+        return None
+    tokenizer = resolve(spec.tokenizer, user_models)
+    return TokenCounter(replace(tokenizer, thinking=spec.thinking, template=spec.template))
+
+
+def check_template(spec: ModelSpec) -> None:
+    """Find out without the model whether its chat template takes the user's arguments.
+
+    Raises:
+        ModelError: It does not mention one of them.
+    """
+    if spec.template:
+        try:
+            TokenCounter(spec).ids("Why?")
+        except CasesError as error:
+            raise ModelError(str(error)) from None
 
 
 class TokenCounter:
@@ -74,7 +95,11 @@ class TokenCounter:
         config = self._json("special_tokens_map.json") | self._json("tokenizer_config.json")
         own = self._file("chat_template.jinja")
         template = own.read_text(encoding="utf-8") if own else _template(config)
-        return _FileReader(tokenizer, template, config)
+        try:
+            arguments = template_arguments(template, self._spec.thinking, self._spec.template)
+        except ModelError as error:
+            raise CasesError(str(error)) from None
+        return _FileReader(tokenizer, template, config, arguments)
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self._file(name)
@@ -110,7 +135,13 @@ class TokenCounter:
 class _FileReader:
     """tokenizer.json, read by the library that transformers hands it to."""
 
-    def __init__(self, tokenizer: Path, template: str | None, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        tokenizer: Path,
+        template: str | None,
+        config: Mapping[str, Any],
+        arguments: Mapping[str, Any],
+    ) -> None:
         from tokenizers import Tokenizer
 
         from pytest_llmprobe.models.encoding import LongTexts
@@ -121,30 +152,43 @@ class _FileReader:
         except Exception as error:  # the library raises nothing more special
             raise CasesError(f"{tokenizer} cannot be read: {error}") from None
         self._texts = LongTexts(self.tokenizer, user_cache())
-        self._template = template
+        self._template, self._arguments = template, arguments
         self._special = {
             f"{name}_token": str(token["content"] if isinstance(token, dict) else token)
             for name in SPECIAL_TOKENS
             if (token := config.get(f"{name}_token")) is not None
         }
 
+        self._bos = self.tokenizer.token_to_id(self._special.get("bos_token", ""))
+
     def ids(self, prompt: Prompt) -> list[int]:
-        from jinja2 import TemplateError
+        from pytest_llmprobe.models.chat_text import chat_text, messages_of, one_bos
 
-        from pytest_llmprobe.models.chat_template import render
-
+        if isinstance(prompt, RawPrompt) and prompt.ids:
+            return list(prompt.ids)
         if isinstance(prompt, RawPrompt):
-            return list(prompt.ids) or self._texts.ids(prompt.text, special_tokens=True)
+            return one_bos(self._texts.ids(prompt.text, special_tokens=True), self._bos)
         if self._template is None:
             if isinstance(prompt, str):
-                return self._texts.ids(prompt, special_tokens=True)
+                return one_bos(self._texts.ids(prompt, special_tokens=True), self._bos)
             raise CasesError("the prompt is a list of chat messages, and there is no chat template")
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         try:
-            text = render(self._template, messages, self._special)
-        except (TemplateError, TypeError, ValueError, LookupError) as error:
-            raise CasesError(f"the chat template refuses a prompt: {error}") from None
-        return self._texts.ids(text)
+            text = chat_text(self._render, messages_of(prompt))
+        except RequestError as error:
+            raise CasesError(str(error)) from None
+        return one_bos(self._texts.ids(text), self._bos)
+
+    def _render(self, messages: Messages, answer_follows: bool) -> str:
+        from pytest_llmprobe.models.chat_template import render
+
+        assert self._template is not None
+        return render(
+            self._template,
+            messages,
+            self._special,
+            answer_follows=answer_follows,
+            arguments=self._arguments,
+        )
 
 
 class _TransformersReader:
@@ -153,13 +197,15 @@ class _TransformersReader:
     def __init__(self, spec: ModelSpec) -> None:
         from pytest_llmprobe.models.loading import load_tokenizer
         from pytest_llmprobe.models.prompts import PromptEncoder
+        from pytest_llmprobe.models.template_facts import template_of
 
         try:
             self.tokenizer = load_tokenizer(spec)
+            template = template_of(self.tokenizer)
+            arguments = template_arguments(template, spec.thinking, spec.template)
         except ModelError as error:
             raise CasesError(str(error)) from None
-        has_template = bool(getattr(self.tokenizer, "chat_template", None))
-        self._encoder = PromptEncoder(self.tokenizer, has_template)
+        self._encoder = PromptEncoder(self.tokenizer, template is not None, arguments)
 
     def ids(self, prompt: Prompt) -> list[int]:
         try:

@@ -10,11 +10,15 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmprobe.plugin.model_arguments import (
+    add_endpoint_options,
+    add_model_options,
+    auto_or_positive,
+    positive,
+)
+
 if TYPE_CHECKING:
     import pytest
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-QUANTIZATIONS = ("4bit", "8bit")
 
 MARKERS = (
     "probe(*, cases=None, experiment=None, summary=None, delta=(), **generation): ask the model "
@@ -48,29 +52,6 @@ def declare_markers(config: pytest.Config) -> None:
     """Make the markers known to ``--strict-markers`` and ``--markers``."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-
-
-def positive(text: str) -> int:
-    """A whole number from 1 up, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
-    return int(text)
-
-
-def auto_or_positive(text: str) -> int | None:
-    """``auto`` (None) or a whole number from 1 up, for argparse."""
-    return None if text == "auto" else positive(text)
-
-
-def positive_number(text: str) -> float:
-    """A number above 0, for argparse."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
 
 
 def off_or_positive(text: str) -> int:
@@ -176,16 +157,6 @@ def add_options(parser: pytest.Parser) -> None:
         help="before the cases: ask a few prompts one by one, batched, padded and with a shared "
         "prefix, and report how many answers differ",
     )
-    add("dtype", "default: float32 on CPU, else the checkpoint's", choices=DTYPES)
-    add("device", "cpu, cuda, cuda:1, mps (default: the best there is)", metavar="DEVICE")
-    add("device-map", "for accelerate: auto spreads a model over GPUs", metavar="MAP")
-    add("attn-implementation", "sdpa, eager, flash_attention_2 ...", metavar="NAME")
-    add("quantization", "load with bitsandbytes", choices=QUANTIZATIONS)
-    group.addoption(
-        "--llmprobe-trust-remote-code",
-        action="store_true",
-        help="run code that comes with the model (default: off)",
-    )
     add(
         "misses",
         "count: a miss is a result; fail: every miss is a failed test (default: count)",
@@ -238,26 +209,9 @@ def add_options(parser: pytest.Parser) -> None:
     add("json", "path of the JSON report", metavar="PATH")
     add("html", "write the report as a page, too", metavar="PATH")
     add("md", "write the report as markdown, too", metavar="PATH")
-    _add_endpoint_options(parser)
+    add_model_options(parser)
+    add_endpoint_options(parser)
     parser.addini("llmprobe_model", "model to evaluate", default="")
-
-
-def _add_endpoint_options(parser: pytest.Parser) -> None:
-    group = parser.getgroup("llmprobe")
-
-    def add(name: str, help: str, type: Callable[[str], Any], metavar: str = "N") -> None:
-        group.addoption(f"--llmprobe-{name}", help=help, type=type, metavar=metavar)
-
-    add("base-url", "server of openai:NAME, such as http://localhost:8000/v1", str, "URL")
-    add("concurrency", "requests to a server at a time, of all workers (default: 16)", positive)
-    add("timeout", "seconds for a server's answer (default: 600)", positive_number, "SECONDS")
-    group.addoption(
-        "--llmprobe-stream",
-        action="store_true",
-        help="have a server stream its answers, to record when the first token came",
-    )
-    add("max-requests", "stop the run before it sends a server more requests", positive)
-    add("max-cost", "stop the run before it may cost more, see docs", positive_number, "SUM")
 
 
 def add_short_model_option(parser: pytest.Parser) -> None:

@@ -14,7 +14,10 @@ from pytest_llmprobe.plugin.command_line import LATEST
 if TYPE_CHECKING:
     import pytest
 
-CASE_OPTIONS = ("profile", "seed", "delta", "layers", "phase", "datasets")
+CASE_OPTIONS = (
+    *("profile", "seed", "delta", "layers", "phase", "datasets"),
+    *("thinking", "thinking_tokens", "template"),
+)
 """Options that other cases, or other requests, come from."""
 
 
@@ -170,7 +173,7 @@ def check_same_cases(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def _option(name: str) -> str:
-    return f"--llmprobe-{name.removesuffix('s') if name == 'datasets' else name}"
+    return f"--llmprobe-{name.removesuffix('s') if name == 'datasets' else name.replace('_', '-')}"
 
 
 def _shown(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,19 @@ import pytest
 
 from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
-from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S, EndpointOptions
+from pytest_llmprobe.engine.endpoints.options import EndpointOptions
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
-from pytest_llmprobe.generation import Layers, Phase
+from pytest_llmprobe.generation import THINKING_TOKENS, Layers, Phase
 from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
 from pytest_llmprobe.models.settings import bars_of, read_settings, settings_file
-from pytest_llmprobe.models.token_counter import counter_of
+from pytest_llmprobe.models.token_counter import check_template, counter_of
+from pytest_llmprobe.plugin.answering import (
+    read_endpoint,
+    read_generation,
+    read_self_check,
+    read_shared,
+)
 from pytest_llmprobe.plugin.earlier_run import (
     check_calibration,
     check_same_cases,
@@ -130,6 +136,9 @@ class Options:
             "attn_implementation": self.spec.attn_implementation,
             "quantization": self.spec.quantization,
             "trust_remote_code": self.spec.trust_remote_code,
+            "thinking": self.spec.thinking or "off",
+            "thinking_tokens": self.generation.get("thinking_tokens", THINKING_TOKENS),
+            "template": dict(self.spec.template),
             "misses": self.misses,
             "gate": self.gate,
             "compare": self.compare[0] if self.compare else None,
@@ -183,6 +192,7 @@ def check_explicit(config: pytest.Config) -> None:
             check_endpoint(spec)
         elif spec.folder is not None:
             check_folder(spec.folder)
+            check_template(spec)
         elif not config.option.collectonly:
             check_hub(spec)
     except (ModelError, ReportError) as error:
@@ -212,7 +222,9 @@ def _read(config: pytest.Config) -> Options:
         quantization=option.llmprobe_quantization,
         trust_remote_code=option.llmprobe_trust_remote_code or None,
         base_url=option.llmprobe_base_url,
+        thinking=option.llmprobe_thinking,
     )
+    spec = replace(spec, template=dict(spec.template) | dict(option.llmprobe_template))
     report = _path(start, option.llmprobe_json)
     check_calibration(option)
     options = Options(
@@ -240,56 +252,18 @@ def _read(config: pytest.Config) -> Options:
         resume=resumed_run(config, storage, model, report),
         replay=replay,
         calibrate=option.llmprobe_calibrate,
-        self_check=_self_check(option, spec),
+        self_check=read_self_check(option, spec),
         deltas=option.llmprobe_delta,
         layers=option.llmprobe_layers,
         phase=option.llmprobe_phase,
-        shared=_shared(option, spec),
-        endpoint=_endpoint(option),
+        shared=read_shared(option, spec),
+        endpoint=read_endpoint(option),
         bars=bars_of(settings.get("gates", {}), model),
+        generation=read_generation(option),
     )
     if replay is not None:
         check_same_cases(replay, options.as_dict())
     return options
-
-
-def _shared(option: Any, spec: ModelSpec) -> bool:
-    if option.llmprobe_engine == "shared" and spec.protocol is not None:
-        raise SettingsError(
-            f"--llmprobe-engine shared: {spec.name!r} is behind a server, which all workers share"
-        )
-    return bool(option.llmprobe_engine == "shared")
-
-
-def _self_check(option: Any, spec: ModelSpec) -> bool:
-    if not option.llmprobe_self_check:
-        return False
-    if spec.protocol == "anthropic":
-        raise SettingsError(
-            "--llmprobe-self-check needs greedy answers, and Anthropic's protocol has none"
-        )
-    if spec.protocol is not None and option.llmprobe_concurrency == 1:
-        raise SettingsError(
-            "--llmprobe-self-check asks a server several requests at a time: give a "
-            "--llmprobe-concurrency above 1"
-        )
-    elsewhere = {
-        "--llmprobe-replay loads none": option.llmprobe_replay,
-        "--llmprobe-engine shared keeps it in another one": option.llmprobe_engine == "shared",
-    }
-    if why := next((why for why, found in elsewhere.items() if found), None):
-        raise SettingsError(f"--llmprobe-self-check needs the model in this process: {why}")
-    return True
-
-
-def _endpoint(option: Any) -> EndpointOptions:
-    return EndpointOptions(
-        option.llmprobe_concurrency or CONCURRENCY,
-        option.llmprobe_timeout or TIMEOUT_S,
-        option.llmprobe_stream,
-        option.llmprobe_max_requests,
-        option.llmprobe_max_cost,
-    )
 
 
 def _path(start: Path, given: str | None) -> Path | None:

@@ -83,6 +83,8 @@ def _outcome(
 def _why(outcome: Outcome, report: pytest.TestReport, trace: Trace) -> str | None:
     if outcome == "skipped" and isinstance(report.longrepr, tuple):
         return str(report.longrepr[2])
+    if trace.miss is not None and trace.completions and trace.completions[-1].unanswered:
+        return f"{trace.completions[-1].unanswered}; {trace.miss}"
     return trace.miss
 
 

@@ -48,7 +48,7 @@ class TextScorer:
 
         loaded = self._models.get(model) or load_model(model)
         self._models[model] = loaded
-        encoder = PromptEncoder(loaded.tokenizer, loaded.capabilities.chat_template)
+        encoder = PromptEncoder.of(loaded)
         return log_probabilities(loaded, [encoder.ids(text) for text in raw])
 
     def _echoed(self, texts: Sequence[Prompt]) -> list[TokenLogProbabilities]:

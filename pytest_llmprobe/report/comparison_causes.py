@@ -127,7 +127,11 @@ LAYERS: Mapping[str, Sequence[Callable[[Baseline, Baseline], Pairs]]] = {
     "weights": [_weights],
     "tokenizer": [_values("model_info.tokenizer_hash")],
     "chat template": [_values("model_info.chat_template_hash")],
-    "generation config": [_values("config.delta", "config.layers", "config.phase"), _generation],
+    "generation config": [
+        _values("config.delta", "config.layers", "config.phase", "config.thinking"),
+        _values("config.template"),
+        _generation,
+    ],
     "data": [
         _values("config.profile", "config.seed", "config.trials", "config.limit", "config.datasets")
     ],

@@ -35,6 +35,7 @@ class Record:
     prompt: str | None = None
     expected: Any = None
     received: str | None = None
+    thought: str | None = None
     explanation: str | None = None
     error: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
@@ -102,6 +103,7 @@ def build_record(
         prompt=_both_ends(plain(prompt_text(case.prompt))) if case else None,
         expected=plain(case.target) if case else None,
         received=bounded(last.text) if last else None,
+        thought=bounded(last.thought) if last else None,
         explanation=bounded(explanation),
         error=bounded(error),
         scores=dict(scores),

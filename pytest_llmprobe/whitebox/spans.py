@@ -88,7 +88,7 @@ def locate(
         RequestError: The chat template drops, repeats or changes a span, or the tokenizer does
             not say which characters its tokens stand for.
     """
-    return locate_with(model.tokenizer, prompt, spans, model.capabilities.chat_template)
+    return _located(PromptEncoder.of(model), model.tokenizer, prompt, spans)
 
 
 def locate_with(
@@ -98,14 +98,20 @@ def locate_with(
     chat_template: bool = True,
 ) -> SpannedPrompt:
     """As ``locate``, with a transformers tokenizer alone."""
+    return _located(PromptEncoder(tokenizer, chat_template), tokenizer, prompt, spans)
+
+
+def _located(
+    encoder: PromptEncoder, tokenizer: Any, prompt: Prompt, spans: Span | str | Sequence[Span | str]
+) -> SpannedPrompt:
     check_prompt(prompt)
     if not getattr(tokenizer, "is_fast", False):
         raise RequestError(
             f"{type(tokenizer).__name__} does not map tokens to characters, so no span can be "
             "found; use a model with a fast tokenizer"
         )
-    ids = PromptEncoder(tokenizer, chat_template).ids(prompt)
-    rendering = _Rendering(tokenizer, prompt, chat_template)
+    ids = encoder.ids(prompt)
+    rendering = _Rendering(encoder, prompt)
     encoded = _encoded(tokenizer, rendering, ids)
     found = []
     for span in checked_spans(spans):
@@ -147,9 +153,9 @@ def _occurrences(text: str, wanted: str) -> Iterator[int]:
 class _Rendering:
     """The text of a prompt, and where pieces of its messages are in it."""
 
-    def __init__(self, tokenizer: Any, prompt: Prompt, chat_template: bool) -> None:
-        self._tokenizer = tokenizer
-        self.chat = chat_template and not isinstance(prompt, RawPrompt)
+    def __init__(self, encoder: PromptEncoder, prompt: Prompt) -> None:
+        self._encoder = encoder
+        self.chat = encoder.has_template and not isinstance(prompt, RawPrompt)
         if isinstance(prompt, RawPrompt):
             prompt = prompt.text
         if isinstance(prompt, str):
@@ -163,10 +169,7 @@ class _Rendering:
             return contents[0]
         pairs = zip(self._messages, contents, strict=True)
         messages = [message | {"content": content} for message, content in pairs]
-        text: str = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-        return text
+        return self._encoder.text(messages)
 
     def characters(self, span: Span) -> tuple[int, int]:
         """First character of a span in ``text``, and the one after its last."""

@@ -207,7 +207,8 @@ def _is_answer(line):
     [
         {"text": 3},
         {"token_ids": ["a"]},
-        {"finish_reason": "magic"},
+        {"finish_reason": ""},
+        {"thought": 3},
         {"usage": {}},
         {"timings": {"generation_s": float("inf"), "batch_size": 1}},
         {"timings": {"generation_s": 1, "batch_size": 1, "latency_s": float("nan")}},

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_llmprobe import Engine, GenerateConfig, Request, load_model
+from pytest_llmprobe.engine.endings import Endings
 from pytest_llmprobe.engine.fast_backend import FastBackend
 from pytest_llmprobe.engine.memory import TreeMemory
-from pytest_llmprobe.engine.transformers_backend import StopCheck
+from pytest_llmprobe.engine.planning import Row
 
 HAYSTACK = " ".join(
     f"the {colour} stone is {place},"
@@ -84,13 +85,13 @@ class BytesThatBreak:
         return "".join("\ufffd" if broken else chr(token) for token in tokens)
 
 
-def test_a_stop_string_that_the_whole_answer_does_not_show_loses_nothing(llama):
-    backend = FastBackend(replace(llama, tokenizer=BytesThatBreak()))
+def test_a_stop_string_that_the_whole_answer_does_not_show_loses_nothing():
     config = GenerateConfig(max_new_tokens=20, stop=("\n\n",))
-    answer = [7, *[10] * 13]
-    assert StopCheck(backend.tokenizer, config.stop)(answer)
-    found = backend.generated(answer, len(answer), config)
-    assert (found.text, found.finish_reason) == ("\ufffd" * 14, "stop_string")
+    reader = Endings(BytesThatBreak(), frozenset()).reader(Row(0, (), config))
+    ended = [reader.add(token) for token in [7, *[10] * 12]]
+    assert ended == [None] * 12 + ["stop_string"]
+    found = reader.generated()
+    assert (found.text, found.finish_reason) == ("\ufffd" * 13, "stop_string")
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2", "qwen3"])

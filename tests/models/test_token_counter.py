@@ -30,8 +30,9 @@ TEMPLATES = {
         "{%- if add_generation_prompt %}\nassistant:{% endif %}"
     ),
     "namespaces and loop controls": (
-        "{% set ns = namespace(seen=false) %}{% for m in messages %}{% if ns.seen %}{% continue %}"
-        "{% endif %}{% set ns.seen = true %}{{ m.content }}{% endfor %}{{ eos_token }}"
+        "{% set ns = namespace(seen=false) %}{% for m in messages[::-1] %}{% if ns.seen %}"
+        "{% continue %}{% endif %}{% set ns.seen = true %}{{ m.content }}{% endfor %}"
+        "{{ eos_token }}"
     ),
     "generation": (
         "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"

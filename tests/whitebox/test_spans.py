@@ -241,7 +241,7 @@ def test_a_token_outside_the_prompt():
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("<s>{{ messages[0].role }}", "drops 'red'"),
+        ("<s>{{ messages[0].role }}", "leaves the user's message out"),
         ("{{ messages[0].content }}{{ messages[0].content }}", "repeats 'red'"),
         ("{{ messages[0].content | upper }}", "changes 'red'"),
         ("{{ messages[0].content[:9] }}", "drops 'red'|changes 'red'"),

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.registry import ModelSpec
+from pytest_llmprobe.models.thinking import marks_of
 
 PUBLIC = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
@@ -84,6 +85,17 @@ def check_endpoint(spec: ModelSpec) -> None:
             f"{spec.name!r} needs the package {protocol}: pip install 'pytest-llmprobe[{protocol}]'"
         )
     key_of(spec)
+    marks_of(spec.thought)
+    if spec.template and (protocol == "anthropic" or address_of(spec).public):
+        raise ModelError(
+            f"--llmprobe-template {next(iter(spec.template))}: {spec.name!r} takes no arguments of "
+            "a chat template; a server of one's own does"
+        )
+    if protocol == "openai" and spec.thinking in ("on", "off") and address_of(spec).public:
+        raise ModelError(
+            f"--llmprobe-thinking {spec.thinking}: OpenAI's own service has no such switch; leave "
+            "it out, or give auto for room of a thought"
+        )
 
 
 def _protocol(spec: ModelSpec) -> str:

@@ -11,7 +11,9 @@ from typing import Any
 
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.engine.endpoints.wire import (
+    REASONS,
     Answer,
+    Asking,
     Call,
     Wire,
     answer_of,
@@ -19,6 +21,7 @@ from pytest_llmprobe.engine.endpoints.wire import (
     count_of,
     finish_of,
     found,
+    speech_of,
     text_of,
     usage_of,
 )
@@ -30,13 +33,14 @@ from pytest_llmprobe.errors import (
     ServerError,
     UnsupportedError,
 )
-from pytest_llmprobe.generation import FinishReason, GenerateConfig, Usage
+from pytest_llmprobe.generation import FinishReason, Usage
 
-REASONS: dict[str, FinishReason] = {
-    "end_turn": "stop",
-    "max_tokens": "length",
-    "stop_sequence": "stop_string",
-}
+ENDS: dict[str, FinishReason] = REASONS | {"stop_sequence": "stop_string"}
+
+LEAST_BUDGET = 1024
+"""Tokens of a thought that the service allows at least."""
+
+AS_SERVED = Asking()
 
 
 class AnthropicWire(Wire):
@@ -58,8 +62,8 @@ class AnthropicWire(Wire):
     )
     remedy = ": Anthropic's Messages API has no settings of the sampling; leave it out"
 
-    def __init__(self, model: str) -> None:
-        self._model = model
+    def __init__(self, model: str, asking: Asking = AS_SERVED) -> None:
+        self._model, self.asking = model, asking
 
     def encode(self, prompt: Prompt) -> bytes:
         """Messages; what a system message says first is the ``system`` of the request."""
@@ -83,9 +87,15 @@ class AnthropicWire(Wire):
         body = {
             "model": self._model,
             **json.loads(bytes(row.prompt_ids)),
-            "max_tokens": row.config.max_new_tokens,
+            "max_tokens": row.room,
         }
-        if row.config.stop:
+        if self.asking.switched and row.thinking:
+            budget = max(LEAST_BUDGET, row.thinking)
+            body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+            body["max_tokens"] = budget + row.config.max_new_tokens
+        elif self.asking.switched is False:
+            body["thinking"] = {"type": "disabled"}
+        if row.config.stop and not row.thinking:  # else cut afterwards, as everywhere
             body["stop_sequences"] = list(row.config.stop)
         return Call("/v1/messages", body)
 
@@ -93,8 +103,8 @@ class AnthropicWire(Wire):
         """Nothing more need be asked for."""
         return EventStream()
 
-    def answer(self, response: Mapping[str, Any], config: GenerateConfig) -> Answer:
-        """The text blocks of a message, one after another."""
+    def answer(self, response: Mapping[str, Any], row: Row) -> Answer:
+        """The text blocks of a message, one after another, and its thoughts."""
         blocks, reason = response.get("content"), response.get("stop_reason")
         if not isinstance(blocks, list):
             raise ServerError("the server's response holds no content")
@@ -105,11 +115,12 @@ class AnthropicWire(Wire):
                 "the answer reached the end of the model's context: use smaller cases or fewer "
                 "max_new_tokens"
             )
-        finish = finish_of(reason, REASONS)
-        text = "".join(
-            text_of(found(block, "text")) for block in blocks if found(block, "type") == "text"
-        )
-        return answer_of(response, text, finish, _usage(response.get("usage")), config)
+        if reason == "pause_turn":
+            raise ServerError("the service paused before the answer was whole (pause_turn)")
+        said = speech_of({"content": blocks})
+        finish = finish_of(reason, said.text or said.thought, ENDS)
+        usage = _usage(response.get("usage"))
+        return answer_of(response, said, finish, usage, row, self.asking.marks)
 
 
 def _usage(usage: Any) -> Usage | None:
@@ -127,6 +138,7 @@ class EventStream:
         self._message: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self._pieces: list[str] = []
+        self._thought: list[str] = []
 
     def add(self, event: Any) -> bool:
         """message_start, content_block_delta, message_delta; others say nothing of the text."""
@@ -140,9 +152,21 @@ class EventStream:
         elif found(event, "delta", "type") == "text_delta":
             self._pieces.append(text_of(found(event, "delta", "text")))
             return True
+        elif found(event, "delta", "type") == "thinking_delta":
+            self._thought.append(text_of(found(event, "delta", "thinking")))
+            return True
         return False
 
     def response(self) -> dict[str, Any]:
-        """As without streaming; an end that never came has no reason."""
-        content = [{"type": "text", "text": "".join(self._pieces)}]
+        """As without streaming.
+
+        Raises:
+            ServerError: The end never came.
+        """
+        if self._message.get("stop_reason") is None:
+            raise ServerError("the server's stream ended before its answer did")
+        content = [
+            {"type": "thinking", "thinking": "".join(self._thought)},
+            {"type": "text", "text": "".join(self._pieces)},
+        ]
         return self._message | {"content": content, "usage": self._usage}

@@ -1,17 +1,18 @@
-"""The backend and the engine that ask a server: many requests at a time, repeated if it helps."""
+"""The backend that asks a server: many requests at a time, repeated if it helps."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar, get_args
 
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.engine.backend import Backend, Generated, OnTokens
-from pytest_llmprobe.engine.completion_file import Outcome
 from pytest_llmprobe.engine.endpoints.budget import Budget, CostError
 from pytest_llmprobe.engine.endpoints.connection import Connection, NoJsonError
 from pytest_llmprobe.engine.endpoints.echo import EchoedText, read_echo
@@ -19,17 +20,22 @@ from pytest_llmprobe.engine.endpoints.failures import Failure, failure_of
 from pytest_llmprobe.engine.endpoints.loop import LoopThread
 from pytest_llmprobe.engine.endpoints.openai_wire import OpenAIWire
 from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S
-from pytest_llmprobe.engine.engine import Engine, OnProgress, completion_of
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.errors import (
     AccessError,
     NotInProcessError,
+    PromptTooLongError,
     RequestError,
     ServerError,
     SteeringError,
     UnsupportedError,
 )
-from pytest_llmprobe.generation import GenerateConfig, Request, Steer, Timings, Usage
+from pytest_llmprobe.generation import (
+    FinishReason,
+    GenerateConfig,
+    Steer,
+    Usage,
+)
 
 T = TypeVar("T")
 
@@ -37,9 +43,6 @@ RETRIES = 4
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 """Back-off doubles from the first to the longest."""
-
-WHOLE_UNIT = 2**62
-"""Tokens of a batch at most: the server plans its own batches."""
 
 SETTLING_S = 0.02
 """Between two looks at whether requests under way have given money back."""
@@ -89,6 +92,9 @@ class EndpointBackend(Backend):
         self._refused: AccessError | None = None
         self._not_before = 0.0
         self._under_way = 0
+        self._odd_ends: set[str] = set()
+        self._told: set[str] = set()
+        self.thinks = connection.wire.asking.thinking in ("on", "auto")
         self.arrived: Callable[[Row, Generated], None] | None = None
 
     @property
@@ -100,6 +106,9 @@ class EndpointBackend(Backend):
             "served_model": self._served,
             "capabilities": dict(CAPABILITIES),
         }
+        asking = self._connection.wire.asking
+        if asking.thinking is not None or asking.template:
+            info |= {"thinking": asking.thinking, "template": dict(asking.template)}
         if info["protocol"] == "anthropic":
             info["sampling"] = "the service's own: its protocol cannot ask for greedy decoding"
         return info
@@ -124,7 +133,14 @@ class EndpointBackend(Backend):
             on_tokens(answer.usage.generated_tokens if answer.usage else 0)
             return answer
 
-        return self._loop.run(self._all(rows, ask))
+        outcomes = self._loop.run(self._all(rows, ask))
+        for reason in sorted(self._odd_ends - self._told):
+            self._told.add(reason)
+            warnings.warn(
+                f"the server ends answers with the reason {reason!r}, which is kept as it is",
+                stacklevel=2,
+            )
+        return outcomes
 
     def log_probabilities(self, texts: Sequence[RawPrompt]) -> list[EchoedText | RequestError]:
         """What the server says of texts that it is to repeat, as vLLM does.
@@ -193,15 +209,44 @@ class EndpointBackend(Backend):
             self._under_way -= 1
 
     async def _ask(self, row: Row, reserved: float) -> Generated:
-        call = self._connection.wire.call(row)
+        answer = await self._answered(row, reserved)
+        if self._wants_room(row, answer):
+            larger = replace(row, thinking=row.config.thinking_tokens)
+            reserved = await self._reserve(larger)
+            with suppress(PromptTooLongError):  # then the answer is one that was cut off
+                answer = await self._answered(larger, reserved)
+        return answer
+
+    def _wants_room(self, row: Row, answer: Generated) -> bool:
+        """Whether all that was said is a thought, which the answer's room or a stop string cut.
+
+        Nothing was said of thoughts, so the server's template decides, and room is made where it
+        is needed.
+        """
+        if self._connection.wire.asking.thinking is not None or row.thinking:
+            return False
+        all_thought = answer.thought is not None and not answer.text.strip()
+        return all_thought and (answer.finish_reason == "length" or bool(row.config.stop))
+
+    async def _answered(self, row: Row, reserved: float) -> Generated:
+        connection = self._connection
+        call = connection.wire.call(row)
         start = time.perf_counter()
-        send = self._connection.stream if self._stream else self._connection.send
-        response, first = await asyncio.wait_for(send(call), self._timeout_s)
+        send = connection.stream if self._stream else connection.send
+        try:
+            response, first = await asyncio.wait_for(send(call), self._timeout_s)
+        except connection.package.APIStatusError as error:
+            said = failure_of(error, connection.package, connection.url, self._timeout_s)
+            if isinstance(said.error, PromptTooLongError):
+                raise said.error from None
+            raise
         latency = time.perf_counter() - start
-        answer = self._connection.wire.answer(response, row.config)
+        answer = connection.wire.answer(response, row)
         self._served = answer.model or self._served or ""
         if answer.usage is not None:
             self._budget.settle(reserved, answer.usage)
+        if answer.finish_reason not in get_args(FinishReason):
+            self._odd_ends.add(answer.finish_reason)
         return Generated(
             answer.text,
             (),
@@ -209,6 +254,7 @@ class EndpointBackend(Backend):
             usage=answer.usage or Usage(0, 0),
             latency_s=latency,
             first_token_s=first,
+            thought=answer.thought,
         )
 
     async def _echo(self, row: Row, reserved: float) -> EchoedText:
@@ -223,7 +269,7 @@ class EndpointBackend(Backend):
         """Money that requests under way may yet give back is waited for."""
         while True:
             try:
-                return self._budget.reserve(len(row.prompt_ids), row.config.max_new_tokens)
+                return self._budget.reserve(len(row.prompt_ids), row.room)
             except CostError:
                 if self._under_way == 0:
                     raise
@@ -243,29 +289,3 @@ class EndpointBackend(Backend):
                 return ServerError(text)
             self._refused = error
         return error
-
-
-class EndpointEngine(Engine):
-    """Sends all requests of a call at once, and keeps each answer as it arrives: it may cost money.
-
-    With a ``batch_size`` so many at once, each of which is waited for.
-    """
-
-    def __init__(self, backend: EndpointBackend, *, batch_size: int | None = None) -> None:
-        super().__init__(backend, batch_size=batch_size, token_budget=WHOLE_UNIT)
-        self._endpoint = backend
-
-    def attempt(
-        self, requests: Sequence[Request], on_progress: OnProgress | None = None
-    ) -> list[Outcome]:
-        """As Engine; what a killed process has received, a resumed run finds."""
-
-        def arrived(row: Row, answer: Generated) -> None:
-            alone = Timings(answer.latency_s or 0.0, 1)  # its share is known with the last answer
-            self._keep(requests, {row.index: completion_of(row, answer, alone)})
-
-        self._endpoint.arrived = arrived
-        try:
-            return super().attempt(requests, on_progress)
-        finally:
-            self._endpoint.arrived = None

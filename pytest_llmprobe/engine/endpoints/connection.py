@@ -13,9 +13,10 @@ from typing import Any
 from pytest_llmprobe.engine.endpoints.address import NO_KEY, address_of, check_endpoint, key_of
 from pytest_llmprobe.engine.endpoints.anthropic_wire import AnthropicWire
 from pytest_llmprobe.engine.endpoints.openai_wire import OpenAIWire
-from pytest_llmprobe.engine.endpoints.wire import Call, Stream, Wire
+from pytest_llmprobe.engine.endpoints.wire import Asking, Call, Stream, Wire
 from pytest_llmprobe.errors import ServerError
 from pytest_llmprobe.models.registry import ModelSpec
+from pytest_llmprobe.models.thinking import marks_of
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,15 @@ def connect(spec: ModelSpec, timeout_s: float) -> Connection:
             timeout=timeout_s, event_hooks={"response": [one_answer]}
         ),
     )
-    wire: Wire = AnthropicWire(name)
+    asking = Asking(spec.thinking, spec.template, marks_of(spec.thought))
+    wire: Wire = AnthropicWire(name, asking)
     if spec.protocol == "openai":
         wire = OpenAIWire(
-            name, public=address.public, raw=spec.completions, own_ids=spec.tokenizer is not None
+            name,
+            public=address.public,
+            raw=spec.completions,
+            own_ids=spec.tokenizer is not None,
+            asking=asking,
         )
     secrets = (*(value for _, value in address.query if len(value) > 7), key)
     return Connection(wire, client, package, address.url, tuple(s for s in secrets if s != NO_KEY))

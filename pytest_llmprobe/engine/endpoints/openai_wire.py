@@ -6,32 +6,38 @@ https://platform.openai.com/docs/api-reference: /chat/completions and /completio
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.engine.endpoints.wire import (
     Answer,
+    Asking,
     Call,
+    Speech,
     Wire,
     answer_of,
     canonical,
     changed,
     finish_of,
     found,
+    speech_of,
     text_of,
     usage_of,
 )
 from pytest_llmprobe.engine.planning import Row
-from pytest_llmprobe.errors import RefusedError, RequestError, ServerError
-from pytest_llmprobe.generation import FinishReason, GenerateConfig
+from pytest_llmprobe.errors import RefusedError, RequestError, ServerError, UnsupportedError
+from pytest_llmprobe.models.chat_text import is_prefill
 
 BEYOND = ("top_k", "min_p", "repetition_penalty")
 """Not in OpenAI's own protocol; vLLM and SGLang take them. Sent only where they are asked for."""
 
+AS_SERVED = Asking()
+
 CHAT, RAW = "/chat/completions", "/completions"
 
-REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+SWITCHES = ("enable_thinking", "thinking")
+"""What most chat templates call the switch of their thoughts; they ignore the other."""
 
 
 class OpenAIWire(Wire):
@@ -42,6 +48,7 @@ class OpenAIWire(Wire):
         public: Whether it is OpenAI's own service, which knows max_tokens no more.
         raw: Send strings to /completions too: a base model without a chat template.
         own_ids: Whether token ids are the served model's, so that it may be sent some.
+        asking: How the model is asked to think.
     """
 
     unknown = ("typical_p", "tfs", "top_a", "no_repeat_ngram_size")
@@ -51,9 +58,16 @@ class OpenAIWire(Wire):
     )
 
     def __init__(
-        self, model: str, *, public: bool = False, raw: bool = False, own_ids: bool = False
+        self,
+        model: str,
+        *,
+        public: bool = False,
+        raw: bool = False,
+        own_ids: bool = False,
+        asking: Asking = AS_SERVED,
     ) -> None:
-        self._model, self._raw, self._own_ids = model, raw, own_ids
+        self._model, self._raw, self._own_ids, self._public = model, raw, own_ids, public
+        self.asking = asking
         self._limit = "max_completion_tokens" if public else "max_tokens"
 
     def encode(self, prompt: Prompt) -> bytes:
@@ -68,6 +82,11 @@ class OpenAIWire(Wire):
                 "it as `tokenizer` under [tool.llmprobe.models]"
             )
         if not isinstance(prompt, str):
+            if is_prefill(prompt) and self._public:
+                raise UnsupportedError(
+                    "the prompt's last message is the assistant's, to be gone on with, and "
+                    "OpenAI's own service always begins a new one"
+                )
             return canonical({"messages": [dict(message) for message in prompt]})
         if self._raw:
             return canonical({"prompt": prompt})
@@ -82,9 +101,11 @@ class OpenAIWire(Wire):
             "model": self._model,
             **asked,
             "temperature": config.temperature,
-            self._limit if chat else "max_tokens": config.max_new_tokens,
+            self._limit if chat else "max_tokens": row.room,
         }
-        if config.stop:
+        if chat:
+            body |= self._template(asked["messages"])
+        if config.stop and not row.thinking:  # a server would stop at those of a thought, too
             body["stop"] = list(config.stop)
         if config.temperature > 0:
             body["seed"] = row.seed % 2**31  # several servers keep 32 bits
@@ -92,12 +113,23 @@ class OpenAIWire(Wire):
             body[name] = getattr(config, name)
         return Call(CHAT if chat else RAW, body)
 
+    def _template(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What vLLM, SGLang and llama.cpp hand to the chat template."""
+        given: dict[str, Any] = {}
+        if self.asking.switched is not None:
+            given |= dict.fromkeys(SWITCHES, self.asking.switched)
+        given |= self.asking.template
+        body: dict[str, Any] = {"chat_template_kwargs": given} if given else {}
+        if messages[-1]["role"] == "assistant":
+            body |= {"add_generation_prompt": False, "continue_final_message": True}
+        return body
+
     def stream(self, call: Call) -> ChunkStream:
         """Asks for the usage, which comes with the last event."""
         call.body["stream_options"] = {"include_usage": True}
         return ChunkStream(call.path == CHAT)
 
-    def answer(self, response: Mapping[str, Any], config: GenerateConfig) -> Answer:
+    def answer(self, response: Mapping[str, Any], row: Row) -> Answer:
         """The only choice of a response."""
         choices = response.get("choices")
         if not isinstance(choices, list) or not choices:
@@ -108,13 +140,16 @@ class OpenAIWire(Wire):
         withheld = found(choices, 0, "message", "refusal")
         if reason == "content_filter" or withheld:
             raise RefusedError("the server withheld the answer: content filter or refusal")
-        finish = finish_of(reason, REASONS)
-        message = found(choices, 0, "message")
-        text = text_of(found(message, "content") if message else found(choices, 0, "text"))
-        if config.stop and isinstance(found(choices, 0, "stop_reason"), str):
+        message, marks = found(choices, 0, "message"), self.asking.marks
+        if message:
+            said = speech_of(message)
+        else:  # a text that goes on
+            said, marks = Speech(text_of(found(choices, 0, "text"))), ()
+        finish = finish_of(reason, said.text or said.thought)
+        if row.config.stop and isinstance(found(choices, 0, "stop_reason"), str):
             finish = "stop_string"  # vLLM names the string that ended it
         counts = (found(response, "usage", f"{of}_tokens") for of in ("prompt", "completion"))
-        return answer_of(response, text, finish, usage_of(*counts), config)
+        return answer_of(response, said, finish, usage_of(*counts), row, marks)
 
 
 class ChunkStream:
@@ -123,6 +158,7 @@ class ChunkStream:
     def __init__(self, chat: bool) -> None:
         self._chat = chat
         self._pieces: list[str] = []
+        self._thought: list[str] = []
         self._choice: dict[str, Any] = {}
         self._rest: dict[str, Any] = {}
 
@@ -137,12 +173,20 @@ class ChunkStream:
         for key in ("finish_reason", "stop_reason"):
             if found(choice, key) is not None:
                 self._choice[key] = found(choice, key)
-        piece = text_of(found(choice, "delta", "content") or found(choice, "text"))
-        self._pieces.append(piece)
-        return bool(piece)
+        piece = speech_of(found(choice, "delta"))
+        self._pieces.append(piece.text or text_of(found(choice, "text")))
+        self._thought.append(piece.thought)
+        return bool(self._pieces[-1] or piece.thought)
 
     def response(self) -> dict[str, Any]:
-        """As without streaming; an end that never came has no finish reason."""
-        text = "".join(self._pieces)
-        own = {"message": {"content": text}} if self._chat else {"text": text}
+        """As without streaming.
+
+        Raises:
+            ServerError: The end never came.
+        """
+        if "finish_reason" not in self._choice:
+            raise ServerError("the server's stream ended before its answer did")
+        text, thought = "".join(self._pieces), "".join(self._thought)
+        message = {"content": text, "reasoning_content": thought}
+        own: dict[str, Any] = {"message": message} if self._chat else {"text": text}
         return {"choices": [self._choice | own]} | self._rest

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pytest_llmprobe.case import Prompt
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.errors import ServerError
-from pytest_llmprobe.generation import FinishReason, GenerateConfig, Usage
+from pytest_llmprobe.generation import LONGEST_REASON, FinishReason, GenerateConfig, Usage
+from pytest_llmprobe.models.thinking import Choice
+from pytest_llmprobe.models.thought_marks import KNOWN, Mark
+from pytest_llmprobe.models.thoughts import part
 
 CHARACTERS_OF_A_TOKEN = 1000
 """No tokenizer has longer tokens; a longer answer ignores max_new_tokens."""
@@ -29,9 +32,23 @@ class Answer:
     """What a response says; ``model`` is the served model's own name for itself."""
 
     text: str
-    finish_reason: FinishReason
+    finish_reason: str
     usage: Usage | None
     model: str | None
+    thought: str | None = None
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What a server sends of a model's words.
+
+    Args:
+        text: The answer, with a thought if the server leaves it there.
+        thought: What the server itself calls that.
+    """
+
+    text: str
+    thought: str = ""
 
 
 class Stream(Protocol):
@@ -44,16 +61,39 @@ class Stream(Protocol):
         """What the server would have sent without streaming."""
 
 
+@dataclass(frozen=True)
+class Asking:
+    """How a served model is asked to think, as the user chose.
+
+    Args:
+        thinking: ``on``, ``off`` or ``auto``; None leaves it to the server, and room for a thought
+            is given where one turns out to need it.
+        template: Arguments of the server's chat template.
+        marks: What its thoughts begin and end with, if the server leaves them in the text.
+    """
+
+    thinking: Choice | None = None
+    template: Mapping[str, Any] = field(default_factory=dict)
+    marks: Sequence[Mark] = KNOWN
+
+    @property
+    def switched(self) -> bool | None:
+        """Whether it is told to think, or not to; None: it is told nothing."""
+        return None if self.thinking in (None, "auto") else self.thinking == "on"
+
+
 class Wire(Protocol):
     """One protocol.
 
     Attributes:
         unknown: Settings that it cannot express.
         remedy: What the user is told of one.
+        asking: How the model is asked to think.
     """
 
     unknown: tuple[str, ...]
     remedy: str
+    asking: Asking
 
     def unsupported(self, config: GenerateConfig) -> str | None:
         """Why this protocol cannot express a config, or None."""
@@ -75,8 +115,8 @@ class Wire(Protocol):
     def stream(self, call: Call) -> Stream:
         """Collects the events of this call's answer."""
 
-    def answer(self, response: Mapping[str, Any], config: GenerateConfig) -> Answer:
-        """What a response means.
+    def answer(self, response: Mapping[str, Any], row: Row) -> Answer:
+        """What a response to a row's request means.
 
         Raises:
             ServerError: It is none that the protocol knows.
@@ -124,38 +164,102 @@ def usage_of(prompt_tokens: Any, generated_tokens: Any) -> Usage | None:
     return None if prompt is None or generated is None else Usage(prompt, generated)
 
 
-def finish_of(reason: Any, known: Mapping[str, FinishReason]) -> FinishReason:
-    """What a server's reason is called here.
+REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_length": "length",
+}
+"""Why an answer ended, in the words of vLLM, SGLang, TGI, Mistral, Gemini and others."""
+
+
+def finish_of(reason: Any, text: str, known: Mapping[str, FinishReason] = REASONS) -> str:
+    """What a server's reason is called here: its own word if that is not known.
 
     Raises:
-        ServerError: The protocol has no such reason.
+        ServerError: There is none, and no text either.
     """
-    if reason not in known:
-        raise ServerError(f"the server ended its answer with the reason {str(reason)[:100]!r}")
-    return known[reason]
+    if reason is None or reason == "":
+        if text:
+            return "stop"
+        raise ServerError("the server ended its answer without a text and without a reason")
+    word = str(reason)
+    return known.get(word.lower(), word[:LONGEST_REASON])
+
+
+def speech_of(message: Any) -> Speech:
+    """What a chat message says: its text, and what the server calls a thought in it.
+
+    Fields of vLLM, SGLang, DeepSeek (``reasoning_content``, ``reasoning``), OpenRouter
+    (``reasoning_details``) and Ollama (``thinking``); parts as of Mistral and OpenAI.
+
+    Raises:
+        ServerError: It holds no text where one belongs.
+    """
+    content = found(message, "content")
+    text, thought = _of_parts(content) if isinstance(content, list) else (text_of(content), "")
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        given = found(message, name)
+        if isinstance(given, str) and given:  # several servers send it under two names
+            return Speech(text, thought + text_of(given))
+    details = found(message, "reasoning_details")
+    if isinstance(details, list):
+        thought += "".join(text_of(found(d, "text") or found(d, "summary")) for d in details)
+    return Speech(text, thought)
+
+
+def _of_parts(parts: Sequence[Any]) -> tuple[str, str]:
+    """The texts of a message's parts, and of those that are thoughts."""
+    texts, thoughts = [], []
+    for each in parts:
+        kind = found(each, "type")
+        if not isinstance(each, str | Mapping):
+            raise ServerError(f"the server's answer holds {type(each).__name__} among its parts")
+        if isinstance(each, str) or kind in ("text", "output_text"):
+            texts.append(each if isinstance(each, str) else text_of(found(each, "text")))
+        elif isinstance(kind, str) and kind.startswith(("thinking", "reasoning", "thought")):
+            thoughts.append(_nested(found(each, kind) or found(each, "text")))
+    return "".join(texts), "".join(thoughts)
+
+
+def _nested(value: Any) -> str:
+    if isinstance(value, list):
+        return "".join(_nested(found(each, "text")) for each in value)
+    return text_of(value)
 
 
 def answer_of(
     response: Mapping[str, Any],
-    text: str,
-    finish: FinishReason,
+    said: Speech,
+    finish: str,
     usage: Usage | None,
-    config: GenerateConfig,
+    row: Row,
+    marks: Sequence[Mark],
 ) -> Answer:
-    """The answer, its text cut before the first stop string, should a server leave that in.
+    """The answer without its thought, cut before the first stop string if a server leaves it in.
 
     Raises:
-        ServerError: The text is far longer than max_new_tokens tokens can be.
+        ServerError: The text is far longer than the tokens that it was allowed can be.
     """
-    if len(text) > config.max_new_tokens * CHARACTERS_OF_A_TOKEN:
-        raise ServerError(
-            f"the server sent {len(text)} characters for max_new_tokens={config.max_new_tokens}"
-        )
+    config, length = row.config, len(said.text) + len(said.thought)
+    if length > row.room * CHARACTERS_OF_A_TOKEN:
+        raise ServerError(f"the server sent {length} characters for {row.room} tokens")
+    parted = part(said.text, marks)
+    pieces = [piece for piece in (said.thought.strip(), parted.thought) if piece]
+    thought = "\n\n".join(pieces) if pieces else parted.thought
+    text = parted.answer
     places = [place for stop in config.stop if (place := text.find(stop)) >= 0]
     if places:
         text, finish = text[: min(places)], "stop_string"
     name = response.get("model")
-    return Answer(text, finish, usage, name[:200] if isinstance(name, str) else None)
+    model = name[:200] if isinstance(name, str) else None
+    return Answer(text, finish, usage, model, thought)
 
 
 def changed(config: GenerateConfig, names: Sequence[str]) -> list[str]:

@@ -23,7 +23,9 @@ def main(folder: Path) -> None:
     except ModelError as error:
         sys.exit(str(error))
     backend = Engine(loaded, batch_size=settings.batch_size, drafts=settings.drafts).backend
-    encode = PromptEncoder(tokenizer, loaded.capabilities.chat_template).ids
+    encode = PromptEncoder(
+        tokenizer, loaded.capabilities.chat_template, loaded.thinking.arguments
+    ).ids
     EngineServer(backend, encode).serve(folder / SOCKET)
     end(folder)
 

@@ -29,6 +29,7 @@ class SharedBackend:
         self.context_length: int | None = hello["context_length"]
         self.max_batch_size: int | None = hello["max_batch_size"]
         self.shares_prefixes: bool = hello["shares_prefixes"]
+        self.thinks: bool = hello["thinks"]
         self.info: dict[str, Any] = hello["info"]
 
     def encode(self, prompt: Prompt) -> list[int]:

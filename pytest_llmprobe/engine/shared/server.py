@@ -64,7 +64,7 @@ class EngineServer:
     def _answer(self, client: socket.socket) -> None:
         try:
             with client.makefile("rwb") as file:
-                told = ("context_length", "max_batch_size", "shares_prefixes", "info")
+                told = ("context_length", "max_batch_size", "shares_prefixes", "thinks", "info")
                 send(file, {name: getattr(self._backend, name) for name in told})
                 while (message := receive(file)) is not None:
                     send(file, self._reply(message, file))

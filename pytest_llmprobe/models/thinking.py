@@ -1,0 +1,155 @@
+"""Whether a model is to think before it answers, and what its chat template is told of it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.models.chat_template import variables
+from pytest_llmprobe.models.registry import ModelSpec
+from pytest_llmprobe.models.thought_marks import KNOWN, Mark, closed_by, marks_in, opened_by
+
+Choice: TypeAlias = Literal["on", "off", "auto"]
+CHOICES = ("on", "off", "auto")
+
+SWITCHES = (
+    "enable_thinking",
+    "thinking",
+    "reasoning",
+    "enable_reasoning",
+    "use_thinking",
+    "think",
+)
+"""Arguments of chat templates that are true or false: Qwen3, GLM, SmolLM3; DeepSeek, Granite;
+Command A; others."""
+
+EFFORT, BUDGET = "reasoning_effort", "thinking_budget"
+"""gpt-oss, Mistral: a word; Seed-OSS: tokens, of which 0 is none."""
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """What is known of a model's thoughts.
+
+    Args:
+        marks: Of thoughts; none: whatever it says is its answer.
+        arguments: Of the chat template.
+        found: Template or tokenizer name marks.
+        thinks: A thought is to be expected, which needs room.
+    """
+
+    marks: tuple[Mark, ...] = KNOWN
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    found: bool = False
+    thinks: bool = False
+
+
+def marks_of(given: object, template: str = "", tokens: Sequence[str] = ()) -> tuple[Mark, ...]:
+    """The marks of a model's thoughts: all that are known, and what it names besides.
+
+    Args:
+        given: ``thought`` of a model's entry: its own two marks, False if it has none, or None.
+        template: Its chat template.
+        tokens: Added tokens of its tokenizer.
+
+    Raises:
+        ModelError: ``given`` is something else.
+    """
+    if given is None:
+        return tuple(dict.fromkeys((*KNOWN, *marks_in(template, tokens))))
+    if given is False:
+        return ()
+    pair = list(given) if isinstance(given, list | tuple) else []
+    if len(pair) != 2 or not all(isinstance(name, str) and name.strip() for name in pair):
+        raise ModelError(
+            f"thought={given!r}: give what begins and what ends a thought, such as "
+            "['<think>', '</think>'], or false"
+        )
+    return (Mark(*pair),)
+
+
+def template_arguments(
+    template: str | None, thinking: Choice | None, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the chat template is given: the user's arguments, and the switch of its thoughts.
+
+    Raises:
+        ModelError: The template does not mention an argument.
+    """
+    if template is None:
+        if given:
+            raise ModelError(
+                f"--llmprobe-template {next(iter(given))}: this model has no chat template"
+            )
+        return {}
+    known = variables(template)
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            listed = ", ".join(sorted(known)) or "none"
+            raise ModelError(
+                f"--llmprobe-template {name}: the model's chat template does not mention it"
+                + (f", did you mean {close[0]}?" if close else "")
+                + f" It knows: {listed}"
+            )
+    return _switch(template, known, thinking) | dict(given)
+
+
+def _switch(template: str, known: frozenset[str], thinking: Choice | None) -> dict[str, Any]:
+    if thinking == "auto":
+        return {}
+    on = thinking == "on"
+    found: dict[str, Any] = {name: on for name in SWITCHES if name in known}
+    if not on and BUDGET in known:
+        found[BUDGET] = 0
+    if not on and EFFORT in known:
+        found[EFFORT] = "none" if _names(template, "none") else "low"
+    return found
+
+
+def _names(template: str, word: str) -> bool:
+    return f"'{word}'" in template or f'"{word}"' in template
+
+
+def is_quiet(arguments: Mapping[str, Any]) -> bool:
+    """Whether the arguments of a template switch its thoughts off."""
+    return any(
+        name in arguments and not arguments[name] for name in (*SWITCHES, BUDGET)
+    ) or arguments.get(EFFORT) in ("none", False)
+
+
+def thinking_of(
+    spec: ModelSpec, template: str | None, tokens: Sequence[str], prompt: str
+) -> Thinking:
+    """What is known of a model's thoughts before it has said anything.
+
+    Args:
+        spec: What the user asked for.
+        template: Its chat template.
+        tokens: Added tokens of its tokenizer.
+        prompt: A question as the model reads it: it may begin the thought, or end it.
+
+    Raises:
+        ModelError: The user's marks are none, or there is nothing to switch on.
+    """
+    marks = marks_of(spec.thought, template or "", tokens)
+    arguments = template_arguments(template, spec.thinking, spec.template)
+    named = marks_in(template or "", tokens)
+    found = bool(marks) and (spec.thought is not None or bool(named))
+    if spec.thinking == "on" and not found and not _can_switch(template):
+        raise ModelError(
+            "--llmprobe-thinking on: neither this model's chat template nor its tokenizer knows of "
+            "a thought; name its marks as `thought` under [tool.llmprobe.models], or leave it out"
+        )
+    thinks = opened_by(prompt, marks) is not None or (
+        found and not is_quiet(arguments) and not closed_by(prompt, marks)
+    )
+    return Thinking(marks, arguments, found, thinks)
+
+
+def _can_switch(template: str | None) -> bool:
+    known = variables(template) if template is not None else frozenset()
+    return not known.isdisjoint((*SWITCHES, EFFORT, BUDGET))

@@ -1,0 +1,65 @@
+"""How the user wants answers to be had: where from, with what room, and checked or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S, EndpointOptions
+from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.models.registry import ModelSpec
+
+
+def read_generation(option: Any) -> dict[str, Any]:
+    """Generation options of every experiment."""
+    room = option.llmprobe_thinking_tokens
+    return {} if room is None else {"thinking_tokens": room}
+
+
+def read_shared(option: Any, spec: ModelSpec) -> bool:
+    """Whether one process answers for all workers.
+
+    Raises:
+        SettingsError: A server does so already.
+    """
+    if option.llmprobe_engine == "shared" and spec.protocol is not None:
+        raise SettingsError(
+            f"--llmprobe-engine shared: {spec.name!r} is behind a server, which all workers share"
+        )
+    return bool(option.llmprobe_engine == "shared")
+
+
+def read_self_check(option: Any, spec: ModelSpec) -> bool:
+    """Whether the engine is to be checked first.
+
+    Raises:
+        SettingsError: It cannot be; says why.
+    """
+    if not option.llmprobe_self_check:
+        return False
+    if spec.protocol == "anthropic":
+        raise SettingsError(
+            "--llmprobe-self-check needs greedy answers, and Anthropic's protocol has none"
+        )
+    if spec.protocol is not None and option.llmprobe_concurrency == 1:
+        raise SettingsError(
+            "--llmprobe-self-check asks a server several requests at a time: give a "
+            "--llmprobe-concurrency above 1"
+        )
+    elsewhere = {
+        "--llmprobe-replay loads none": option.llmprobe_replay,
+        "--llmprobe-engine shared keeps it in another one": option.llmprobe_engine == "shared",
+    }
+    if why := next((why for why, found in elsewhere.items() if found), None):
+        raise SettingsError(f"--llmprobe-self-check needs the model in this process: {why}")
+    return True
+
+
+def read_endpoint(option: Any) -> EndpointOptions:
+    """How a server is asked."""
+    return EndpointOptions(
+        option.llmprobe_concurrency or CONCURRENCY,
+        option.llmprobe_timeout or TIMEOUT_S,
+        option.llmprobe_stream,
+        option.llmprobe_max_requests,
+        option.llmprobe_max_cost,
+    )

@@ -1,0 +1,118 @@
+"""Options that say how a model is loaded, asked and waited for, as pytest shows them in --help.
+
+Imported in every pytest run of the environment, so nothing of weight is imported here.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTIZATIONS = ("4bit", "8bit")
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def auto_or_positive(text: str) -> int | None:
+    """``auto`` (None) or a whole number from 1 up, for argparse."""
+    return None if text == "auto" else positive(text)
+
+
+def positive_number(text: str) -> float:
+    """A number above 0, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def template_argument(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE`` of a chat template, for argparse: true, false, null, numbers, JSON, or a text.
+
+    The value is read as JSON if it is any.
+    """
+    import json
+
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip().isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, such as enable_thinking=true")
+    plain = {"True": True, "False": False, "None": None}
+    if value in plain:
+        return name.strip(), plain[value]
+    try:
+        return name.strip(), json.loads(value, parse_constant=lambda word: word)
+    except ValueError:
+        return name.strip(), value
+
+
+def add_model_options(parser: pytest.Parser) -> None:
+    """How a model is loaded, and what its chat template is told."""
+    group = parser.getgroup("llmprobe")
+
+    def add(name: str, help: str, type: Callable[[str], Any] = str, **more: Any) -> None:
+        if "choices" in more:
+            more["metavar"] = "|".join(more["choices"])
+        group.addoption(f"--llmprobe-{name}", help=help, type=type, **more)
+
+    add("dtype", "default: float32 on CPU, else the checkpoint's", choices=DTYPES)
+    add("device", "cpu, cuda, cuda:1, mps (default: the best there is)", metavar="DEVICE")
+    add("device-map", "for accelerate: auto spreads a model over GPUs", metavar="MAP")
+    add("attn-implementation", "sdpa, eager, flash_attention_2 ...", metavar="NAME")
+    add("quantization", "load with bitsandbytes", choices=QUANTIZATIONS)
+    group.addoption(
+        "--llmprobe-trust-remote-code",
+        action="store_true",
+        help="run code that comes with the model (default: off)",
+    )
+    add(
+        "thinking",
+        "whether the model is to think before it answers; auto: as its chat template does by "
+        "itself (default: off where the template has a switch)",
+        choices=("on", "off", "auto"),
+    )
+    add(
+        "thinking-tokens",
+        "room for a thought, beside the answer's own (default: 4096)",
+        positive,
+        metavar="N",
+    )
+    add(
+        "template",
+        "argument of the model's chat template; for several, give the option several times",
+        template_argument,
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+    )
+
+
+def add_endpoint_options(parser: pytest.Parser) -> None:
+    """How a server is asked."""
+    group = parser.getgroup("llmprobe")
+
+    def add(name: str, help: str, type: Callable[[str], Any], metavar: str = "N") -> None:
+        group.addoption(f"--llmprobe-{name}", help=help, type=type, metavar=metavar)
+
+    add("base-url", "server of openai:NAME, such as http://localhost:8000/v1", str, "URL")
+    add("concurrency", "requests to a server at a time, of all workers (default: 16)", positive)
+    add("timeout", "seconds for a server's answer (default: 600)", positive_number, "SECONDS")
+    group.addoption(
+        "--llmprobe-stream",
+        action="store_true",
+        help="have a server stream its answers, to record when the first token came",
+    )
+    add("max-requests", "stop the run before it sends a server more requests", positive)
+    add("max-cost", "stop the run before it may cost more, see docs", positive_number, "SUM")

@@ -1,0 +1,134 @@
+"""A text's thought and its answer: what counts as a mark, and what only speaks of one."""
+
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_llmprobe.models.thought_marks import (
+    HARMONY,
+    KNOWN,
+    Mark,
+    closed_by,
+    marks_in,
+    opened_by,
+)
+from pytest_llmprobe.models.thoughts import Scanner, part
+
+THOUGHT = "Perhaps 41?\nNo."
+
+
+@pytest.mark.parametrize("mark", KNOWN, ids=lambda mark: mark.open)
+def test_every_known_mark(mark):
+    assert part(f"{mark.open}{THOUGHT}{mark.close}42") == (THOUGHT, "42")
+    assert part(f"\n {mark.open}\n{THOUGHT}\n{mark.close}\n\n42\n") == (THOUGHT, "42\n")
+    assert part(f"{mark.open}\n\n{mark.close}\n\n42") == (None, "42")
+    assert part(f"{mark.open}{THOUGHT}") == (THOUGHT, "")
+    assert part(f"{THOUGHT}\n{mark.close}\n42") == (THOUGHT, "42")
+
+
+PARTED = {
+    "nested": ("<think>a<think>b</think>c</think>X", "a<think>b</think>c", "X"),
+    "nested by half": ("<think>a <think> b </think> X", "a <think> b", "X"),
+    "several": ("<think>a</think><think>b</think>X", "a\n\nb", "X"),
+    "the topic": (
+        "<think>They ask of <think>.</think>The tag <think> opens a thought.",
+        "They ask of <think>.",
+        "The tag <think> opens a thought.",
+    ),
+    "the topic, quoted": (
+        "<think>`</think>` and \"</think>\" and '</think>'?</think>X",
+        "`</think>` and \"</think>\" and '</think>'?",
+        "X",
+    ),
+    "an end after a quotation": ('<think>say "42"</think>"42"', 'say "42"', '"42"'),
+    "half a mark": ("<think>a</thi", "a</thi", ""),
+    "no thought": ("42", None, "42"),
+    "white space": ("  42 ", None, "  42 "),
+    "nothing": ("", None, ""),
+    "half an opening mark": ("<thi", None, "<thi"),
+    "later": ("42 <think>a</think>", None, "42 <think>a</think>"),
+    "in JSON": ('{"a": "<think>b</think>"}', None, '{"a": "<think>b</think>"}'),
+    "an end in JSON": ('{"a": "b</think>c"}', None, '{"a": "b</think>c"}'),
+    "an end as a word": ("The tag </think> ends it.", None, "The tag </think> ends it."),
+    "an end as the last word": ("It ends with </think>", None, "It ends with </think>"),
+    "a pair in a listing": ("So:\n<think>\na\n</think>", None, "So:\n<think>\na\n</think>"),
+    "an end alone": ("</think>42", None, "42"),
+    "channels": (
+        "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>X",
+        "a",
+        "X",
+    ),
+    "the last channel alone": ("<|channel|>final<|message|>X", None, "X"),
+}
+
+
+@pytest.mark.parametrize("name", PARTED)
+def test_what_is_thought_and_what_is_said(name):
+    text, *expected = PARTED[name]
+    assert part(text) == tuple(expected)
+
+
+PIECES = ["<think>", "</think>", "[THINK]", "[/THINK]", "a", " ", "\n", "`", '"', "'", "<", "/"]
+
+
+@given(st.lists(st.sampled_from([*PIECES, HARMONY.open, HARMONY.close]), max_size=14), st.data())
+def test_pieces_of_a_text_say_what_the_whole_says(pieces, data):
+    text = "".join(pieces)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=6)) | {0, len(text)})
+    whole, cut = Scanner(KNOWN), Scanner(KNOWN)
+    whole.feed(text)
+    for start, end in pairwise(cuts):
+        cut.feed(text[start:end])
+    found = []
+    for scanner in (whole, cut):
+        scanner.finish()
+        found.append((scanner.spans, scanner.answer_at, scanner.unfinished))
+    assert found[0] == found[1]
+
+
+@given(st.text("ab \n<>/think", max_size=20), st.text("ab \n{}", min_size=1, max_size=20))
+def test_a_plain_thought_is_taken_off_whatever_it_says(thought, answer):
+    if "think>" not in thought:
+        found = part(f"<think>{thought}</think>{answer}")
+        assert found == (thought.strip() or None, answer.lstrip())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>" + "x" * 10_000_000 + "</think>42",
+        "<think>" + "x\n" * 5_000_000,
+        "<think>" + "`</think>`" * 300_000 + "</think>42",
+        "<think>" * 300_000,
+        "</think>" * 300_000,
+        "x </think> y\n" * 300_000,
+    ],
+    ids=["one line", "lines without an end", "quoted ends", "openings", "ends", "ends as words"],
+)
+def test_long_texts_take_time_in_proportion(text):
+    def seconds(text):
+        start = time.process_time()
+        part(text)
+        return time.process_time() - start
+
+    assert seconds(text) < 0.5 + 40 * seconds(text[: len(text) // 10])
+
+
+def test_marks_are_found_in_tokens_and_templates():
+    assert marks_in("", ["<think>", "</think>"]) == (Mark("<think>", "</think>"),)
+    assert HARMONY in marks_in(
+        "'<|start|>assistant<|channel|>analysis<|message|>' + m.thinking", []
+    )
+    assert marks_in("", ["<my:thought>", "</my:thought>"]) == (
+        Mark("<my:thought>", "</my:thought>"),
+    )
+    assert marks_in("{% set reasoning = m.reasoning %}<b>", ["<|im_start|>", "[INST]"]) == ()
+
+
+def test_what_a_prompt_ends_with():
+    assert opened_by("<|assistant|><think>\n", KNOWN) == Mark("<think>", "</think>")
+    assert opened_by("what does <think> mean?", KNOWN) is None
+    assert closed_by("<think>\n\n</think>\n\n", KNOWN)
