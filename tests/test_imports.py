@@ -43,7 +43,7 @@ LIGHT = {
             "controller",
             "distribution",
             "fixtures",
-            "model_arguments",
+            "model_command_line",
             "process",
         )
     ),

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmprobe.plugin.model_arguments import (
+from pytest_llmprobe.plugin.model_command_line import (
     add_endpoint_options,
     add_model_options,
     auto_or_positive,

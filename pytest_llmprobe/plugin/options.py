@@ -19,7 +19,7 @@ from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
 from pytest_llmprobe.models.settings import bars_of, read_settings, settings_file
 from pytest_llmprobe.models.token_counter import check_template, counter_of
-from pytest_llmprobe.plugin.answering import (
+from pytest_llmprobe.plugin.answer_options import (
     read_endpoint,
     read_generation,
     read_self_check,
