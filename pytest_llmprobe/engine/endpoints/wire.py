@@ -247,14 +247,15 @@ def answer_of(
     Raises:
         ServerError: The text is far longer than the tokens that it was allowed can be.
     """
-    config, length = row.config, len(said.text) + len(said.thought)
-    if length > row.room * CHARACTERS_OF_A_TOKEN:
-        raise ServerError(f"the server sent {length} characters for {row.room} tokens")
     parted = part(said.text, marks)
+    if len(parted.answer) > row.room * CHARACTERS_OF_A_TOKEN:  # some do not count a thought
+        raise ServerError(
+            f"the server sent {len(parted.answer)} characters for {row.room} tokens of an answer"
+        )
     pieces = [piece for piece in (said.thought.strip(), parted.thought) if piece]
     thought = "\n\n".join(pieces) if pieces else parted.thought
     text = parted.answer
-    places = [place for stop in config.stop if (place := text.find(stop)) >= 0]
+    places = [place for stop in row.config.stop if (place := text.find(stop)) >= 0]
     if places:
         text, finish = text[: min(places)], "stop_string"
     name = response.get("model")

@@ -52,6 +52,14 @@ def test_the_thought_and_the_answer(server, ask, form):
     assert completion.unanswered is None
 
 
+@pytest.mark.parametrize("field", [True, False])
+def test_ten_megabytes_of_thought(server, ask, field):
+    thought = "41? " * 2_500_000 + "No."
+    reply = said(reasoning=thought) if field else said(f"<think>{thought}</think>{ANSWER}")
+    (completion,) = ask(server(lambda asked: reply)).generate(["6 * 7?"], CONFIG)
+    assert (completion.thought, completion.text) == (thought, ANSWER)
+
+
 @pytest.mark.parametrize(
     "text",
     [
