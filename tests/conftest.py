@@ -12,6 +12,11 @@ from pytest_llmprobe.errors import ModelError
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Tiny models gain nothing from a second thread, and two processes with two each keep one another
+# waiting: a third of this suite's time. Set before a test imports torch.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 OTHER_PLUGINS = ("hypothesispytest", "html", "html_fixtures", "metadata", "benchmark", "anyio")
 
 

@@ -24,7 +24,8 @@ def test_every_preset_is_a_grid_as_scikit_learn_takes_it(name):
 
 def test_there_is_a_preset_for_each_way_of_decoding():
     used = {name for grids in PRESETS.values() for grid in grids for name in grid}
-    assert used == set(NAMES) - {"max_new_tokens", "stop", "generation_seed"}
+    room = {"max_new_tokens", "stop", "thinking_tokens"}
+    assert used == set(NAMES) - room - {"generation_seed"}
     assert len(configurations("small", BASE)) <= 12
 
 
