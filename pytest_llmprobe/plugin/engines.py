@@ -45,11 +45,9 @@ def session_engine(run: Run, request: pytest.FixtureRequest) -> Engine:
     options, session = run.options, request.session
     size, budget = options.batch_size, options.token_budget
     if options.replay is not None:
-        from pytest_llmprobe.engine.completion_file import COMPLETIONS
-        from pytest_llmprobe.engine.completion_store import CompletionStore
         from pytest_llmprobe.engine.replay import ReplayBackend
 
-        return Engine(ReplayBackend(CompletionStore(options.replay / COMPLETIONS, None).info))
+        return Engine(ReplayBackend(run.folder.replayed.info))
     try:
         if options.spec.protocol is not None:
             return _server_engine(session, run)

@@ -79,6 +79,12 @@ class RunFolder:
             begin(files.report.with_name(COMPLETIONS), self.header)
         return files
 
+    @cached_property
+    def replayed(self) -> CompletionStore:
+        """The answers that a replay scores again, read once."""
+        assert self._options.replay is not None
+        return CompletionStore(self._options.replay / COMPLETIONS, None)
+
     def store(self, backend: Backend) -> CompletionStore:
         """The answers: those of the run that is replayed or goes on, and those of this one."""
         if self._store is None:
@@ -88,7 +94,7 @@ class RunFolder:
     def _opened_store(self, backend: Backend) -> CompletionStore:
         options = self._options
         if options.replay is not None:
-            return CompletionStore(options.replay / COMPLETIONS, None)
+            return self.replayed
         folder, resumed = options.resume or self.files.report.parent, options.resume is not None
         earlier = None
         if options.drafts and not resumed:
