@@ -18,6 +18,7 @@ import tempfile
 import time
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from pytest_llmprobe.data.rows import reason
 from pytest_llmprobe.data.safe_writing import sync
@@ -147,7 +148,8 @@ def _make(file: Path, folder: Path) -> None:
     except Exception as error:  # the libraries raise whatever they like, and the disk may be full
         why = str(error).strip().partition("\n")[0][:500]
         raise ModelError(
-            f"{file} cannot be made a model in {folder.parent}: {type(error).__name__}: {why}"
+            f"{file} cannot be made a model in {folder.parent}: {type(error).__name__}: {why}; "
+            "llama.cpp may serve what transformers cannot read: use openai:NAME"
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)  # published, it has another name
@@ -168,7 +170,15 @@ def _write(file: Path, folder: Path) -> None:
     source, name = str(file.parent), file.name
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars that cannot be turned off
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
-        read = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
+        both: Any = AutoModelForCausalLM.from_pretrained(
+            source, gguf_file=name, dtype=torch.float32, output_loading_info=True
+        )
+        read, found = both
+        if missing := sorted(found["missing_keys"]):
+            raise ModelError(
+                f"{file} lacks {len(missing)} tensors of a {type(read).__name__}, {missing[0]} "
+                "first, which would be random: serve it with llama.cpp and use openai:NAME"
+            )
         # It counts as quantised, and what is quantised cannot be saved: move it into one that is
         # not. With its tensors, tied ones staying tied, and without drawing weights first.
         config = copy.deepcopy(read.config)

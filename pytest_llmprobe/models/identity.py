@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pytest_llmprobe.models.gguf import content_hash, packaged_file
+from pytest_llmprobe.models.gguf import content_hash
 from pytest_llmprobe.models.registry import ModelSpec
 from pytest_llmprobe.models.text_tokenizer import tokenizer_hash
 
@@ -30,6 +30,7 @@ def model_info(spec: ModelSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
         "device": str(model.device),
         "attention": model.config._attn_implementation,
         "quantization": spec.quantization,
+        "adapter": spec.adapter,
         "tokenizer_hash": tokenizer_hash(tokenizer),
         "chat_template_hash": None if template is None else _hash(str(template)),
         "accelerators": [torch.cuda.get_device_name(gpu) for gpu in gpus],
@@ -37,11 +38,13 @@ def model_info(spec: ModelSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
 
 
 def _origin(spec: ModelSpec, model: Any) -> dict[str, Any]:
-    if spec.package is not None:  # what was installed, and not where it was read into
-        file = packaged_file(spec.package)
+    if (file := spec.gguf) is not None:  # what was named, and not where it was read into
+        content = f"sha256 {content_hash(file)}"
+        if spec.package is None:
+            return {"source": spec.source, "revision": content}
         return {
             "source": f"{spec.source}/{file.name}",
-            "revision": f"{version(spec.package)}, sha256 {content_hash(file)}",
+            "revision": f"{version(spec.package)}, {content}",
         }
     return {
         "source": "embedded" if spec.embedded else spec.source,

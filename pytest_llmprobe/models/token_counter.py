@@ -107,7 +107,9 @@ class TokenCounter:
 
     def _file(self, name: str) -> Path | None:
         """A file of the model, or None if it has none of this name."""
-        if (folder := self._spec.folder) is not None:
+        spec = self._spec
+        folder = spec.folder if name == "config.json" else spec.tokenizer_folder
+        if folder is not None:
             path = folder / name
             return path if path.is_file() else None
         from huggingface_hub import hf_hub_download, try_to_load_from_cache

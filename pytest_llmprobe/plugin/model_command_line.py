@@ -72,6 +72,7 @@ def add_model_options(parser: pytest.Parser) -> None:
     add("device-map", "for accelerate: auto spreads a model over GPUs", metavar="MAP")
     add("attn-implementation", "sdpa, eager, flash_attention_2 ...", metavar="NAME")
     add("quantization", "load with bitsandbytes", choices=QUANTIZATIONS)
+    add("adapter", "PEFT adapter to merge into the model", metavar="FOLDER")
     group.addoption(
         "--llmprobe-trust-remote-code",
         action="store_true",

@@ -220,6 +220,7 @@ def _read(config: pytest.Config) -> Options:
         device_map=option.llmprobe_device_map,
         attn_implementation=option.llmprobe_attn_implementation,
         quantization=option.llmprobe_quantization,
+        adapter=option.llmprobe_adapter and str(start / option.llmprobe_adapter),
         trust_remote_code=option.llmprobe_trust_remote_code or None,
         base_url=option.llmprobe_base_url,
         thinking=option.llmprobe_thinking,

@@ -1,0 +1,124 @@
+"""A checkpoint's weights into its model: all of them, or one sentence that names what is missing.
+
+transformers fills what a checkpoint lacks with random numbers and warns in its log. A model that
+was loaded so would be judged as if it were the user's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.models.registry import ModelSpec
+
+WRAPPERS = {
+    "_orig_mod": "torch.compile",
+    "_fsdp_wrapped_module": "FSDP",
+    "_checkpoint_wrapped_module": "activation checkpointing",
+    "_forward_module": "Lightning Fabric",
+    "module": "DataParallel or DeepSpeed",
+    "base_model.model": "PEFT",
+}
+"""What tools put into the names of the weights that they wrap, and who does."""
+
+_WRAPPED = re.compile(r"(?<![^.])(?:" + "|".join(map(re.escape, WRAPPERS)) + r")\.")
+
+_NO_LANGUAGE_MODEL = re.compile(
+    "For(?:SequenceClassification|TokenClassification|MultipleChoice|QuestionAnswering|MaskedLM"
+    "|Reward|RewardModel)$|RewardModel$"
+)
+"""Architectures of folders whose weights may fit a language model's and are not one's."""
+
+SHOWN = 3
+"""Names that an error lists, and eight times as many in a report."""
+
+
+def load_weights(
+    spec: ModelSpec, arguments: Mapping[str, Any], origin: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """The model with all its weights, and what the report says of how they were read.
+
+    Names that a wrapper left its mark on are read without it.
+
+    Args:
+        spec: What is loaded.
+        arguments: How, for ``from_pretrained``.
+        origin: Revision and whether remote code may run.
+
+    Raises:
+        ModelError: It is no causal language model, or weights are missing.
+    """
+    _check_kind(spec, AutoConfig.from_pretrained(spec.location, **origin))
+    model, found = _load(spec, arguments, origin)
+    notes: dict[str, Any] = {}
+    if found["missing_keys"] and any(map(_WRAPPED.search, found["unexpected_keys"])):
+        wrappers = {
+            match[0].rstrip(".")
+            for name in found["unexpected_keys"]
+            for match in _WRAPPED.finditer(name)
+        }
+        notes["unwrapped"] = [f"{name} ({WRAPPERS[name]})" for name in sorted(wrappers)]
+        del model  # two of them may not fit into memory
+        mapping = dict.fromkeys(map(_prefix, sorted(wrappers)), "")
+        model, found = _load(spec, arguments, origin, key_mapping=mapping)
+    missing, unexpected = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
+    if missing:
+        raise ModelError(_lacks(spec, len(model.state_dict()), missing, unexpected))
+    if unexpected:
+        notes["unused"] = {"n": len(unexpected), "first": unexpected[: 8 * SHOWN]}
+    return model, notes
+
+
+def _load(
+    spec: ModelSpec, arguments: Mapping[str, Any], origin: Mapping[str, Any], **more: Any
+) -> tuple[Any, dict[str, Any]]:
+    both: Any = AutoModelForCausalLM.from_pretrained(
+        spec.location, output_loading_info=True, **arguments, **origin, **more
+    )
+    model, found = both
+    return model, found
+
+
+def _prefix(wrapper: str) -> str:
+    return rf"(?<![^.]){re.escape(wrapper)}\."
+
+
+def _check_kind(spec: ModelSpec, config: Any) -> None:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    architectures: Sequence[str] = getattr(config, "architectures", None) or ()
+    strange = next(filter(_NO_LANGUAGE_MODEL.search, architectures), None)
+    both_ways = (
+        config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        and not getattr(config, "is_decoder", False)
+        and not getattr(config, "is_encoder_decoder", False)
+    )
+    if strange or (both_ways and not any("CausalLM" in name for name in architectures)):
+        what = strange or f"{config.model_type}, which reads in both directions"
+        raise ModelError(
+            f"model {spec.name!r} cannot be evaluated: its config.json says {what}, and that is no "
+            "causal language model"
+        )
+
+
+def _lacks(spec: ModelSpec, tensors: int, missing: list[str], unexpected: list[str]) -> str:
+    """One sentence: what is missing, what is there instead, and what to do."""
+    instead = f"; it holds {_some(unexpected)} instead" if unexpected else ""
+    return (
+        f"model {spec.name!r} cannot be loaded: {len(missing)} of its {tensors} tensors are not in "
+        f"the checkpoint ({_some(missing)}) and would be random{instead}. Save it with "
+        "save_pretrained of the unwrapped model, adapters merged"
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
