@@ -125,15 +125,12 @@ def read_probe(node: pytest.Function, options: Options) -> Probe:
 
 def _of_profile(arguments: Mapping[str, Any], profile: str) -> dict[str, Any]:
     """The marker's arguments; of one that has a value for each profile, this profile's."""
-    chosen = {}
-    for name, value in arguments.items():
-        if isinstance(value, Mapping):
-            if profile not in value:
-                known = ", ".join(map(str, value))
-                raise SettingsError(f"probe({name}=...) has no value for {profile!r}, only {known}")
-            value = value[profile]
-        chosen[name] = value
-    return chosen
+    by_profile = {name: v for name, v in arguments.items() if isinstance(v, Mapping)}
+    for name, values in by_profile.items():
+        if profile not in values:
+            known = ", ".join(map(str, values)) or "nothing"
+            raise SettingsError(f"probe({name}=...) has no value for {profile!r}, only {known}")
+    return {**arguments, **{name: values[profile] for name, values in by_profile.items()}}
 
 
 def _bar(node: pytest.Function, experiment: str, options: Options) -> Bar | None:
