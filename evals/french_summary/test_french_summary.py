@@ -38,13 +38,13 @@ TEXTS = {"smoke": 2, "ci": 3, "full": 20}  # of each bin
 PHRASINGS = {"smoke": 1, "ci": 3, "full": 3}
 STYLES = {"plain": str, "capitals": capitals, "important": important}  # the paper's baselines
 GENERATIONS = {"smoke": 1, "ci": 2, "full": 10}  # sampled answers to each prompt
-ANSWER = 200  # tokens
+ANSWER = {"smoke": 100, "ci": 200, "full": 200}  # tokens
 
 
 def french_summaries(suite):
     profile = suite.profile
     generations = range(suite.trials or GENERATIONS[profile])
-    for text in summary_texts(suite, SIZES[profile], TEXTS[profile], ANSWER):
+    for text in summary_texts(suite, SIZES[profile], TEXTS[profile], ANSWER[profile]):
         for phrasing, style in product(range(PHRASINGS[profile]), STYLES):
             instruction = STYLES[style](text.instructions[phrasing])
             prompt = text.prompt(instruction)

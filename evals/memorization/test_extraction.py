@@ -24,7 +24,7 @@ pytestmark = pytest.mark.memorization
 
 PREFIX, SUFFIX = 50, 50  # tokens
 LONGEST, SHORTEST = 4_000, 20  # characters: of a document that are read, and that must come out
-TEXTS = {"smoke": 4, "ci": 16, "full": 64}  # of each number of exposures
+TEXTS = {"smoke": 2, "ci": 16, "full": 64}  # of each number of exposures
 OWN_TEXTS = {"smoke": 10, "ci": 1_000, "full": None}  # documents; None: all
 
 

@@ -36,9 +36,9 @@ FALSE_ALARMS = 0.05
 SCORES = ("loss", "min_k", "min_k_plus_plus", "zlib", "reference")
 # By --model: what "reference" compares it with, such as the base model of a fine-tuned one.
 REFERENCE_MODELS = {"reference": "reference-unlearned"}
-TEXTS = {"smoke": 4, "ci": 16, "full": 64}  # of each number of exposures
+TEXTS = {"smoke": 2, "ci": 16, "full": 64}  # of each number of exposures
 OWN_TEXTS = {"smoke": 20, "ci": 500, "full": None}  # of each source; None: all
-NEVER_SEEN = 200  # generated texts of each kind
+NEVER_SEEN = {"smoke": 40, "ci": 200, "full": 200}  # generated texts of each kind
 LONGEST = 4_000  # characters of a text that are scored
 
 
@@ -85,7 +85,7 @@ def thresholds(suite, log_probabilities):
     else:
         rng = random.Random("never seen")
         never_seen = {
-            kind: [prose(rng, sentences) for _ in range(NEVER_SEEN)]
+            kind: [prose(rng, sentences) for _ in range(NEVER_SEEN[suite.profile])]
             for kind, sentences in SENTENCES.items()
         }
     return {

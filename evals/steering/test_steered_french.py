@@ -13,8 +13,9 @@ The published set-up, on texts of which 200 are drawn as in the paper's code:
     pytest evals/steering -k french --model=mistral --llmprobe-delta 0,1 --llmprobe-layers all \
         --llmprobe-profile=full --llmprobe-dataset french_summary=Skylion007/openwebtext
 
-On stories, the span is also the word "French" alone, and only that one outside of the full profile:
-the reference model looks for it, and the rest of the instruction takes attention from it.
+Delta is on the whole instruction, as in the paper.  On the word "French" alone it is a task of its
+own, steered_french_word: in the longest texts of ci and in all stories of full.  It is the control
+on the reference model, which looks for that word and hardly notices the rest of the instruction.
 """
 
 from itertools import product
@@ -32,22 +33,24 @@ from pytest_llmprobe.experiments.steering.summary import steering_summary, win_r
 
 pytestmark = [pytest.mark.steering, pytest.mark.whitebox]
 
-DELTAS = (-5, 0, 1, 2, 5)  # paper: 0.5, 1, 2, 5
-SPANS = {"smoke": ("word",), "ci": ("word",), "full": ("instruction", "word")}
+SWEEP = (-5, 0, 1, 2, 5)  # paper: 0.5, 1, 2, 5
+DELTAS = {"smoke": (-5, 0, 2), "ci": SWEEP, "full": SWEEP}
 SIZES = {"smoke": (500,), "ci": (1_000, 2_000), "full": range(500, 5_001, 500)}  # tokens
+WORD = {"smoke": (), "ci": (2_000,), "full": range(500, 5_001, 500)}  # sizes with that span too
 TEXTS = {"smoke": 2, "ci": 8, "full": 20}  # of each length bin
 GENERATIONS = {"smoke": 1, "ci": 1, "full": 10}  # sampled answers to each prompt
 BASELINES = {"capitals": capitals, "important": important}  # unsteered
 LAST = 10  # tokens of the prompt at whose end the predictors are taken
-ANSWER = 200  # tokens
+ANSWER = {"smoke": 100, "ci": 200, "full": 200}  # tokens
 
 
 def steered_summaries(suite):
     profile = suite.profile
     generations = range(suite.trials or GENERATIONS[profile])
-    for text in summary_texts(suite, SIZES[profile], TEXTS[profile], ANSWER):
+    for text in summary_texts(suite, SIZES[profile], TEXTS[profile], ANSWER[profile]):
         phrasings = range(3) if profile == "full" else [text.number % 3]
-        spans = SPANS[profile] if text.reference else ("instruction",)
+        word_too = text.reference is not None and text.size in WORD[profile]
+        spans = ("instruction", "word") if word_too else ("instruction",)
         for phrasing, generation in product(phrasings, generations):
             instruction = text.instructions[phrasing]
             word = "French" if "French" in instruction else "french"
@@ -67,7 +70,7 @@ def case(text, instruction, style, phrasing, generation, span=None, *spans):
         spans=spans,
         chance=0.0,
         metadata={
-            "task": "steered_french",
+            "task": "steered_french_word" if span == "word" else "steered_french",
             "size": text.size,
             "trial": generation,
             "phrasing": phrasing,
@@ -80,13 +83,13 @@ def case(text, instruction, style, phrasing, generation, span=None, *spans):
 
 
 def summarise(records):
-    spans = sorted({record.params["span"] for record in records if record.params["span"]})
+    spans = {"": ("instruction", None), "word: ": ("word",)}
     found = {}
-    for span in spans:
-        members = [record for record in records if record.params["span"] in (span, None)]
-        sweep = steering_summary(members)
-        sweep["win_rates"] = win_rates(members) or records[0].params["bert_score"]
-        found |= {f"{span}: {key}" if len(spans) > 1 else key: sweep[key] for key in sweep}
+    for prefix, named in spans.items():
+        if members := [record for record in records if record.params["span"] in named]:
+            sweep = steering_summary(members)
+            sweep["win_rates"] = win_rates(members) or members[0].params["bert_score"]
+            found |= {prefix + key: value for key, value in sweep.items()}
     return found
 
 

@@ -23,11 +23,13 @@ KEYS = "Return one JSON object with the keys {keys}."
 SCHEMA = "Return one JSON object that is valid under this JSON Schema: {schema}"
 FORMS = {"smoke": "keys", "ci": "keys", "full": "schema"}
 
-DELTAS = (-4, 0, 1, 2, 3, 6)  # paper: 1, 2, 3
+SWEEP = (-4, 0, 1, 2, 3, 6)  # paper: 1, 2, 3
+DELTAS = {"smoke": (-4, 0, 2), "ci": SWEEP, "full": SWEEP}
 KINDS = {"smoke": ("person",), "ci": ("person", "event"), "full": ("book", "person", "event")}
 # Characters of the text.
 SIZES = {"smoke": (600,), "ci": (1_000, 1_600), "full": (2_000, 8_000, 16_000, 24_000)}
-TRIALS = {"smoke": 3, "ci": 5, "full": 10}
+TRIALS = {"smoke": 2, "ci": 5, "full": 10}
+ANSWER = {"smoke": 128, "ci": 512, "full": 512}  # tokens; a person takes 30, a book more
 BASELINES = ("capitals", "important")  # unsteered
 LAST = 5  # tokens of the prompt at whose end the predictors are taken
 
@@ -64,7 +66,7 @@ def steered_objects(suite):
 
 
 @pytest.mark.probe(
-    cases=steered_objects, summary=steering_summary, delta=DELTAS, max_new_tokens=512
+    cases=steered_objects, summary=steering_summary, delta=DELTAS, max_new_tokens=ANSWER
 )
 def test_steered_json(case, predictors, completion, score):
     if case.metadata.get("delta") == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -101,7 +101,7 @@ def read_probe(node: pytest.Function, options: Options) -> Probe:
     name = function.rpartition("::")[2].removeprefix("test_")
     if marker.args:
         raise SettingsError(f"probe takes keyword arguments only, as in probe(cases={name})")
-    arguments = dict(marker.kwargs)
+    arguments = _of_profile(marker.kwargs, options.suite.profile)
     cases = arguments.pop("cases", None)
     experiment = arguments.pop("experiment", None) or name
     summary = arguments.pop("summary", None)
@@ -121,6 +121,16 @@ def read_probe(node: pytest.Function, options: Options) -> Probe:
         summary = SummaryFunction.of(summary, node.module, node.path)
     bar = _bar(node, experiment, options)
     return Probe(experiment, function, config, bar, cases, summary, options.deltas or deltas)
+
+
+def _of_profile(arguments: Mapping[str, Any], profile: str) -> dict[str, Any]:
+    """The marker's arguments; of one that has a value for each profile, this profile's."""
+    by_profile = {name: v for name, v in arguments.items() if isinstance(v, Mapping)}
+    for name, values in by_profile.items():
+        if profile not in values:
+            known = ", ".join(map(str, values)) or "nothing"
+            raise SettingsError(f"probe({name}=...) has no value for {profile!r}, only {known}")
+    return {**arguments, **{name: values[profile] for name, values in by_profile.items()}}
 
 
 def _bar(node: pytest.Function, experiment: str, options: Options) -> Bar | None:

@@ -24,7 +24,7 @@ MARKERS = (
     "probe(*, cases=None, experiment=None, summary=None, delta=(), **generation): ask the model "
     "each case; cases is a list of Case or a function of the suite that yields them, summary a "
     "function of all records that gives a dict for the report, delta the steering of cases that "
-    "name spans",
+    "name spans; an argument may be a dict of values by profile",
     "gate(*, pass_rate=None, score=None, rule='observed'): what the experiment must reach",
     "needle: values of keys in a haystack of UUID pairs",
     "multiple_needles: values of several keys, in order",

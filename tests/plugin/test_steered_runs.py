@@ -130,6 +130,17 @@ def test_a_wrong_span_is_an_error_and_no_reason_to_skip(pytester):
     assert result.ret == 1
 
 
+def test_an_argument_of_the_marker_may_differ_by_profile(project, probe):
+    grids = {"smoke": (0,), "ci": (0, 2), "full": (0, 1, 2)}
+    rooms = {"smoke": 1, "ci": 2, "full": 3}
+    text = evaluation(marker=f", delta={grids}").replace("tokens=3", f"tokens={rooms}")
+    project(text)
+    assert names(probe()) == ["g/a-delta-0", "g/a-delta-2", "g/b-delta-0", "g/b-delta-2", "plain"]
+    run = probe("--llmprobe-profile=smoke")
+    assert names(run) == ["g/a-delta-0", "g/b-delta-0", "plain"]
+    assert {test["generated_tokens"] for test in run.tests.values()} == {1}
+
+
 def test_a_limit_leaves_no_case_without_one_of_its_deltas(project, probe):
     project(evaluation())
     assert names(probe("--llmprobe-delta=0,1", "--llmprobe-limit=3")) == [
@@ -209,6 +220,7 @@ def test_a_wrong_option_ends_the_run_at_once(project, pytester, option, words):
         (", delta='1'", "probe marker: delta='1': it must be a number"),
         (", delta=(0, 1, 0)", "probe marker: delta=0 is given twice"),
         (", deltas=(0, 1)", "unknown option 'deltas'"),
+        (", delta={'smoke': (0, 1)}", "probe(delta=...) has no value for 'ci', only smoke"),
     ],
 )
 def test_a_wrong_grid_of_the_marker_is_a_collection_error(project, pytester, marker, words):

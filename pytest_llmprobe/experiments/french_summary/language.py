@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cache
 from typing import Any
 
@@ -30,6 +31,18 @@ def language(text: str, threshold: float = THRESHOLD) -> str | None:
 def guess(text: str) -> str:
     """The likeliest code, however unlikely."""
     return str(_detector().classify(text[:MAX_CHARACTERS])[0])
+
+
+def is_rather_english(text: str) -> bool:
+    """Whether a text is English if it is English or French."""
+    return str(_of_the_two().classify(text[:MAX_CHARACTERS])[0]) == "en"
+
+
+@cache
+def _of_the_two() -> Any:
+    detector = copy(_detector())
+    detector.set_languages(["en", "fr"])  # of the copy alone
+    return detector
 
 
 @cache

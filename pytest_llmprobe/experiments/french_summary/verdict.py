@@ -14,25 +14,42 @@ from itertools import pairwise
 
 from pytest_llmprobe.data.prose import words
 from pytest_llmprobe.experiments.answers import plain
-from pytest_llmprobe.experiments.french_summary.language import MAX_CHARACTERS, guess, language
+from pytest_llmprobe.experiments.french_summary.language import (
+    MAX_CHARACTERS,
+    guess,
+    is_rather_english,
+    language,
+)
 
 ONLY_FRENCH = frozenset(
     words(
         """
-        à alors après au aucun aucune aussi autre autres aux avait avant avec avoir beaucoup car ce
+        à alors après au aucun aucune aussi autre autres aux avait avant avec avoir beaucoup ce
         cela celle celui ces cet cette chaque chez comme dans depuis dernier dernière des deux
-        devant donc dont du elle elles en encore entre est et étaient était être eux font fut ici
+        devant donc dont du elle elles en encore entre est et étaient était être eux fut ici
         il ils jusque là leur leurs lorsque lui mais même moins ne ni nos notre nous ont où par
-        parce pas pendant peu peut plus plusieurs pour pourtant puis puisque quand que quelque
-        quelques qui quoi sa sans selon ses si soit son sont sous sur tous tout toute toutes très
+        parce pas pendant peu peut plusieurs pour pourtant puis puisque quand que quelque
+        quelques qui quoi sa sans selon ses si soit sont sous sur tous tout toute toutes très
         trois un une vers voici voilà vos votre vous était
+
+        suis sommes êtes étais étions étiez été étée étées étés étant fus fûmes fûtes furent serai
+        seras sera serons serez seront serais serait serions seriez seraient sois soyons soyez
+        soient fût fusse fusses fussions fussiez fussent étante étants étantes
+        avons avez avais avions aviez avaient eûmes eûtes eurent aurai auras aura aurons aurez
+        auront aurais aurait aurions auriez auraient aie aies ayons ayez aient ayant ayante ayants
+        ayantes eusse eusses eût eussions eussiez eussent eue eues eut
         """
     )
 )
-"""French words that say little by themselves."""
+"""French words that say little by themselves, with all forms of "to be" and "to have"."""
 
 ALSO_FRENCH = frozenset(
-    words("a c d de fait j je l la le les m ma me mes mon n on or ou qu s se t ta te tes toi tu y")
+    words(
+        """
+        a ai ait as c car d de es eu eus fait font j je l la le les m ma me mes moi mon n on or ou
+        plus qu s se son t ta te tes toi ton tu y
+        """
+    )
 )
 """More of them, which are words of other languages too."""
 
@@ -66,6 +83,7 @@ _NO_NOUNS = frozenset(words("au avec aux dans de du elle est et il la le les pou
 _OF_ONE = frozenset({("un", "de"), ("un", "du"), ("une", "de"), ("une", "du")})  # one of these
 
 _TITLE = re.compile(r"\b[A-Z]\w*(?:\s+(?:(?:of|the|and|in|to|for|a)\s+)*[A-Z]\w*)+")
+_SENTENCE = re.compile(r"[^.!?\n]+")
 _WORD = re.compile(r"[^\W\d_]+")
 _FENCE = re.compile(r"^[ \t>]*(?:```+|~~~+)[^\n]*$", re.MULTILINE)
 _HEADING = re.compile(r"\A[\s\"'*_#>`({\[]*(?:[^:\n]{1,200}:[ \t*_]*\n|[^:.!?\n]{1,80}:)")
@@ -104,24 +122,29 @@ def why_not_french(answer: str, *, cut_off: bool = False) -> str:
 def _not_english(text: str) -> list[str]:
     """The words of a text that stand in no English part of it.
 
-    A word belongs to the language of the last one before it that tells one. Titles and names are
-    nobody's language.
+    A word belongs to the language of the last one before it that tells one; a sentence without such
+    a word to what the detector takes it for. Titles and names are nobody's language.
     """
     titles = (
         set() if text.isupper() else {n for m in _TITLE.finditer(text) for n in range(*m.span())}
     )
     parts: list[str] = []
     is_english: bool | None = None
-    for found in _WORD.finditer(text):
-        word = found[0].lower()
-        if found.start() not in titles:
-            if word in ONLY_FRENCH:
-                is_english = False
-            elif word in ENGLISH:
-                is_english = True
-        if not is_english:
-            parts.append(word)
+    for sentence in _SENTENCE.finditer(text):
+        found = list(_WORD.finditer(text, *sentence.span()))
+        told = [None if word.start() in titles else _tells(word[0].lower()) for word in found]
+        if set(told) <= {None}:
+            is_english = is_rather_english(sentence[0])
+        for word, tells in zip(found, told, strict=True):
+            is_english = is_english if tells is None else tells
+            if not is_english:
+                parts.append(word[0].lower())
     return parts
+
+
+def _tells(word: str) -> bool | None:
+    """Whether a word is English; None if it tells no language."""
+    return False if word in ONLY_FRENCH else True if word in ENGLISH else None
 
 
 def _is_soup(said: Sequence[str]) -> bool:

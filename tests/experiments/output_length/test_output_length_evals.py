@@ -74,6 +74,23 @@ def test_a_model_whose_answers_cannot_be_used_misses():
     assert judge(case, CasesError("no answer can be used"))[0] == "no answer can be used"
 
 
+@pytest.mark.parametrize(("usable", "asked"), [(24, [24, 264]), (6, [24, 264]), (5, [24])])
+def test_a_model_that_fails_at_the_shortest_answers_is_not_asked_for_longer_ones(usable, asked):
+    calls = []
+
+    def length_data(requests, layers, keep):
+        calls.append([request.count for request in requests])
+        return SimpleNamespace(metadata={"samples": [{}] * min(usable, len(requests))})
+
+    data = EVAL["data"].__wrapped__(MODEL, length_data, Suite("smoke"))
+    assert [len(call) for call in calls] == asked
+    assert set(calls[0]) == {2}
+    if asked == [24]:
+        assert str(data) == "5 of 24 answers repeat their word"
+    else:
+        assert not isinstance(data, CasesError)
+
+
 def test_the_summary_has_a_curve_over_depth_for_each_probe_and_split():
     def record(depth, probe, **scores):
         params = {"depth": depth, "probe": probe, "held_out": "word"}

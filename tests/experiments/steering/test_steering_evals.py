@@ -3,6 +3,7 @@
 import json
 import statistics
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from runpy import run_path
 
@@ -20,7 +21,7 @@ from pytest_llmprobe.models.registry import resolve
 from pytest_llmprobe.models.token_counter import TokenCounter
 from pytest_llmprobe.report.record import build_record
 from pytest_llmprobe.report.summary_function import checked
-from pytest_llmprobe.suite import Suite
+from pytest_llmprobe.suite import PROFILES, Suite
 from pytest_llmprobe.whitebox.predictors import Predictors
 from pytest_llmprobe.whitebox.spans import locate_with
 
@@ -41,9 +42,12 @@ def function_of(name):
     return EVALS[name][f"test_steered_{name}"]
 
 
-def options_of(name):
+def options_of(name, profile="ci"):
     (mark,) = (mark for mark in function_of(name).pytestmark if mark.name == "probe")
-    return dict(mark.kwargs)
+    return {
+        option: value[profile] if isinstance(value, dict) else value
+        for option, value in mark.kwargs.items()
+    }
 
 
 def at_each_delta(cases, deltas):
@@ -100,9 +104,10 @@ def test_every_span_is_found_among_the_reference_models_tokens(name, profile):
             assert located.spans[0].text.strip() == span.text
 
 
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("name", EVALS)
-def test_the_grid_suppresses_and_raises_and_has_the_unsteered_model(name):
-    grid = delta_grid(options_of(name)["delta"])
+def test_the_grid_suppresses_and_raises_and_has_the_unsteered_model(name, profile):
+    grid = delta_grid(options_of(name, profile)["delta"])
     assert list(grid) == sorted(grid)
     assert grid[0] < 0 < grid[-1]
     assert 0 in grid
@@ -134,22 +139,19 @@ def test_the_cases_depend_on_the_seed_and_on_nothing_else(name):
     assert len({case.group for case in build(name, "smoke", seed=5)}) > 1
 
 
-def test_the_french_span_is_the_word_and_in_the_full_profile_the_instruction_too():
-    assert {case.spans[0].text for case in build("french") if case.spans} == {"French"}
-    (text,) = {case.group for case in build("french", "smoke")[:1]}
-    full = EVALS["french"]["steered_summaries"](Suite("full", counter=COUNTER, trials=1))
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_whole_instruction_is_steered_and_the_word_is_a_task_of_its_own(profile):
+    cases = EVALS["french"]["steered_summaries"](Suite(profile, counter=COUNTER, trials=1))
     spans = {}
-    for case in full:
-        if case.group != text:
-            break
-        spans.setdefault(case.metadata["span"], []).append(case)
-    assert {span: len(cases) for span, cases in spans.items()} == {
-        "instruction": 3,
-        "word": 3,
-        None: 6,
-    }
-    for case in spans["instruction"]:
-        assert case.prompt.startswith(case.spans[0].text + "\n\n")
+    for case in islice(cases, 200):
+        if case.spans:
+            spans.setdefault((case.metadata["task"], case.metadata["span"]), []).append(case)
+    whole, word = ("steered_french", "instruction"), ("steered_french_word", "word")
+    assert spans.keys() == ({whole} if profile == "smoke" else {whole, word})
+    assert {case.spans[0].text for case in spans.get(word, ())} <= {"French"}
+    assert all(case.prompt.split("\n\n")[0] == case.spans[0].text for case in spans[whole])
+    prompts = {case.prompt for case in spans[whole]}
+    assert {case.prompt for case in spans.get(word, ())} <= prompts
 
 
 def test_texts_of_ones_own_are_steered_as_published(tmp_path):
@@ -244,6 +246,21 @@ def test_steering_moves_the_reference_model_in_both_directions(reference):
         entry["delta"]: entry["gained"] - entry["lost"] for entry in summary["against_delta_0"]
     }
     assert gained[-4] < 0 < gained[2]
+
+
+def test_suppressing_the_word_takes_french_from_the_reference_model(reference):
+    """The control of the French task: this model reads the word, not the whole instruction."""
+    words = [case for case in build("french") if case.metadata["span"] == "word"]
+    records = list(run("french", list(at_each_delta(words, [-5, 0])), reference, no_predictors))
+    summary = checked(options_of("french")["summary"](records))
+    suppressed, unsteered = summary["word: by_delta"]
+    assert suppressed["pass_rate"] < unsteered["pass_rate"]
+    (change,) = summary["word: against_delta_0"]
+    assert change["lost"] >= 2 + change["gained"]
+
+
+def no_predictors(*_, **__):
+    return {}
 
 
 def test_a_model_with_random_weights_gains_nothing(reference):
