@@ -28,7 +28,7 @@ class Probe:
     Args:
         experiment: Its name: the function's without ``test_`` unless the marker gives one.
         function: Node id without parameters.
-        config: How to generate.
+        config: How to generate; its room is the largest that a case has.
         bar: Its gate, or None.
         cases: A list or a function, or None for a test that generates by itself.
         summary: The eval file's own function of all its records, or None.
@@ -80,8 +80,12 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
             suite = replace(options.suite, remarks={})
             cases = build_cases(probe, replace(options, suite=suite))
             metafunc.parametrize("case", cases, ids=[case.id for case in cases])
+            most = max(case.max_new_tokens or 1 for case in cases)
             probes[probe.function] = replace(
-                probe, collected=len(metafunc._calls), remarks=tuple(suite.said())
+                probe,
+                config=replace(probe.config, max_new_tokens=most),
+                collected=len(metafunc._calls),
+                remarks=tuple(suite.said()),
             )
         elif probe.cases is not None:
             raise SettingsError("the probe marker gives cases, but the test does not use `case`")
