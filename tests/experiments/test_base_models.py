@@ -8,12 +8,9 @@ from runpy import run_path
 
 import pytest
 
-from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.experiments import needle
 from pytest_llmprobe.experiments.haystack import text_needle
 from pytest_llmprobe.experiments.json_format import documents, scoring
-from pytest_llmprobe.generation import GenerateConfig, Request
-from pytest_llmprobe.models.loading import load_model
 from pytest_llmprobe.models.registry import resolve
 from pytest_llmprobe.models.token_counter import TokenCounter
 from pytest_llmprobe.suite import Suite
@@ -97,7 +94,7 @@ def test_a_json_example_obeys_the_schema_and_ends_with_a_blank_line():
         assert case.stop == ("\n\n",)
 
 
-# The real model as a base model: its own tokenizer without the chat template
+# The real model as a base model, by its files: its own tokenizer without the chat template
 
 
 @pytest.fixture(scope="module")
@@ -121,16 +118,3 @@ def link(source, target):
 def test_a_model_goes_on_with_a_text_if_its_files_hold_no_chat_template(base, smollm2_spec):
     assert Suite(counter=TokenCounter(base)).continues
     assert not Suite(counter=TokenCounter(smollm2_spec)).continues
-
-
-def test_a_real_base_model_answers_in_the_examples_form_and_comes_to_an_end(base):
-    """It was tuned to chat, and is small: whether its values are right is not the point."""
-    suite = Suite("smoke", counter=TokenCounter(base))
-    asked = needles("needle/test_single_needle.py", suite)[:3]
-    loaded = load_model(str(base.folder))
-    assert not loaded.capabilities.chat_template
-    answers = Engine(loaded).generate([Request.of_case(case, GenerateConfig()) for case in asked])
-    assert all("\n" not in answer.text for answer in answers)
-    ended = [answer for answer in answers if answer.finish_reason == "stop_string"]
-    assert ended
-    assert all(len(needle.UUID.findall(answer.text)) == 1 for answer in ended)
