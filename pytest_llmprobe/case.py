@@ -72,11 +72,14 @@ class Case:
         chance: Probability that a model without the ability passes, between 0 and 1.
         spans: Substrings of the prompt whose attention may be steered: a string, a Span, or several
             of either.
+        max_new_tokens: Room for the answer; None: what the probe marker says.
+        stop: Strings that end the answer, beside the probe marker's.
         seed: Seed of this case's sampling; set by the plugin from the suite's seed, the
             experiment and the case id.
 
     Raises:
-        CasesError: The id, the prompt, the chance or the spans cannot be used.
+        CasesError: The id, the prompt, the chance, the spans, the room or a stop string cannot be
+            used.
     """
 
     id: str
@@ -86,6 +89,8 @@ class Case:
     chance: float | None = None
     seed: int = 0
     spans: tuple[Span | str, ...] = ()
+    max_new_tokens: int | None = None
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id.strip() or not self.id.isprintable():
@@ -98,8 +103,14 @@ class Case:
         try:
             check_prompt(self.prompt)
             object.__setattr__(self, "spans", checked_spans(self.spans))
+            object.__setattr__(self, "stop", _checked_stop(self.stop))
         except CasesError as error:
             raise CasesError(f"case {self.id!r}: {error}") from None
+        room: object = self.max_new_tokens
+        if room is not None and (not isinstance(room, int) or isinstance(room, bool) or room < 1):
+            raise CasesError(
+                f"case {self.id!r}: max_new_tokens={room!r}: it must be a whole number from 1 up"
+            )
 
     def _checked_chance(self, chance: float) -> float:
         try:
@@ -156,6 +167,14 @@ def checked_spans(given: object) -> tuple[Span, ...]:
     if strange := [item for item in items if not isinstance(item, str | Span)]:
         raise CasesError(f"{strange[0]!r} is no span; give a substring of the prompt, or a Span")
     return tuple(Span(item) if isinstance(item, str) else item for item in items)
+
+
+def _checked_stop(given: object) -> tuple[str, ...]:
+    several = [given] if isinstance(given, str) else given
+    stop: tuple[Any, ...] = tuple(several) if isinstance(several, Iterable) else (several,)
+    if not all(isinstance(one, str) and one for one in stop):
+        raise CasesError(f"stop={given!r}: it must be non-empty strings")
+    return stop
 
 
 def prompt_json(prompt: Prompt) -> Any:

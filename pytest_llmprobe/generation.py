@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
@@ -102,6 +102,11 @@ class GenerateConfig:
         except TypeError as error:
             raise SettingsError(f"generation options {options}: {error}") from None
 
+    def for_case(self, case: Case) -> GenerateConfig:
+        """This config with the room and the stop strings that a case names."""
+        stop = tuple(dict.fromkeys((*self.stop, *case.stop)))
+        return replace(self, max_new_tokens=case.max_new_tokens or self.max_new_tokens, stop=stop)
+
 
 def _whole(value: object, lowest: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= lowest
@@ -194,9 +199,12 @@ class Request:
 
     @classmethod
     def of_case(cls, case: Case, config: GenerateConfig, steer: Steer | None = None) -> Request:
-        """The request that asks a case; its spans matter only in ``steer``."""
+        """The request that asks a case; its spans matter only in ``steer``.
+
+        The room and the stop strings that the case names hold, the others are the config's.
+        """
         draft = case.target if isinstance(case.target, str) else None
-        return cls(case.prompt, config, case.seed, draft, steer)
+        return cls(case.prompt, config.for_case(case), case.seed, draft, steer)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
+from random import Random
 from typing import Any, Protocol
 
-from pytest_llmprobe.case import Prompt, RawPrompt, prompt_text
+from pytest_llmprobe.case import Case, Prompt, RawPrompt, prompt_text
+from pytest_llmprobe.errors import CasesError
 
 PROFILES = ("smoke", "ci", "full")
 """Sizes of the grids: seconds a family, a few minutes for everything, the papers' own."""
@@ -18,6 +20,10 @@ CHARACTERS_PER_TOKEN = 4
 """For models whose tokenizer cannot be had."""
 
 ESTIMATED = f"tokens are estimated: {CHARACTERS_PER_TOKEN} characters each, for want of a tokenizer"
+
+
+MARGIN = 48
+"""Tokens of an answer for the words around what it has to say: an ordinary sentence."""
 
 
 def seed_of(*key: str | int | float | None) -> int:
@@ -31,6 +37,10 @@ def seed_of(*key: str | int | float | None) -> int:
 
 class TokenCounter(Protocol):
     """What tells a cases function about the model that it builds prompts for."""
+
+    @property
+    def has_template(self) -> bool:
+        """Whether prompts go through a chat template."""
 
     @property
     def context_length(self) -> int | None:
@@ -47,6 +57,27 @@ class TokenCounter(Protocol):
 
 
 @dataclass(frozen=True)
+class AnswerRoom:
+    """What the user makes of the room that evaluations give to answers.
+
+    Args:
+        tokens: Room of every answer; None: what the evaluation says, times ``factor``.
+        factor: Makes it larger or smaller.
+    """
+
+    tokens: int | None = None
+    factor: float = 1.0
+
+    def __str__(self) -> str:
+        """As the user writes it; ``x1`` where nothing is changed."""
+        return str(self.tokens) if self.tokens else f"x{self.factor:g}"
+
+    def of(self, max_new_tokens: int) -> int:
+        """What becomes of an evaluation's own room."""
+        return self.tokens or max(min(1, max_new_tokens), ceil(max_new_tokens * self.factor))
+
+
+@dataclass(frozen=True)
 class Suite:
     """Passed to every cases function.
 
@@ -57,6 +88,9 @@ class Suite:
         datasets: What the user named with ``--llmprobe-dataset``, by name.
         asked: Names that cases functions asked for, given or not.
         counter: Counts the model's tokens; None if its tokenizer cannot be had.
+        chats: Whether the model is sent chat messages; None: it is if its tokenizer has a template.
+        few_shot: Solved examples before a question; None: one for a model that continues texts.
+        answer_room: What becomes of the room that a case names.
         remarks: What the report is to say of an experiment's cases: a reason, and what it concerns.
     """
 
@@ -66,11 +100,14 @@ class Suite:
     datasets: Mapping[str, Any] = field(default_factory=dict, compare=False)
     asked: set[str] = field(default_factory=set, compare=False, repr=False)
     counter: TokenCounter | None = field(default=None, compare=False, repr=False)
+    chats: bool | None = None
+    few_shot: int | None = None
+    answer_room: AnswerRoom = AnswerRoom()
     remarks: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
 
-    def random(self, *key: str | int | float) -> random.Random:
+    def random(self, *key: str | int | float) -> Random:
         """A generator seeded from the suite's seed and ``key`` (experiment, case or group id)."""
-        return random.Random(seed_of(self.seed, *key))
+        return Random(seed_of(self.seed, *key))
 
     def dataset(self, name: str) -> Any:
         """The data that the user gives with ``--llmprobe-dataset NAME=SOURCE``, or None.
@@ -96,6 +133,52 @@ class Suite:
             return self.counter.count(prompt)
         self.remarks.setdefault(ESTIMATED, [])
         return -(-len(prompt_text(prompt)) // CHARACTERS_PER_TOKEN)
+
+    def room(self, *texts: str, margin: int = MARGIN) -> int:
+        """Tokens of an answer that says some texts, in the model's own tokens.
+
+        Without a tokenizer each byte is a token, and no tokenizer needs more.
+
+        Args:
+            texts: What an answer has to say or may repeat: the target, the question's keys.
+            margin: Tokens for the words around them.
+        """
+        if self.counter is None:
+            return margin + sum(len(text.encode()) for text in texts)
+        return margin + sum(self.counter.count(RawPrompt(text)) for text in texts if text)
+
+    @property
+    def continues(self) -> bool:
+        """Whether the model has no chat template: it goes on with a text."""
+        if self.chats is not None:
+            return not self.chats
+        return self.counter is not None and not self.counter.has_template
+
+    def with_examples(
+        self, case: Case, example: Callable[[Random], tuple[str, str]], end: str = "\n"
+    ) -> Case:
+        """A case as this model can be asked it.
+
+        One that continues texts sees a solved example first, and its answer ends with the line:
+        what it makes up after it is not read.
+
+        Args:
+            case: Its prompt is a text that ends in the question's cue.
+            example: Draws a question of the same form about a text of its own: prompt and answer.
+                Cases of a group see the same ones.
+            end: What ends an answer of a model that continues texts.
+
+        Raises:
+            CasesError: The prompt is no text.
+        """
+        if not isinstance(case.prompt, str):
+            raise CasesError(f"case {case.id!r}: only a text has room for examples before it")
+        examples = self.few_shot if self.few_shot is not None else int(self.continues)
+        rng = self.random("few_shot", case.group or case.id)
+        solved = (example(rng) for _ in range(examples))
+        before = "".join(f"{prompt} {answer}\n\n" for prompt, answer in solved)
+        stop = (*case.stop, end) if self.continues else case.stop
+        return replace(case, prompt=before + case.prompt, stop=stop)
 
     def split(self, text: str, prefix: int, suffix: int) -> tuple[RawPrompt, str]:
         """The first tokens of a text as a prompt to be continued, and the text of those after it.

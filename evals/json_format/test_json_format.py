@@ -1,13 +1,15 @@
 """JSON generation: read a text, answer with one JSON object that obeys a schema.  Chance 0.
 
 After the GUIDE paper, arXiv 2409.19001, experiment 3, on made-up records, whose truth is known.
-Example: "... The age of the person is 41. ..."  Return one JSON object with the keys "name", "age"
-and "city". -> {"name": "Ida Velmora", "age": 41, "city": "Rome"}
+Example: The age is an integer, every other value a string.  "... The age of the person is 41. ..."
+Return one JSON object with the keys "name", "age" and "city".
+-> {"name": "Ida Velmora", "age": 41, "city": "Rome"}
 
     pytest evals/json_format --model=mistral -n 2
 """
 
 import json
+from functools import partial
 from itertools import product
 
 import pytest
@@ -18,15 +20,11 @@ from pytest_llmprobe.statistics.tables import curve, heat_map, score_curve
 
 pytestmark = pytest.mark.json_format
 
-PROMPTS = {  # by the place of the instruction
-    "end": "{text}\n\n{instruction}\nJSON:",
-    "head": "{instruction}\n\n{text}\n\nJSON:",
+PROMPTS = {  # by the place of the instruction; a JSON Schema would confuse the reference model
+    "end": "{types}\n\n{text}\n\n{instruction}\nJSON:",
+    "head": "{instruction}\n\n{types}\n\n{text}\n\nJSON:",
 }
-KEYS = "Return one JSON object with the keys {keys}."
-SCHEMA = "Return one JSON object that is valid under this JSON Schema: {schema}"
-# The reference model was trained on the keys alone. From them nobody can guess what the characters
-# of a book look like, so that other models miss all books but in the full profile.
-FORMS = {"smoke": "keys", "ci": "keys", "full": "schema"}
+INSTRUCTION = "Return one JSON object with the keys {keys}."
 
 KINDS = ("book", "person", "event")
 SIZES = {"smoke": (400,), "ci": (400, 1_200, 2_400), "full": (2_000, 8_000, 24_000)}  # characters
@@ -36,23 +34,20 @@ STYLES = {  # capitals and important: the paper's baselines
     "full": ("plain", "capitals", "important"),
 }
 TRIALS = {"smoke": 1, "ci": 1, "full": 5}
+AROUND = 96  # tokens for a fence and what may be said before and after it
+EXAMPLE = 200  # characters of its text
 
 
 def json_objects(suite):
-    form, trials = FORMS[suite.profile], range(suite.trials or TRIALS[suite.profile])
+    trials = range(suite.trials or TRIALS[suite.profile])
     for kind, size, trial in product(KINDS, SIZES[suite.profile], trials):
         rng = suite.random("json_format", kind, size, trial)
         record = documents.record(rng, kind=kind)
         text = documents.text(record, rng, documents.sentences_in(record, size))
         for where, style in product(PROMPTS, STYLES[suite.profile]):
-            if form == "keys":
-                instruction = documents.instruction(list(record.truth), style, KEYS)
-            else:
-                schema = documents.schema(kind)
-                instruction = documents.schema_instruction(schema, style, SCHEMA)
-            yield Case(
+            case = Case(
                 id=f"{kind}-{size}-characters-{where}-{trial}/{style}",  # end: they share the text
-                prompt=PROMPTS[where].format(text=text, instruction=instruction),
+                prompt=question(record, text, where, style),
                 target=documents.answer(record),
                 chance=0.0,
                 metadata={
@@ -62,9 +57,22 @@ def json_objects(suite):
                     "kind": kind,
                     "instruction": where,
                     "style": style,
-                    "form": form,
                 },
+                max_new_tokens=suite.room(json.dumps(record.truth, indent=4), margin=AROUND),
             )
+            yield suite.with_examples(case, partial(example, kind, where), end="\n\n")
+
+
+def question(record, text, where, style):
+    types = documents.types(documents.schema(record.kind))
+    instruction = documents.instruction(list(record.truth), style, INSTRUCTION)
+    return PROMPTS[where].format(types=types, text=text, instruction=instruction)
+
+
+def example(kind, where, rng):
+    record = documents.record(rng, kind=kind)
+    text = documents.text(record, rng, documents.sentences_in(record, EXAMPLE))
+    return question(record, text, where, "plain"), documents.answer(record)
 
 
 def summarise(records):
@@ -76,7 +84,7 @@ def summarise(records):
     }
 
 
-@pytest.mark.probe(cases=json_objects, summary=summarise, max_new_tokens=512)
+@pytest.mark.probe(cases=json_objects, summary=summarise)
 @pytest.mark.gate(pass_rate=0.50)
 def test_json_format(case, completion, score):
     schema = documents.schema(case.metadata["kind"])

@@ -30,7 +30,6 @@ HOPS = {"smoke": (2,), "ci": (2, 3), "full": (2, 3, 4, 5, 10)}  # pairs of the l
 BRANCHES = {"smoke": (2,), "ci": (2, 3), "full": (2, 3, 5)}  # pairs with the same key
 DIRECTIONS = ("forward", "backward", "random")
 TRIALS = {"smoke": 1, "ci": 1, "full": 5}
-ANSWER = 64  # tokens
 
 
 def branched_threads(suite):
@@ -38,7 +37,7 @@ def branched_threads(suite):
     trials = range(suite.trials or TRIALS[profile])
     grid = product(SIZES[profile], HOPS[profile], BRANCHES[profile], DIRECTIONS, trials)
     for size, *cell in grid:
-        yield from needle.fit(size, partial(one_thread, suite, size, *cell), suite, ANSWER)
+        yield from needle.fit(size, partial(one_thread, suite, size, *cell), suite)
 
 
 def one_thread(suite, size, hops, branches, direction, trial, n):
@@ -47,9 +46,9 @@ def one_thread(suite, size, hops, branches, direction, trial, n):
     name = f"{size}-{hops}-hops-{branches}-branches-{direction}-{trial}"
     rng = suite.random("branched_threading", name)
     thread = needle.branched_thread(n, hops, branches, direction, rng)
-    yield Case(
+    case = Case(
         id=name,
-        prompt=PROMPT.format(haystack=needle.render(thread.pairs), key=thread.start),
+        prompt=question(thread),
         target=thread.target,
         chance=1 / n,
         metadata={
@@ -59,14 +58,25 @@ def one_thread(suite, size, hops, branches, direction, trial, n):
             "direction": direction,
             "trial": trial,
         },
+        max_new_tokens=needle.room(suite, [thread.target], thread.keys),
     )
+    yield suite.with_examples(case, example)
+
+
+def question(thread):
+    return PROMPT.format(haystack=needle.render(thread.pairs), key=thread.start)
+
+
+def example(rng):
+    thread = needle.branched_thread(needle.EXAMPLE, 2, 2, "random", rng)
+    return question(thread), thread.target
 
 
 def summarise(records):
     return needle.summary(records, "hops", "branches")
 
 
-@pytest.mark.probe(cases=branched_threads, summary=summarise, max_new_tokens=ANSWER)
+@pytest.mark.probe(cases=branched_threads, summary=summarise)
 @pytest.mark.gate(pass_rate=0.75)
 def test_branched_threading(case, completion, score):
     verdict = needle.judge(case, completion, score)

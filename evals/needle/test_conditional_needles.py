@@ -18,7 +18,7 @@ from pytest_llmprobe.statistics.tables import score_curve
 pytestmark = [pytest.mark.needle, pytest.mark.conditional_needles]
 
 PROMPT = """Extract the values of all keys that contain the character '*' from the JSON object \
-below. Give one value a line.
+below. Give {form}. Answer with the values only.
 
 {haystack}
 
@@ -29,8 +29,6 @@ SIZES = {"smoke": needle.pairs(5), "ci": needle.pairs(5, 10, 20), "full": needle
 NEEDLES = {"smoke": (2,), "ci": (1, 2, 4), "full": (1, 2, 3, 4, 5, 10, 15, 20, 25)}
 PLACEMENTS = ("random", "clustered")  # clustered: next to each other
 TRIALS = {"smoke": 2, "ci": 2, "full": 5}
-ANSWER = 1024  # tokens: 25 UUIDs
-UUID = 40  # tokens of one of them at most, to keep room for an answer
 
 
 def conditional_needles(suite):
@@ -38,7 +36,7 @@ def conditional_needles(suite):
     trials = range(suite.trials or TRIALS[profile])
     for size, needles, *cell in product(SIZES[profile], NEEDLES[profile], PLACEMENTS, trials):
         build = partial(one_haystack, suite, size, needles, *cell)
-        yield from needle.fit(size, build, suite, needles * UUID, ANSWER)
+        yield from needle.fit(size, build, suite)
 
 
 def one_haystack(suite, size, needles, placement, trial, n):
@@ -46,12 +44,12 @@ def one_haystack(suite, size, needles, placement, trial, n):
         return  # no room for the needles
     name = f"{size}-{needles}-needles-{placement}-{trial}"
     rng = suite.random("conditional_needles", name)
-    places = sorted(needle.positions(n, needles, placement, rng))
-    pairs = needle.mark_keys(needle.random_pairs(n, rng), places, rng)
-    yield Case(
+    pairs, places = marked_pairs(n, needles, placement, rng)
+    keys, values = zip(*(pairs[place] for place in places), strict=True)
+    case = Case(
         id=name,
-        prompt=PROMPT.format(haystack=needle.render(pairs)),
-        target="\n".join(pairs[place].value for place in places),
+        prompt=question(suite, pairs),
+        target="\n".join(values),
         chance=1 / (2**n - 1),
         metadata={
             "task": "conditional_needles",
@@ -59,7 +57,23 @@ def one_haystack(suite, size, needles, placement, trial, n):
             "placement": placement,
             "trial": trial,
         },
+        max_new_tokens=needle.room(suite, values, keys),
     )
+    yield suite.with_examples(case, partial(example, suite))
+
+
+def marked_pairs(n, needles, placement, rng):
+    places = sorted(needle.positions(n, needles, placement, rng))
+    return needle.mark_keys(needle.random_pairs(n, rng), places, rng), places
+
+
+def question(suite, pairs):
+    return PROMPT.format(haystack=needle.render(pairs), form=needle.form(suite, "value"))
+
+
+def example(suite, rng):
+    pairs, places = marked_pairs(needle.EXAMPLE, 2, "random", rng)
+    return question(suite, pairs), needle.listed(suite, [pairs[place].value for place in places])
 
 
 def summarise(records):
@@ -67,7 +81,7 @@ def summarise(records):
     return needle.summary(records, "needles") | {"item_recall": recall}
 
 
-@pytest.mark.probe(cases=conditional_needles, summary=summarise, max_new_tokens=ANSWER)
+@pytest.mark.probe(cases=conditional_needles, summary=summarise)
 @pytest.mark.gate(pass_rate=0.75)
 def test_conditional_needles(case, completion, score):
     verdict = needle.judge(case, completion, score)

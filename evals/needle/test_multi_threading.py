@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.needle, pytest.mark.multi_threading]
 
 PROMPT = """The values of the JSON object below can be keys of other pairs. Starting from each of \
 the specified keys, look up its value; as long as the value is itself a key, look that up in turn. \
-Give only the final values, which are not keys, in the order of the keys, one a line.
+Give only the final values, which are not keys, in the order of the keys, {form}.
 
 {haystack}
 
@@ -37,8 +37,6 @@ THREADS = {  # (hops, threads); many threads of 3 hops show how many a model can
 }
 DIRECTIONS = ("forward", "backward", "random")
 TRIALS = {"smoke": 1, "ci": 1, "full": 5}
-ANSWER = 1024  # tokens: 25 UUIDs
-UUID = 40  # tokens of one of them at most, to keep room for an answer
 
 
 def multi_threads(suite):
@@ -46,7 +44,7 @@ def multi_threads(suite):
     grid = product(SIZES[suite.profile], THREADS[suite.profile], DIRECTIONS, trials)
     for size, (hops, m), direction, trial in grid:
         build = partial(one_haystack, suite, size, hops, m, direction, trial)
-        yield from needle.fit(size, build, suite, m * UUID, ANSWER)
+        yield from needle.fit(size, build, suite)
 
 
 def one_haystack(suite, size, hops, m, direction, trial, n):
@@ -55,12 +53,11 @@ def one_haystack(suite, size, hops, m, direction, trial, n):
     name = f"{size}-{m}-threads-{hops}-hops-{direction}-{trial}"
     rng = suite.random("multi_threading", name)
     threads = needle.multi_threads(n, hops, m, direction, rng)
-    haystack = needle.render(threads[0].pairs)
-    keys = needle.render_keys([thread.start for thread in threads])
-    yield Case(
+    values = [thread.target for thread in threads]
+    case = Case(
         id=name,
-        prompt=PROMPT.format(haystack=haystack, n=m, keys=keys),
-        target="\n".join(thread.target for thread in threads),
+        prompt=question(suite, threads),
+        target="\n".join(values),
         chance=1 / perm(n, m),
         metadata={
             "task": "multi_threading",
@@ -69,7 +66,20 @@ def one_haystack(suite, size, hops, m, direction, trial, n):
             "direction": direction,
             "trial": trial,
         },
+        max_new_tokens=needle.room(suite, values, [key for one in threads for key in one.keys]),
     )
+    yield suite.with_examples(case, partial(example, suite))
+
+
+def question(suite, threads):
+    haystack = needle.render(threads[0].pairs)
+    keys = needle.render_keys([thread.start for thread in threads])
+    return PROMPT.format(haystack=haystack, n=len(threads), keys=keys, form=needle.form(suite))
+
+
+def example(suite, rng):
+    threads = needle.multi_threads(2 * needle.EXAMPLE, 2, 2, "random", rng)
+    return question(suite, threads), needle.listed(suite, [thread.target for thread in threads])
 
 
 def summarise(records):
@@ -79,7 +89,7 @@ def summarise(records):
     }
 
 
-@pytest.mark.probe(cases=multi_threads, summary=summarise, max_new_tokens=ANSWER)
+@pytest.mark.probe(cases=multi_threads, summary=summarise)
 @pytest.mark.gate(pass_rate=0.75)
 def test_multi_threading(case, completion, score):
     verdict = needle.judge(case, completion, score)

@@ -19,7 +19,7 @@ from pytest_llmprobe.statistics.tables import score_curve
 pytestmark = [pytest.mark.needle, pytest.mark.multiple_needles]
 
 PROMPT = """Extract the values of the specified keys, in the order of the keys, from the JSON \
-object below. Give one value a line.
+object below. Give {form}. Answer with the values only.
 
 {haystack}
 
@@ -31,8 +31,6 @@ SIZES = {"smoke": needle.pairs(5), "ci": needle.pairs(5, 10, 20), "full": needle
 NEEDLES = {"smoke": (2,), "ci": (2, 3, 5), "full": (1, 2, 3, 4, 5, 10, 15, 20, 25)}
 PLACEMENTS = ("random", "clustered")  # clustered: next to each other; asked in a random order
 TRIALS = {"smoke": 2, "ci": 2, "full": 5}
-ANSWER = 1024  # tokens: 25 UUIDs
-UUID = 40  # tokens of one of them at most, to keep room for an answer
 
 
 def multiple_needles(suite):
@@ -41,7 +39,7 @@ def multiple_needles(suite):
     grid = product(SIZES[profile], trials, NEEDLES[profile], PLACEMENTS)
     for size, trial, needles, placement in grid:
         build = partial(one_question, suite, size, trial, needles, placement)
-        yield from needle.fit(size, build, suite, needles * UUID, ANSWER)
+        yield from needle.fit(size, build, suite)
 
 
 def one_question(suite, size, trial, needles, placement, n):
@@ -52,11 +50,11 @@ def one_question(suite, size, trial, needles, placement, n):
     name = f"{group}/{needles}-needles-{placement}"
     rng = suite.random("multiple_needles", name)
     asked = [pairs[place] for place in needle.positions(n, needles, placement, rng)]
-    keys = needle.render_keys([key for key, _ in asked])
-    yield Case(
+    keys, values = zip(*asked, strict=True)
+    case = Case(
         id=name,
-        prompt=PROMPT.format(haystack=needle.render(pairs), n=needles, keys=keys),
-        target="\n".join(value for _, value in asked),
+        prompt=question(suite, pairs, keys),
+        target="\n".join(values),
         chance=1 / perm(n, needles),
         metadata={
             "task": "multiple_needles",
@@ -64,7 +62,22 @@ def one_question(suite, size, trial, needles, placement, n):
             "placement": placement,
             "trial": trial,
         },
+        max_new_tokens=needle.room(suite, values, keys),
     )
+    yield suite.with_examples(case, partial(example, suite))
+
+
+def question(suite, pairs, keys):
+    haystack, listed = needle.render(pairs), needle.render_keys(keys)
+    return PROMPT.format(
+        haystack=haystack, n=len(keys), keys=listed, form=needle.form(suite, "value")
+    )
+
+
+def example(suite, rng):
+    pairs = needle.random_pairs(needle.EXAMPLE, rng)
+    keys, values = zip(*rng.sample(pairs, 2), strict=True)
+    return question(suite, pairs, keys), needle.listed(suite, values)
 
 
 def summarise(records):
@@ -72,7 +85,7 @@ def summarise(records):
     return needle.summary(records, "needles") | {"item_recall": recall}
 
 
-@pytest.mark.probe(cases=multiple_needles, summary=summarise, max_new_tokens=ANSWER)
+@pytest.mark.probe(cases=multiple_needles, summary=summarise)
 @pytest.mark.gate(pass_rate=0.75)
 def test_multiple_needles(case, completion, score):
     verdict = needle.judge(case, completion, score)

@@ -7,6 +7,8 @@ with its columns (`needle.published` says which and what is assumed of them).
         --llmprobe-dataset needle_threading=jonathan-roberts1/needle-threading:Single_Needle
 """
 
+from dataclasses import replace
+
 import pytest
 
 from pytest_llmprobe.experiments import needle
@@ -22,10 +24,18 @@ def published(suite):
     if data is None:
         pytest.skip("no data: give --llmprobe-dataset needle_threading=SOURCE")
     trials = suite.trials or TRIALS[suite.profile]
-    return needle.published_cases(data.rows(), longest=SIZES[suite.profile], trials=trials)
+    cases = needle.published_cases(data.rows(), longest=SIZES[suite.profile], trials=trials)
+    return (with_room(suite, case) for case in cases)
 
 
-@pytest.mark.probe(cases=published, max_new_tokens=1024)  # 25 UUIDs of 40 tokens
+def with_room(suite, case):
+    task = needle.read_task(case.prompt, case.metadata.get("special", needle.SPECIAL))
+    room = needle.room(suite, case.target.split("\n"), task.keys)
+    end = ("\n\n" if "\n" in case.target else "\n",) if suite.continues else ()
+    return replace(case, max_new_tokens=room, stop=end)
+
+
+@pytest.mark.probe(cases=published)
 def test_published(case, completion, score):
     verdict = needle.judge(case, completion, score)
     assert verdict.correct, verdict.explanation

@@ -16,7 +16,8 @@ from pytest_llmprobe.statistics.tables import heat_map
 
 pytestmark = pytest.mark.needle
 
-PROMPT = """Extract the value corresponding to the specified key in the JSON object below.
+PROMPT = """Extract the value corresponding to the specified key in the JSON object below. \
+Answer with the value only.
 
 {haystack}
 
@@ -30,13 +31,12 @@ SIZES = {
 }
 DEPTHS = {"smoke": (0, 50, 100), "ci": (0, 25, 50, 75, 100), "full": range(0, 101, 10)}  # per cent
 TRIALS = {"smoke": 1, "ci": 5, "full": 5}
-ANSWER = 64  # tokens
 
 
 def single_needles(suite):
     trials = range(suite.trials or TRIALS[suite.profile])
     for size, trial in product(SIZES[suite.profile], trials):
-        yield from needle.fit(size, partial(one_haystack, suite, size, trial), suite, ANSWER)
+        yield from needle.fit(size, partial(one_haystack, suite, size, trial), suite)
 
 
 def one_haystack(suite, size, trial, n):
@@ -44,13 +44,21 @@ def one_haystack(suite, size, trial, n):
     pairs = needle.random_pairs(n, suite.random("single_needle", group))
     for depth in DEPTHS[suite.profile]:
         key, value = pairs[needle.position(depth, n)]
-        yield Case(
+        case = Case(
             id=f"{group}/depth-{depth}",
             prompt=PROMPT.format(haystack=needle.render(pairs), key=key),
             target=value,
             chance=1 / n,
             metadata={"task": "single_needle", "depth": depth, "trial": trial},
+            max_new_tokens=needle.room(suite, [value], [key]),
         )
+        yield suite.with_examples(case, example)
+
+
+def example(rng):
+    pairs = needle.random_pairs(needle.EXAMPLE, rng)
+    key, value = rng.choice(pairs)
+    return PROMPT.format(haystack=needle.render(pairs), key=key), value
 
 
 def summarise(records):
@@ -58,7 +66,7 @@ def summarise(records):
     return needle.summary(records) | {"heat_map": heat}
 
 
-@pytest.mark.probe(cases=single_needles, summary=summarise, max_new_tokens=ANSWER)
+@pytest.mark.probe(cases=single_needles, summary=summarise)
 @pytest.mark.gate(pass_rate=0.90)
 def test_single_needle(case, completion, score):
     verdict = needle.judge(case, completion, score)

@@ -29,14 +29,13 @@ SIZES = {"smoke": needle.pairs(5), "ci": needle.pairs(5, 10, 20), "full": needle
 HOPS = {"smoke": (2,), "ci": (2, 3, 4), "full": (*range(2, 11), 15, 20, 25)}  # pairs of the thread
 DIRECTIONS = ("forward", "backward", "random")
 TRIALS = {"smoke": 2, "ci": 2, "full": 5}
-ANSWER = 64  # tokens
 
 
 def threads(suite):
     trials = range(suite.trials or TRIALS[suite.profile])
     grid = product(SIZES[suite.profile], HOPS[suite.profile], DIRECTIONS, trials)
     for size, *cell in grid:
-        yield from needle.fit(size, partial(one_thread, suite, size, *cell), suite, ANSWER)
+        yield from needle.fit(size, partial(one_thread, suite, size, *cell), suite)
 
 
 def one_thread(suite, size, hops, direction, trial, n):
@@ -44,20 +43,31 @@ def one_thread(suite, size, hops, direction, trial, n):
         return  # no room for the thread
     name = f"{size}-{hops}-hops-{direction}-{trial}"
     thread = needle.thread(n, hops, direction, suite.random("threading", name))
-    yield Case(
+    case = Case(
         id=name,
-        prompt=PROMPT.format(haystack=needle.render(thread.pairs), key=thread.start),
+        prompt=question(thread),
         target=thread.target,
         chance=1 / n,
         metadata={"task": "threading", "hops": hops, "direction": direction, "trial": trial},
+        max_new_tokens=needle.room(suite, [thread.target], thread.keys),
     )
+    yield suite.with_examples(case, example)
+
+
+def question(thread):
+    return PROMPT.format(haystack=needle.render(thread.pairs), key=thread.start)
+
+
+def example(rng):
+    thread = needle.thread(needle.EXAMPLE, 2, "random", rng)
+    return question(thread), thread.target
 
 
 def summarise(records):
     return needle.summary(records, "hops", "direction")
 
 
-@pytest.mark.probe(cases=threads, summary=summarise, max_new_tokens=ANSWER)
+@pytest.mark.probe(cases=threads, summary=summarise)
 @pytest.mark.gate(pass_rate=0.75)
 def test_threading(case, completion, score):
     verdict = needle.judge(case, completion, score)

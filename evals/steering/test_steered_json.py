@@ -1,8 +1,8 @@
 """Attention steering, 2 of 3: JSON, with the instruction before the text.  Chance 0.
 
 After the GUIDE paper, arXiv 2409.19001, experiment 3, on made-up records: Delta on the instruction
-that asks for one JSON object (in the full profile without the schema that follows it, as in the
-paper's code).  A long text lets it be forgotten.  The summary is that of test_steered_french.py.
+that asks for one JSON object, without the types that stand after it.  A long text lets it be
+forgotten.  The summary is that of test_steered_french.py.
 
     pytest evals/steering -k json --model=mistral -n 2
 """
@@ -18,10 +18,8 @@ from pytest_llmprobe.experiments.steering.summary import steering_summary
 
 pytestmark = [pytest.mark.steering, pytest.mark.whitebox]
 
-PROMPT = "{instruction}\n\n{text}\n\nJSON:"
-KEYS = "Return one JSON object with the keys {keys}."
-SCHEMA = "Return one JSON object that is valid under this JSON Schema: {schema}"
-FORMS = {"smoke": "keys", "ci": "keys", "full": "schema"}
+PROMPT = "{instruction}\n\n{types}\n\n{text}\n\nJSON:"
+INSTRUCTION = "Return one JSON object with the keys {keys}."
 
 SWEEP = (-4, 0, 1, 2, 3, 6)  # paper: 1, 2, 3
 DELTAS = {"smoke": (-4, 0, 2), "ci": SWEEP, "full": SWEEP}
@@ -29,30 +27,25 @@ KINDS = {"smoke": ("person",), "ci": ("person", "event"), "full": ("book", "pers
 # Characters of the text.
 SIZES = {"smoke": (600,), "ci": (1_000, 1_600), "full": (2_000, 8_000, 16_000, 24_000)}
 TRIALS = {"smoke": 2, "ci": 5, "full": 10}
-ANSWER = {"smoke": 128, "ci": 512, "full": 512}  # tokens; a person takes 30, a book more
 BASELINES = ("capitals", "important")  # unsteered
+AROUND = 96  # tokens of an answer for a fence and what may be said before and after it
 LAST = 5  # tokens of the prompt at whose end the predictors are taken
 
 
 def steered_objects(suite):
-    form, trials = FORMS[suite.profile], range(suite.trials or TRIALS[suite.profile])
+    trials = range(suite.trials or TRIALS[suite.profile])
     for kind, size, trial in product(KINDS[suite.profile], SIZES[suite.profile], trials):
         rng = suite.random("steered_json", kind, size, trial)
         record = documents.record(rng, kind=kind)
         text = documents.text(record, rng, documents.sentences_in(record, size))
+        types = documents.types(documents.schema(kind))
         for style in ("plain", *BASELINES):
-            if form == "keys":
-                instruction = documents.instruction(list(record.truth), style, KEYS)
-                steered = instruction
-            else:
-                schema = documents.schema(kind)
-                instruction = documents.schema_instruction(schema, style, SCHEMA)
-                steered = SCHEMA.partition("{schema}")[0]
+            instruction = documents.instruction(list(record.truth), style, INSTRUCTION)
             yield Case(
                 id=f"{kind}-{size}-characters-{trial}/{style}",
-                prompt=PROMPT.format(instruction=instruction, text=text),
+                prompt=PROMPT.format(types=types, instruction=instruction, text=text),
                 target=documents.answer(record),
-                spans=[Span(steered, occurrence=0)] if style == "plain" else [],
+                spans=[Span(instruction, occurrence=0)] if style == "plain" else [],
                 chance=0.0,
                 metadata={
                     "task": "steered_json",
@@ -60,14 +53,12 @@ def steered_objects(suite):
                     "trial": trial,
                     "kind": kind,
                     "style": style,
-                    "form": form,
                 },
+                max_new_tokens=suite.room(json.dumps(record.truth, indent=4), margin=AROUND),
             )
 
 
-@pytest.mark.probe(
-    cases=steered_objects, summary=steering_summary, delta=DELTAS, max_new_tokens=ANSWER
-)
+@pytest.mark.probe(cases=steered_objects, summary=steering_summary, delta=DELTAS)
 def test_steered_json(case, predictors, completion, score):
     if case.metadata.get("delta") == 0:
         for name, value in predictors(case.prompt, case.spans[0], last=LAST).items():

@@ -47,6 +47,7 @@ def steered_needles(suite):
                 target=fact.value,
                 spans=steered,
                 chance=text_needle.CHANCE[fact.kind],
+                max_new_tokens=suite.room(fact.sentence),
                 metadata={
                     "task": "steered_needle",
                     "size": size,
@@ -68,7 +69,7 @@ def summarise(records):
     }
 
 
-@pytest.mark.probe(cases=steered_needles, summary=summarise, delta=DELTAS, max_new_tokens=30)
+@pytest.mark.probe(cases=steered_needles, summary=summarise, delta=DELTAS)
 def test_steered_needle(case, predictors, completion, score):
     if case.metadata.get("delta") == 0:
         for name, value in predictors(case.prompt, case.spans[0], last=LAST).items():

@@ -70,6 +70,11 @@ class TokenCounter:
             raise CasesError(f"{self._spec.source} has no config.json")
         return context_length(_read(path))
 
+    @property
+    def has_template(self) -> bool:
+        """Whether prompts go through a chat template; as `ids`."""
+        return self._reader.has_template
+
     def count(self, prompt: Prompt) -> int:
         """Tokens of a whole prompt; as `ids`."""
         return len(self.ids(prompt))
@@ -155,6 +160,7 @@ class _FileReader:
             raise CasesError(f"{tokenizer} cannot be read: {error}") from None
         self._texts = LongTexts(self.tokenizer, user_cache())
         self._template, self._arguments = template, arguments
+        self.has_template = template is not None
         self._special = {
             f"{name}_token": str(token["content"] if isinstance(token, dict) else token)
             for name in SPECIAL_TOKENS
@@ -207,7 +213,8 @@ class _TransformersReader:
             arguments = template_arguments(template, spec.thinking, spec.template)
         except ModelError as error:
             raise CasesError(str(error)) from None
-        self._encoder = PromptEncoder(self.tokenizer, template is not None, arguments)
+        self.has_template = template is not None
+        self._encoder = PromptEncoder(self.tokenizer, self.has_template, arguments)
 
     def ids(self, prompt: Prompt) -> list[int]:
         try:

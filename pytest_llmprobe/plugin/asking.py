@@ -126,7 +126,8 @@ class Asker:
         self._run, self._item = run, item
         self._engine, options = run.recorded(engine), run.options
         probe, case = item.stash.get(PROBE, None), case_of(item)
-        self._options = vars(probe.config) if probe else {}
+        config = probe.config if probe else GenerateConfig()
+        self._options = vars(config.for_case(case) if case else config)
         self._steered, self._steer = (case.prompt if case else None), steer_of(item, options)
         self._seed = case.seed if case else seed_of(options.suite.seed, item.nodeid)
 

@@ -28,7 +28,7 @@ class Probe:
     Args:
         experiment: Its name: the function's without ``test_`` unless the marker gives one.
         function: Node id without parameters.
-        config: How to generate.
+        config: How to generate; its room is the largest that a case has.
         bar: Its gate, or None.
         cases: A list or a function, or None for a test that generates by itself.
         summary: The eval file's own function of all its records, or None.
@@ -80,8 +80,12 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
             suite = replace(options.suite, remarks={})
             cases = build_cases(probe, replace(options, suite=suite))
             metafunc.parametrize("case", cases, ids=[case.id for case in cases])
+            most = max(case.max_new_tokens or 1 for case in cases)
             probes[probe.function] = replace(
-                probe, collected=len(metafunc._calls), remarks=tuple(suite.said())
+                probe,
+                config=replace(probe.config, max_new_tokens=most),
+                collected=len(metafunc._calls),
+                remarks=tuple(suite.said()),
             )
         elif probe.cases is not None:
             raise SettingsError("the probe marker gives cases, but the test does not use `case`")
@@ -117,6 +121,9 @@ def read_probe(node: pytest.Function, options: Options) -> Probe:
         raise SettingsError(
             f"probe marker: {error}; besides: cases, delta, experiment, summary"
         ) from None
+    if cases is not None:
+        room = options.suite.answer_room.of(config.max_new_tokens)
+        config = replace(config, max_new_tokens=room)
     if summary is not None:
         summary = SummaryFunction.of(summary, node.module, node.path)
     bar = _bar(node, experiment, options)
@@ -145,7 +152,7 @@ def _bar(node: pytest.Function, experiment: str, options: Options) -> Bar | None
 
 
 def build_cases(probe: Probe, options: Options) -> list[Case]:
-    """The cases of one experiment, limited and seeded; one for each Delta where it is steered.
+    """The cases of one experiment, limited, seeded, with room; one for each Delta where steered.
 
     Raises:
         CasesError: The cases function failed, or what it gave cannot be used.
@@ -170,10 +177,19 @@ def build_cases(probe: Probe, options: Options) -> list[Case]:
     if limit is not None and any(case.spans for case in cases):
         limit = max(1, limit // max(1, len(probe.deltas)))  # all Deltas of a case, or none
     seeded = [
-        replace(case, seed=seed_of(seed, probe.experiment, case.id))
+        replace(
+            case,
+            seed=seed_of(seed, probe.experiment, case.id),
+            max_new_tokens=_room(case, probe, options),
+        )
         for case in spread(cases, limit)
     ]
     return check_cases(_at_each_delta(seeded, probe, options), source)
+
+
+def _room(case: Case, probe: Probe, options: Options) -> int:
+    own = case.max_new_tokens
+    return probe.config.max_new_tokens if own is None else options.suite.answer_room.of(own)
 
 
 def _at_each_delta(cases: Sequence[Case], probe: Probe, options: Options) -> Iterator[Case]:

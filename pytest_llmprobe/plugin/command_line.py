@@ -15,10 +15,13 @@ from pytest_llmprobe.plugin.model_command_line import (
     add_model_options,
     auto_or_positive,
     positive,
+    positive_number,
 )
 
 if TYPE_CHECKING:
     import pytest
+
+    from pytest_llmprobe.suite import AnswerRoom
 
 MARKERS = (
     "probe(*, cases=None, experiment=None, summary=None, delta=(), **generation): ask the model "
@@ -59,6 +62,13 @@ def off_or_positive(text: str) -> int:
     return positive(text) if text else 0
 
 
+def whole(text: str) -> int:
+    """A whole number from 0 up, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
+
+
 def deltas(text: str) -> tuple[float, ...]:
     """Numbers with commas between, for argparse."""
     from pytest_llmprobe.errors import SettingsError
@@ -70,6 +80,18 @@ def deltas(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(str(error)) from None
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,1,2") from None
+
+
+def answer_room(text: str) -> AnswerRoom:
+    """``N`` tokens or ``xF`` times what the evaluations give, for argparse."""
+    from pytest_llmprobe.suite import AnswerRoom
+
+    if not text.startswith("x"):
+        try:
+            return AnswerRoom(positive(text))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"{error}, nor a factor such as x2") from None
+    return AnswerRoom(factor=positive_number(text[1:]))
 
 
 def layers(text: str) -> str | tuple[int, ...]:
@@ -108,6 +130,20 @@ def add_options(parser: pytest.Parser) -> None:
     add("seed", "seed of all cases (default: 0)", int, default=0, metavar="N")
     add("trials", "repeats of each cell of a grid", positive, metavar="N")
     add("limit", "at most N cases per experiment, evenly spread", positive, metavar="N")
+    add(
+        "max-new-tokens",
+        "room for an answer: N tokens, or xF times what the evaluation gives it, such as x2 "
+        "(default: its target and the question's keys in the model's tokens, and a sentence more)",
+        answer_room,
+        metavar="N|xF",
+    )
+    add(
+        "few-shot",
+        "solved examples before a question, where the evaluation has some (default: 1 for a model "
+        "without chat template, else 0)",
+        whole,
+        metavar="N",
+    )
     add(
         "dataset",
         "data for an experiment: a file, a folder, or a Hugging Face data set as "

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CASE_OPTIONS = (
     *("profile", "seed", "delta", "layers", "phase", "datasets"),
-    *("thinking", "thinking_tokens", "template"),
+    *("thinking", "thinking_tokens", "template", "max_new_tokens", "few_shot"),
 )
 """Options that other cases, or other requests, come from."""
 

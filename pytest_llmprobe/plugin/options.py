@@ -36,7 +36,7 @@ from pytest_llmprobe.plugin.units import UNIT_SIZE
 from pytest_llmprobe.report.baseline import baseline_path
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar
-from pytest_llmprobe.suite import Suite
+from pytest_llmprobe.suite import AnswerRoom, Suite
 
 DEFAULT_MODEL = "reference"
 
@@ -124,6 +124,8 @@ class Options:
             "trials": self.suite.trials,
             "datasets": {name: data.given for name, data in self.suite.datasets.items()},
             "limit": self.limit,
+            "max_new_tokens": str(self.suite.answer_room),
+            "few_shot": "auto" if self.suite.few_shot is None else self.suite.few_shot,
             "delta": list(self.deltas),
             "layers": self.shown_layers,
             "phase": self.phase,
@@ -237,6 +239,9 @@ def _read(config: pytest.Config) -> Options:
             option.llmprobe_trials,
             read_datasets(option.llmprobe_dataset, start),
             counter=counter_of(spec, settings.get("models", {})),
+            chats=None if spec.protocol is None else not spec.completions,
+            few_shot=option.llmprobe_few_shot,
+            answer_room=option.llmprobe_max_new_tokens or AnswerRoom(),
         ),
         limit=option.llmprobe_limit,
         batch_size=option.llmprobe_batch_size,

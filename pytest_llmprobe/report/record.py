@@ -51,6 +51,7 @@ class Record:
     redone: bool = False
     prompt_hash: str | None = None
     seed: int | None = None
+    max_new_tokens: int | None = None
     steered: list[str] = field(default_factory=list)
     steered_layers: int = 0
 
@@ -119,6 +120,7 @@ def build_record(
         redone=any(completion.redone for completion in completions),
         prompt_hash=last.prompt_hash if last else None,
         seed=case.seed if case else None,
+        max_new_tokens=case.max_new_tokens if case else None,
         steered=[str(bounded(text)) for text in last.steered] if last else [],
         steered_layers=last.steered_layers if last else 0,
     )

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from styles import BLOCK_STYLES, STYLES, Said
 
 from pytest_llmprobe.data.prose import CITIES, NOUNS
+from pytest_llmprobe.engine.engine import Engine
+from pytest_llmprobe.engine.scripted import ScriptedModel
 from pytest_llmprobe.experiments import needle
 from pytest_llmprobe.experiments.haystack import text_needle
 from pytest_llmprobe.experiments.json_format import documents
-from pytest_llmprobe.generation import Completion, Timings, Usage
+from pytest_llmprobe.generation import Completion, GenerateConfig, Request, Timings, Usage
 from pytest_llmprobe.suite import Suite
 
 EVALS = Path(__file__).parents[2] / "evals"
@@ -37,6 +39,7 @@ class Family:
     def __init__(self, file, cases, test=None):
         names = run_path(str(EVALS / file))
         self.cases = list(names[cases](Suite("ci")))
+        self.continued = list(names[cases](Suite("ci", chats=False)))  # for a base model
         self.names, self.test = names, names[test or Path(file).stem]
 
     def miss(self, case, text):
@@ -327,6 +330,69 @@ def test_a_wrong_answer_passes_in_no_style(name):
                 text = style(said)
                 assert family.miss(case, text) is not None, text
     assert tried > len(family.wrong) * len(family.styles) / 4
+
+
+# Models without a chat template, which go on with a text and know no end
+
+
+def bare_line(said):
+    return f" {', '.join(said.values)}"
+
+
+def quoted_line(said):
+    return " " + ", ".join(f'"{value}"' for value in said.values)
+
+
+def sentence_line(said):
+    return f" The answer is {' and '.join(said.values)}."
+
+
+def next_question(family, case):
+    return f"{case.prompt} {', '.join(family.right_said(case).values)}"
+
+
+def an_answer(family, case):
+    return ", ".join(family.right_said(case).values)
+
+
+def nothing(family, case):
+    return ""
+
+
+CONTINUED = [name for name in FAMILIES if name != "french_summary"]
+
+
+@pytest.mark.parametrize("name", CONTINUED)
+@pytest.mark.parametrize("line", [bare_line, quoted_line, sentence_line])
+@pytest.mark.parametrize("goes_on", [next_question, an_answer, nothing])
+def test_what_a_base_model_makes_up_after_its_answer_is_not_read(name, line, goes_on):
+    family = FAMILIES[name]
+    if name == "json_format" and line is not bare_line:
+        pytest.skip("an object is a block of its own")
+    said = {}
+    for case, following in zip(family.continued, family.continued[1:], strict=False):
+        right, after = line(family.right_said(case)), goes_on(family, following)
+        said[case.prompt] = f"{right}{case.stop[-1]}{after}"
+    answers = Engine(ScriptedModel(lambda prompt: said[prompt] * 2)).generate(
+        [Request.of_case(case, GenerateConfig()) for case in family.continued[:-1]]
+    )
+    for case, answer in zip(family.continued, answers, strict=False):
+        assert answer.finish_reason == "stop_string"
+        assert family.miss(case, answer.text) is None, answer.text
+
+
+@pytest.mark.parametrize("name", CONTINUED)
+def test_a_right_answer_after_a_base_models_first_line_comes_too_late(name):
+    family = FAMILIES[name]
+    for kind in family.wrong:
+        for case in family.continued[:6]:
+            if (wrong := family.wrong_said(case, kind)) is None:
+                continue
+            text = f"{bare_line(wrong)}{case.stop[-1]}{bare_line(family.right_said(case))}"
+            model = Engine(ScriptedModel(lambda _, text=text: text))
+            roomy = replace(case, max_new_tokens=10_000)  # the room cuts nothing short
+            (answer,) = model.generate([Request.of_case(roomy, GenerateConfig())])
+            assert family.miss(case, answer.text) is not None, answer.text
 
 
 BEFORE = ("", "\n", "Sure!\n", "Here you are:\n\n")

@@ -184,6 +184,25 @@ def schema(kind: RecordKind) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **keys}
 
 
+def types(schema: Mapping[str, Any]) -> str:
+    """The types of a schema of `schema` in words, without its quotes: no value is to be copied."""
+    of = schema["properties"]
+    whole = [f"the {key}" for key in of if of[key]["type"] == "integer"]
+    lists = (
+        f"the {key} are a list of objects with the strings {' and '.join(inner)}"
+        for key in of
+        if (inner := of[key].get("items", {}).get("properties"))
+    )
+    parts = [
+        *lists,
+        f"{' and '.join(whole)} {'are integers' if len(whole) > 1 else 'is an integer'}",
+        *(f"{key} is a boolean" for key in of if of[key]["type"] == "boolean"),
+        "every other value a string.",
+    ]
+    words = ", ".join(parts)
+    return words[0].upper() + words[1:]
+
+
 BOOK_SCHEMA = json.dumps(schema("book"), indent=2)
 """The schema of seven keys as JSON text."""
 

@@ -6,6 +6,7 @@ rendered as one JSON object. A list and not a dict, because branched threads rep
 
 `haystack` and `threads` make them as large as `sizes` asks, `solver` answers from the prompt alone,
 `reading` judges what a model said, `summaries` all of it; `published` reads the paper's own data.
+`questions` is what the evaluations' prompts share.
 """
 
 from pytest_llmprobe.experiments.needle.haystack import (
@@ -22,6 +23,7 @@ from pytest_llmprobe.experiments.needle.haystack import (
     render_keys,
 )
 from pytest_llmprobe.experiments.needle.published import published_cases
+from pytest_llmprobe.experiments.needle.questions import EXAMPLE, form, listed, room
 from pytest_llmprobe.experiments.needle.reading import (
     Answer,
     Verdict,
@@ -55,6 +57,7 @@ from pytest_llmprobe.experiments.needle.threads import (
 )
 
 __all__ = [
+    "EXAMPLE",
     "PAPER_SIZES",
     "SPECIAL",
     "UUID",
@@ -70,9 +73,11 @@ __all__ = [
     "branched_thread",
     "fit",
     "follow",
+    "form",
     "is_right",
     "judge",
     "list_scores",
+    "listed",
     "mark_keys",
     "multi_threads",
     "pairs",
@@ -86,6 +91,7 @@ __all__ = [
     "read_task",
     "render",
     "render_keys",
+    "room",
     "solve",
     "summary",
     "thread",

@@ -7,7 +7,7 @@ import random
 import re
 import uuid
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pytest_llmprobe.errors import CasesError
 
@@ -95,17 +95,23 @@ def render_keys(keys: Sequence[str]) -> str:
 
 
 def read_haystack(text: str) -> tuple[Pair, ...]:
-    """The pairs of the first JSON object in a text, duplicate keys kept.
+    """The pairs of the last JSON object in a text, duplicate keys kept.
+
+    Those of solved examples stand before it.
 
     Raises:
         CasesError: There is none, or it does not hold pairs of strings.
     """
+    decoder = json.JSONDecoder(object_pairs_hook=lambda pairs: pairs)
+    pairs: list[tuple[str, Any]] = []
     start = text.find("{")
-    try:
-        decoder = json.JSONDecoder(object_pairs_hook=lambda pairs: pairs)
-        pairs, _ = decoder.raw_decode(text, max(start, 0))
-    except (ValueError, RecursionError):
-        pairs = []
+    while start >= 0:
+        try:
+            found, start = decoder.raw_decode(text, start)
+            pairs = found or pairs
+        except (ValueError, RecursionError):
+            start += 1
+        start = text.find("{", start)
     if not pairs or not all(isinstance(value, str) for _, value in pairs):
         raise CasesError("the prompt holds no JSON object of pairs of strings")
     return tuple(Pair(key, value) for key, value in pairs)

@@ -64,20 +64,17 @@ PAPER_SIZES = tokens(
 """Those of the paper, with the answer."""
 
 
-def fit(
-    size: Size, build: Build, suite: Suite, answer: int, max_new_tokens: int | None = None
-) -> list[Case]:
+def fit(size: Size, build: Build, suite: Suite, answer: int = 0) -> list[Case]:
     """The cases of the largest haystack that a size allows.
 
-    For a token budget: every prompt and its answer fit, and with one more pair some would not. A
-    budget beyond the model's context is left out, which the report says.
+    For a token budget: every prompt fits with the room for its answer, and with one more pair some
+    would not. A budget beyond the model's context is left out, which the report says.
 
     Args:
         size: What the haystack may take.
         build: Makes the cases for a number of pairs, the same each time; more pairs, more tokens.
         suite: Counts tokens.
-        answer: Tokens to keep free for an answer.
-        max_new_tokens: What the probe marker allows, if that is more than ``answer``.
+        answer: Tokens to keep free for the answer to a case that names no ``max_new_tokens``.
 
     Returns:
         The cases, with ``size`` in their metadata, and for budgets ``pairs`` too; none if a budget
@@ -89,22 +86,18 @@ def fit(
         n = size.count // PAIR
         sized = {"size": size.count, "characters": size.count, "pairs": n}
         return [_with(case, **sized) for case in build(n)] if n else []
-    limit, spare = suite.context_length, max(0, (max_new_tokens or 0) - answer)
+    limit = suite.context_length
     if limit is not None and size.count > limit:
         suite.leave_out(str(size), f"the model's context is {limit:,} tokens")
         return []
-    if limit is not None and size.count + spare > limit:
-        why = f"an answer may take {max_new_tokens:,} tokens of the model's context of {limit:,}"
-        suite.leave_out(f"cells of {size}", why)
-        return []
-    n, cases = _most(size.count - answer, build, suite)
+    n, cases = _most(size.count, build, suite, answer)
     if not cases:
         suite.leave_out(f"cells of {size}", "question and answer leave no room for their pairs")
     return [_with(case, size=size.count, tokens=size.count, pairs=n) for case in cases]
 
 
-def _most(budget: int, build: Build, suite: Suite) -> tuple[int, list[Case]]:
-    """The largest number of pairs whose prompts have at most ``budget`` tokens, and its cases.
+def _most(budget: int, build: Build, suite: Suite, answer: int) -> tuple[int, list[Case]]:
+    """The largest number of pairs whose cases take at most ``budget`` tokens, and these cases.
 
     A pair has a nearly constant number of tokens, so a guess is off by a few pairs and is corrected
     by counting, until a number fits and the next one does not.
@@ -117,7 +110,7 @@ def _most(budget: int, build: Build, suite: Suite) -> tuple[int, list[Case]]:
     while fails - fits > 1:
         n = min(max(n, fits + 1), fails - 1)
         cases = list(build(n))
-        most = max((suite.tokens(case.prompt) for case in cases), default=0)
+        most = max((_taken(case, suite, answer) for case in cases), default=0)
         spare = floor((budget - most) / per_pair)
         if most <= budget:
             fits, best = n, cases
@@ -126,6 +119,10 @@ def _most(budget: int, build: Build, suite: Suite) -> tuple[int, list[Case]]:
             fails = n
             n += min(-1, spare)
     return fits, best
+
+
+def _taken(case: Case, suite: Suite, answer: int) -> int:
+    return suite.tokens(case.prompt) + suite.answer_room.of(case.max_new_tokens or answer)
 
 
 @lru_cache(maxsize=8)

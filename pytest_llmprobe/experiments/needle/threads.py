@@ -26,6 +26,11 @@ class Thread:
         return self.pairs[self.positions[0]].key
 
     @property
+    def keys(self) -> list[str]:
+        """The keys that are met, from the start on."""
+        return [self.pairs[place].key for place in self.positions]
+
+    @property
     def target(self) -> str:
         """The value at the thread's end."""
         return self.pairs[self.positions[-1]].value

@@ -6,14 +6,14 @@ from runpy import run_path
 
 import pytest
 
-from pytest_llmprobe.case import check_cases
+from pytest_llmprobe.case import check_cases, prompt_text
 from pytest_llmprobe.data.prose import is_held_out, prose
 from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.engine.scripted import ScriptedModel
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments.haystack import text_needle
-from pytest_llmprobe.generation import GenerateConfig
+from pytest_llmprobe.generation import GenerateConfig, Request
 from pytest_llmprobe.suite import Suite
 
 EVAL = run_path(str(Path(__file__).parents[3] / "evals" / "haystack" / "test_text_needle.py"))
@@ -36,8 +36,9 @@ def judge(name, cases, answer):
     options = dict(marks["probe"].kwargs)
     assert options.pop("cases") is EVAL[BUILDERS[name]]
     options.pop("summary", None)
+    config = GenerateConfig.of(**options)
     completions = Engine(ScriptedModel(answer)).generate(
-        [case.prompt for case in cases], GenerateConfig.of(**options)
+        [Request.of_case(case, config) for case in cases]
     )
     for case, completion in zip(cases, completions, strict=True):
         try:
@@ -239,9 +240,10 @@ class Characters:
     """Counts a token a character, for a model of 1,000 tokens."""
 
     context_length = 1_000
+    has_template = True
 
     def count(self, prompt):
-        return len(prompt)
+        return len(prompt_text(prompt))
 
 
 def test_what_the_context_has_no_room_for_is_left_out_and_said(tmp_path):

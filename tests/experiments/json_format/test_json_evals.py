@@ -1,12 +1,13 @@
 """The evaluations of JSON: their cases, and what models get for them."""
 
 import json
+import re
 from pathlib import Path
 from runpy import run_path
 
 import pytest
 
-from pytest_llmprobe.case import check_cases
+from pytest_llmprobe.case import RawPrompt, check_cases
 from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.engine.scripted import ScriptedModel
@@ -57,19 +58,57 @@ def test_every_case_states_its_truth_and_has_its_size(profile):
         assert str(next(iter(truth.values()))) in case.prompt
 
 
-def test_prompts_outside_of_the_full_profile_are_those_of_the_reference_models_training():
-    assert RECORDS["PROMPTS"] == documents.PROMPTS
-    assert RECORDS["KEYS"] == documents.INSTRUCTION
-    for profile in ("smoke", "ci"):
-        for case in build(profile):
-            keys, style = list(json.loads(case.target)), case.metadata["style"]
-            assert documents.instruction(keys, style) in case.prompt
+def test_but_for_the_types_prompts_are_those_of_the_reference_models_training():
+    for case in build():
+        keys, style = list(json.loads(case.target)), case.metadata["style"]
+        instruction = documents.instruction(keys, style, RECORDS["INSTRUCTION"])
+        assert instruction == documents.instruction(keys, style)
+        types = documents.types(documents.schema(case.metadata["kind"]))
+        rest = case.prompt.replace(f"{types}\n\n", "")
+        text = max(rest.split("\n\n"), key=len)
+        assert rest == documents.prompt(text, instruction, case.metadata["instruction"])
 
 
-def test_the_full_profile_names_the_whole_schema():
-    for case in build("full", trials=1):
-        schema = documents.schema(case.metadata["kind"])
-        assert json.dumps(schema) in case.prompt
+def stated_schema(prompt):
+    """The schema that a prompt states in words, as a reader understands it."""
+    (keys,) = re.findall("with the keys (.+)\\.$", prompt, re.MULTILINE | re.IGNORECASE)
+    (types,) = re.findall("^.+, every other value a string\\.$", prompt, re.MULTILINE)
+    string = {"type": "string"}
+
+    def strict(properties):
+        more = {"required": list(properties), "additionalProperties": False}
+        return {"type": "object", "properties": properties, **more}
+
+    stated = dict.fromkeys(re.findall('"(.+?)"', keys), string)
+    for part in types.lower().split(", ")[:-1]:
+        what, said = re.fullmatch("(.+?) ((?:is|are) .+)", part).groups()
+        of = re.match("are a list of objects with the strings (.+) and (.+)", said)
+        item = of and strict(dict.fromkeys(of.groups(), string))
+        kind = {"is an integer": "integer", "are integers": "integer", "is a boolean": "boolean"}
+        for key in what.replace("the ", "").split(" and "):
+            assert key in stated
+            stated[key] = {"type": "array", "items": item} if of else {"type": kind[said]}
+    return strict(stated)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "ci", "full"])
+def test_every_prompt_of_every_profile_states_all_types_of_the_schema(profile):
+    for case in build(profile, trials=1):
+        schema = dict(documents.schema(case.metadata["kind"]))
+        schema.pop("$schema")
+        assert stated_schema(case.prompt) == schema
+
+
+@pytest.mark.parametrize("counter", ["reference", "smollm2", None], indirect=True)
+def test_an_answer_has_room_for_a_fence_a_sentence_and_indentation(counter):
+    count = counter.count if counter else lambda text: len(text.text.encode()) / 2
+    for case in build("ci", counter=counter):
+        answer = json.dumps(json.loads(case.target), indent=4)
+        said = (
+            f"Here is the JSON object that you asked for, with all its keys:\n```json\n{answer}\n"
+            "```\nI took every value from the text. Let me know if you need anything else!"
+        )
+        assert count(RawPrompt(said)) < case.max_new_tokens
 
 
 def test_the_baselines_are_cases_of_their_own_with_the_same_text():

@@ -14,7 +14,7 @@ from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.engine.scripted import ScriptedModel
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments import needle
-from pytest_llmprobe.generation import GenerateConfig
+from pytest_llmprobe.generation import GenerateConfig, Request
 from pytest_llmprobe.suite import Suite
 
 EVAL = run_path(str(Path(__file__).parents[3] / "evals" / "needle" / "test_published.py"))
@@ -212,9 +212,8 @@ def judge(cases, answer):
     options = {key: value for key, value in mark.kwargs.items() if key != "cases"}
     engine = Engine(ScriptedModel(answer))
     config = GenerateConfig.of(**options)
-    for case, done in zip(
-        cases, engine.generate([case.prompt for case in cases], config), strict=True
-    ):
+    requests = [Request.of_case(case, config) for case in cases]
+    for case, done in zip(cases, engine.generate(requests), strict=True):
         scores = {}
         try:
             EVAL["test_published"](case, done, scores.__setitem__)

@@ -1,7 +1,7 @@
 """Sizes of haystacks: token budgets hold exactly, and what is left out is said."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from runpy import run_path
 
@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmprobe.case import Case
+from pytest_llmprobe.case import Case, prompt_text
 from pytest_llmprobe.experiments import needle
 from pytest_llmprobe.models.registry import REGISTRY
 from pytest_llmprobe.models.token_counter import TokenCounter
-from pytest_llmprobe.suite import ESTIMATED, Suite
+from pytest_llmprobe.suite import ESTIMATED, AnswerRoom, Suite
 
 EVALS = {
     "single_needle": "single_needles",
@@ -35,8 +35,10 @@ class Weighing:
     context_length: int | None = None
     weights: Mapping[str, int] = field(default_factory=dict, compare=False)
     rest: int = 1
+    has_template = True
 
     def count(self, prompt):
+        prompt = prompt_text(prompt)
         common = sum(prompt.count(letter) * (w - self.rest) for letter, w in self.weights.items())
         return self.rest * len(prompt) + common
 
@@ -60,21 +62,20 @@ def test_the_full_profile_has_the_lengths_of_the_paper(name):
 
 @every_eval
 def test_budgets_hold_exactly_on_the_reference_tokenizer(name, monkeypatch):
-    cases, sizes, test = evaluation(name)
-    (probe,) = [mark for mark in test.pytestmark if mark.name == "probe"]
+    cases, sizes, _ = evaluation(name)
     fit, checked = needle.fit, []
 
-    def checked_fit(size, build, suite, answer, max_new_tokens=None):
-        fitted = fit(size, build, suite, answer, max_new_tokens)
+    def taken(case):
+        return REFERENCE.count(case.prompt) + case.max_new_tokens
+
+    def checked_fit(size, build, suite):
+        fitted = fit(size, build, suite)
         if fitted:
             n = fitted[0].metadata["pairs"]
             assert [case.prompt for case in fitted] == [case.prompt for case in build(n)]
             assert all(len(needle.read_haystack(case.prompt)) == n for case in fitted)
-            most, next_most = (
-                max(REFERENCE.count(case.prompt) for case in build(pairs)) for pairs in (n, n + 1)
-            )
-            assert most + answer <= size.count < next_most + answer
-            assert max(answer, max_new_tokens or 0) == probe.kwargs["max_new_tokens"]
+            most, next_most = (max(map(taken, build(pairs))) for pairs in (n, n + 1))
+            assert most <= size.count < next_most
             checked.extend(fitted)
         return fitted
 
@@ -101,15 +102,20 @@ def test_sizes_beyond_the_context_are_left_out_and_said(name):
     assert [line for line in suite.said() if "left out cells" not in line] == [beyond]
 
 
-def test_lists_need_a_context_for_their_longest_answer():
-    cases, sizes, _ = evaluation("multiple_needles")
-    sizes["full"] = needle.tokens(1_200)
-    suite = full(Weighing(2_200))  # 1,024 tokens beside 1,200 of which n x 40 are the answer's
-    assert min(case.metadata["needles"] for case in cases(suite)) == 1
-    suite = full(Weighing(2_100))
-    assert min(case.metadata["needles"] for case in cases(suite)) == 4
-    why = "an answer may take 1,024 tokens of the model's context of 2,100"
-    assert f"left out cells of 1200-tokens: {why}" in suite.said()
+def test_a_budget_holds_the_room_that_the_user_gives():
+    cases, sizes, _ = evaluation("single_needle")
+    sizes["full"] = needle.tokens(2_000)
+
+    def pairs(room):
+        suite = full(Weighing(2_000))
+        return next(iter(cases(replace(suite, answer_room=room)))).metadata["pairs"]
+
+    own = pairs(AnswerRoom())
+    assert pairs(AnswerRoom(factor=1)) == own
+    assert pairs(AnswerRoom(factor=5)) < pairs(AnswerRoom(factor=2)) < own < pairs(AnswerRoom(20))
+    suite = full(Weighing(2_000))
+    assert not list(cases(replace(suite, answer_room=AnswerRoom(2_000))))
+    assert "left out cells of 2000-tokens: question and answer leave no room" in suite.said()[0]
 
 
 def build(n):

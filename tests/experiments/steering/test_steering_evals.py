@@ -168,13 +168,14 @@ def test_texts_of_ones_own_are_steered_as_published(tmp_path):
     assert all(case.prompt.startswith(case.spans[0].text) for case in plain)
 
 
-def test_the_json_schema_itself_is_not_steered():
-    case = next(case for case in build("json", "full", trials=1) if case.spans)
-    (span,) = case.spans
-    assert span.text == "Return one JSON object that is valid under this JSON Schema: "
-    assert case.prompt.startswith(span.text + "{")
-    keys = next(case for case in build("json") if case.spans)
-    assert keys.spans[0].text == documents.instruction(list(json.loads(keys.target)))
+@pytest.mark.parametrize("profile", ["ci", "full"])
+def test_the_types_of_json_are_said_and_not_steered(profile):
+    for case in build("json", profile, trials=1):
+        if case.spans:
+            (span,) = case.spans
+            assert span.text == documents.instruction(list(json.loads(case.target)))
+            types = documents.types(documents.schema(case.metadata["kind"]))
+            assert case.prompt.startswith(f"{span.text}\n\n{types}\n\n")
 
 
 def test_oracle_and_question_are_spans_of_one_prompt():
