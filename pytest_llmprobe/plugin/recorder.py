@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmprobe.errors import ReportError
+from pytest_llmprobe.plugin.other_reporters import add_gates
 from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.environment import environment
@@ -102,6 +103,7 @@ class Recorder:
         report = self._report(measured)
         write_atomically(self._run.folder.files.report, report_text(report))
         self._said = self._write_forms(report)
+        add_gates(session, report["gate"]["checks"], self._experiments)
 
     def _records_of(self, ids: Iterable[str]) -> Iterator[Record]:
         return map(Record.from_dict, self._log.read(ids) if self._log is not None else ())
@@ -202,6 +204,14 @@ class Recorder:
         said = f"{earlier.name}: {self._found} of {self._answers} answers were there"
         return [said, *(f"  the model is not as it was: {change}" for change in self._changes)]
 
+    def _annotations(self) -> list[str]:
+        from pytest_llmprobe.report.annotations import github_annotations, is_wanted
+
+        checks = [check.as_dict() for check in self._checks]
+        return (
+            github_annotations(self._experiments, checks, self._comparison) if is_wanted() else []
+        )
+
     def _first_misses(self) -> list[str]:
         failed = failed_names([check.as_dict() for check in self._checks])
         return [line for e in self._experiments if e["name"] in failed for line in first_misses(e)]
@@ -229,6 +239,8 @@ class Recorder:
         ):
             if warning:
                 terminal.write_line(warning, yellow=True, bold=True)
+        for line in self._annotations():
+            terminal.write_line(line)
         verdict, reason = self._verdict()
         colour = {"PASS": "green", "FAIL": "red"}.get(verdict, "yellow")
         terminal.write_line(f"report: {_from_here(self._run.folder.files.report, self._config)}")
