@@ -12,6 +12,18 @@ from functools import cache
 SEPARATOR = r"(?:[,.'_\u00b7\u066c\u00a0\u2007\u2009\u202f]|\{,\}|\\[,; ]|~)"
 """What may stand between the thousands of a number, besides a space."""
 
+WRONG = frozenset(
+    {
+        *("denied", "hedged"),
+        *("invented_uuid", "other_key_in_haystack", "other_value_in_haystack"),
+        *("shorter_branch", "wrong_order"),
+        *("decoy", "known", "other_value"),
+        *("duplicate_keys", "in_list", "invalid", "not_json", "several_objects"),
+        *("loop", "mixed", "stop_words"),
+    }
+)
+"""Failures of an answer that is complete and wrong: what might have followed would not mend it."""
+
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff\ufe0f]")
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
@@ -53,6 +65,14 @@ _EITHER = re.compile(
 )
 _GAP = 60
 """Characters at most between two values that are offered as alternatives."""
+
+
+def is_final(failure: str) -> bool:
+    """Whether more room could not have mended an answer that failed so.
+
+    A miss of any other kind says ``cut_off`` first where the answer had no room left.
+    """
+    return failure in WRONG or len(failure) == 2  # the code of a language that is not the one
 
 
 def plain(answer: str) -> str:

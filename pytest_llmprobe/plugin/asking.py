@@ -34,6 +34,7 @@ class Trace:
 
     Args:
         completions: Every answer that the test received, in order.
+        ends: The last answer was to come to an end of its own: it does not go on with a raw text.
         prompt_characters: Length of their prompts together.
         scores: Every measurement by name.
         miss: The explanation of a failed assertion, if there was one.
@@ -42,6 +43,7 @@ class Trace:
     """
 
     completions: list[Completion] = field(default_factory=list)
+    ends: bool = False
     prompt_characters: int = 0
     scores: dict[str, float] = field(default_factory=dict)
     miss: str | None = None
@@ -61,10 +63,17 @@ class Trace:
             raise ValueError(f"score {name!r} is {number}; give a finite number")
         self.scores[name] = number
 
-    def keep(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> None:
+    @property
+    def cut_off(self) -> bool:
+        """Whether the last answer had no room to come to its end."""
+        return self.ends and self.completions[-1].finish_reason == "length"
+
+    def keep(self, requests: Sequence[Request], completions: Sequence[Completion]) -> None:
         """Keep answers and what was asked for them."""
         self.completions.extend(completions)
-        self.prompt_characters += sum(len(prompt_text(prompt)) for prompt in prompts)
+        self.prompt_characters += sum(len(prompt_text(request.prompt)) for request in requests)
+        for request in requests[-1:]:
+            self.ends = not isinstance(request.prompt, RawPrompt) or bool(request.config.stop)
 
 
 TRACE = pytest.StashKey[Trace]()
@@ -92,7 +101,7 @@ def answer_case(run: Run, item: pytest.Function, engine: Engine) -> Completion:
     with stopping(item, run.answers):
         if isinstance(answer, Exception):
             raise answer
-    trace_of(item).keep([case.prompt], [answer])
+    trace_of(item).keep([request_of(item, run.options)], [answer])
     run.answered(engine)
     return answer
 
@@ -157,7 +166,7 @@ class Asker:
                 completions = self._engine.generate(requests)
         except AssertionError as error:  # not the test's own: it must not count as a miss
             raise RuntimeError(f"generation failed: {error}") from error
-        trace.keep(many, completions)
+        trace.keep(requests, completions)
         self._run.answered(self._engine)
         return completions[0] if one else completions
 

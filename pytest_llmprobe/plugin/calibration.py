@@ -67,7 +67,7 @@ def _repeat(config: pytest.Config, number: int, path: Path) -> Baseline:
     run = read_run(path) if path.exists() else None
     if run is None or run.status != "complete":
         last = done.stdout.decode(errors="replace").strip().rpartition("\n")[2]
-        raise ReportError(f"repeat {number} ended with exit code {done.returncode}: {last[:200]}")
+        raise ReportError(f"repeat {number} ended with exit code {done.returncode}: {last}")
     return run
 
 

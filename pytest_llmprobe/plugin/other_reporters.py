@@ -1,17 +1,18 @@
-"""What other reporters show of a case: JUnit XML as properties, pytest-html as columns."""
+"""What other reporters show: JUnit XML cases' properties and gates, pytest-html columns."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
 
 from pytest_llmprobe.plugin.process import PROPERTY
+from pytest_llmprobe.report.misses_text import first_misses
 from pytest_llmprobe.report.terminal import printable
 
 if TYPE_CHECKING:
-    import pytest
-
     from pytest_llmprobe.report.record import Record
 
 FIELDS = (
@@ -21,6 +22,7 @@ FIELDS = (
     "size",
     "expected",
     "received",
+    "failure",
     "explanation",
     "error",
     "prompt_tokens",
@@ -29,6 +31,9 @@ FIELDS = (
 )
 COLUMNS = ("outcome", "expected", "received")
 MAX_CHARACTERS = 1000
+
+GATES = "llmprobe.gate"
+"""Class name of the JUnit test cases that stand for checks."""
 
 
 def wanted(config: pytest.Config) -> bool:
@@ -42,13 +47,55 @@ def properties(record: Record) -> Iterator[tuple[str, str]]:
     values |= {f"score.{name}": value for name, value in record.scores.items()}
     for name, value in values.items():
         if value is not None:
-            yield f"{PROPERTY}.{name}", _bounded(str(value))
+            whole = name == "error"  # it may end in what to do
+            text = str(value) if whole else _bounded(str(value))
+            # A lone surrogate could not travel from a worker.
+            yield f"{PROPERTY}.{name}", text.encode(errors="backslashreplace").decode()
 
 
 def _bounded(text: str) -> str:
-    # A lone surrogate could not travel from a worker.
-    text = text[: MAX_CHARACTERS + 1].encode(errors="backslashreplace").decode()
     return text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS] + " ..."
+
+
+def add_gates(
+    session: pytest.Session,
+    checks: Sequence[Mapping[str, Any]],
+    experiments: Sequence[Mapping[str, Any]],
+) -> None:
+    """A test case in the JUnit XML for each check: passed, failed, or skipped if not judged.
+
+    Gates are judged when the session has ended and the file is written, so the plugin that wrote it
+    hears of them like of any test, and then of the session's end once more. Nobody else does: a
+    check is no test, and must not count as one.
+    """
+    manager = session.config.pluginmanager
+    plugins = manager.get_plugins()
+    writers = {p for p in plugins if type(p).__module__ == "_pytest.junitxml"}
+    if not writers or not checks:
+        return
+    others = plugins - writers
+    log = manager.subset_hook_caller("pytest_runtest_logreport", others)
+    misses = {e["name"]: "\n".join(first_misses(e)) for e in experiments}
+    for check in checks:
+        for report in _reports(check, misses.get(check["experiment"], "")):
+            log(report=report)
+    finish = manager.subset_hook_caller("pytest_sessionfinish", others)
+    finish(session=session, exitstatus=session.exitstatus)
+
+
+def _reports(check: Mapping[str, Any], misses: str) -> Iterator[pytest.TestReport]:
+    """What pytest reports of a test that ended as the check did."""
+    name = f"{GATES}::{printable(check['experiment'])}: {printable(check['metric'])}"
+    reason = printable(check["reason"])
+    outcome: Literal["passed", "failed", "skipped"] = "passed"
+    shown: str | tuple[str, int, str] | None = None
+    if check["verdict"] == "FAIL":
+        outcome, shown = "failed", f"{reason}\n{misses}".strip()
+    elif check["verdict"] != "PASS":
+        outcome, shown = "skipped", (GATES, 0, reason)
+    place = (GATES, None, name)
+    yield pytest.TestReport(name, place, {}, outcome, shown, "call")
+    yield pytest.TestReport(name, place, {}, "passed", None, "teardown")
 
 
 def add_columns(config: pytest.Config) -> bool:

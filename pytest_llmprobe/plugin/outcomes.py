@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from pytest_llmprobe.errors import LlmprobeError
+from pytest_llmprobe.experiments.answers import is_final
 from pytest_llmprobe.plugin.asking import TRACE, Trace, trace_of
 from pytest_llmprobe.plugin.collection import PROBE, case_of
 from pytest_llmprobe.plugin.other_reporters import properties, wanted
 from pytest_llmprobe.plugin.process import MISSED, PROPERTY
 from pytest_llmprobe.plugin.run import Run
+from pytest_llmprobe.report.failures import CUT_OFF, verdict_word
 from pytest_llmprobe.report.files import to_json
 from pytest_llmprobe.report.record import Outcome, build_record, explained
 
@@ -54,6 +56,7 @@ def attach_record(
         error=explained(error) if outcome == "error" and error is not None else None,
         prompt_characters=trace.prompt_characters,
         details=trace.details,
+        cut_off=trace.cut_off,
     )
     payload: dict[str, Any] = {"record": record.as_dict()}
     if run.options.resume or run.options.replay:
@@ -83,9 +86,15 @@ def _outcome(
 def _why(outcome: Outcome, report: pytest.TestReport, trace: Trace) -> str | None:
     if outcome == "skipped" and isinstance(report.longrepr, tuple):
         return str(report.longrepr[2])
-    if trace.miss is not None and trace.completions and trace.completions[-1].unanswered:
-        return f"{trace.completions[-1].unanswered}; {trace.miss}"
-    return trace.miss
+    if trace.miss is None or not trace.completions:
+        return trace.miss
+    last = trace.completions[-1]
+    if last.unanswered:
+        return f"{last.unanswered}; {trace.miss}"
+    word = verdict_word(trace.miss)
+    if not trace.cut_off or word == CUT_OFF or (word is not None and is_final(word)):
+        return trace.miss
+    return f"{CUT_OFF}: the answer ended at {last.usage.generated_tokens} tokens; {trace.miss}"
 
 
 def explanation(error: AssertionError) -> str:

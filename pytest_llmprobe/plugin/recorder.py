@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmprobe.errors import ReportError
+from pytest_llmprobe.plugin.other_reporters import add_gates
 from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.environment import environment
 from pytest_llmprobe.report.files import RecordLog, report_text, write_atomically
 from pytest_llmprobe.report.gate import Check, judge, run_verdict
+from pytest_llmprobe.report.misses_text import (
+    cut_off_warnings,
+    failed_names,
+    first_misses,
+    miss_lines,
+)
 from pytest_llmprobe.report.record import Record, build_record
 from pytest_llmprobe.report.self_check_text import self_check_warning
 from pytest_llmprobe.report.terminal import failed_summaries, printable, remarks, summaries, table
@@ -96,6 +103,7 @@ class Recorder:
         report = self._report(measured)
         write_atomically(self._run.folder.files.report, report_text(report))
         self._said = self._write_forms(report)
+        add_gates(session, report["gate"]["checks"], self._experiments)
 
     def _records_of(self, ids: Iterable[str]) -> Iterator[Record]:
         return map(Record.from_dict, self._log.read(ids) if self._log is not None else ())
@@ -196,6 +204,18 @@ class Recorder:
         said = f"{earlier.name}: {self._found} of {self._answers} answers were there"
         return [said, *(f"  the model is not as it was: {change}" for change in self._changes)]
 
+    def _annotations(self) -> list[str]:
+        from pytest_llmprobe.report.annotations import github_annotations, is_wanted
+
+        checks = [check.as_dict() for check in self._checks]
+        return (
+            github_annotations(self._experiments, checks, self._comparison) if is_wanted() else []
+        )
+
+    def _first_misses(self) -> list[str]:
+        failed = failed_names([check.as_dict() for check in self._checks])
+        return [line for e in self._experiments if e["name"] in failed for line in first_misses(e)]
+
     def print_summary(self, terminal: pytest.TerminalReporter) -> None:
         """The table, where the report is, and the verdict."""
         if self._session is None:
@@ -203,16 +223,24 @@ class Recorder:
         terminal.section("llmprobe")
         for line in (
             *table(self._experiments, self._checks),
+            *miss_lines(self._experiments),
             *summaries(self._experiments),
             *remarks(self._experiments),
             *self._compared_lines(),
             *self._said,
             *self._gone_on(),
             *self._run.self_check.lines(self._self_check),
+            *self._first_misses(),
         ):
             terminal.write_line(line)
-        if warning := self_check_warning(self._self_check):
-            terminal.write_line(warning, yellow=True, bold=True)
+        for warning in (
+            *cut_off_warnings(self._experiments),
+            self_check_warning(self._self_check),
+        ):
+            if warning:
+                terminal.write_line(warning, yellow=True, bold=True)
+        for line in self._annotations():
+            terminal.write_line(line)
         verdict, reason = self._verdict()
         colour = {"PASS": "green", "FAIL": "red"}.get(verdict, "yellow")
         terminal.write_line(f"report: {_from_here(self._run.folder.files.report, self._config)}")

@@ -18,9 +18,10 @@ from pytest_llmprobe.report import comparison_text
 from pytest_llmprobe.report.charts import charts, is_drawn
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, ComparedScore
+from pytest_llmprobe.report.misses_text import cut_off_warnings, miss_lines
 from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded
 from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
-from pytest_llmprobe.report.terminal import measured, remarks, with_interval
+from pytest_llmprobe.report.terminal import measured, remarks, said_in_summary, with_interval
 
 PAGE = Path(__file__).with_name("page")
 
@@ -63,8 +64,12 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
         script=Markup(script),
         compared_notes=[f"{e.name}: {note}" for e in compared for note in comparison_text.notes(e)],
         rows=[_row(experiment) for experiment in experiments],
-        notes=[*remarks(experiments), *self_check_lines(report.get("self_check"))],
-        warning=self_check_warning(report.get("self_check")),
+        notes=[
+            *miss_lines(experiments),
+            *remarks(experiments),
+            *self_check_lines(report.get("self_check")),
+        ],
+        warnings=[*cut_off_warnings(experiments), self_check_warning(report.get("self_check"))],
         scores=_scores(report, compared),
         drawn=drawn,
         charts=[(e["name"], c) for e in experiments for c in charts(e["summary"], e["chance"])],
@@ -143,7 +148,7 @@ def _other(experiments: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 def _fact(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
-    return bounded(text, MAX_FACT) or ""
+    return said_in_summary(text, MAX_FACT)
 
 
 def _cases(report: Mapping[str, Any], compared: Sequence[ComparedExperiment]) -> str:

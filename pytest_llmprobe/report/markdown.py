@@ -9,20 +9,29 @@ from typing import Any
 from pytest_llmprobe.report import comparison_text
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Flip
+from pytest_llmprobe.report.misses_text import (
+    cut_off_warnings,
+    failed_names,
+    miss_lines,
+    quoted,
+)
 from pytest_llmprobe.report.record import bounded
 from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
-from pytest_llmprobe.report.terminal import measured, printable, remarks, summaries
+from pytest_llmprobe.report.terminal import gate_cell, measured, printable, remarks, summaries
 
 HEADER = ("experiment", "n", "pass rate [95% CI]", "chance", "errors", "gate", "tokens/s")
 
 MAX_SIZE = 60_000
-"""Characters after which no more flipped cases are shown: a comment on GitHub holds 65,536."""
+"""Characters after which no more cases are shown: a comment on GitHub holds 65,536."""
 
 MAX_FLIPS, MAX_LINES = 20, 40
 """Flipped cases of one experiment, and remarks of one kind, that are shown."""
 
-MAX_LINE = 200
-"""Characters of a name, an answer or a remark that are shown."""
+MAX_LINE, MAX_OURS = 200, 2_000
+"""Characters that are shown of a name or an answer, and of a remark or a reason."""
+
+MAX_LIST = 15_000
+"""Characters of a list after which no more of its lines are shown."""
 
 MARKS = {"PASS": "✅", "FAIL": "❌", "NOT JUDGED": "⚪"}
 
@@ -37,7 +46,7 @@ def markdown(report: Mapping[str, Any], comparison: Comparison | None = None) ->
     verdict, reason = gate["verdict"], gate["reason"]
     blocks = [
         f"## {MARKS.get(verdict, '')} llmprobe: {plain_text(report['model'])}: {verdict}",
-        plain_text(reason),
+        _whole(reason),
     ]
     if report["status"] != "complete":
         blocks.append("**The run was interrupted: not all of its cases have a result.**")
@@ -45,37 +54,56 @@ def markdown(report: Mapping[str, Any], comparison: Comparison | None = None) ->
         blocks += _compared(comparison)
     experiments, checked = report["experiments"], report.get("self_check")
     blocks += ["### Experiments", _table([HEADER, *map(_row, experiments)])]
+    blocks += _list(miss_lines(experiments))
     blocks += _list([*summaries(experiments), *remarks(experiments), *self_check_lines(checked)])
-    if warning := self_check_warning(checked):
-        blocks.append(f"**{plain_text(warning)}**")
-    room = MAX_SIZE - sum(map(len, blocks))
+    warnings = [*cut_off_warnings(experiments), self_check_warning(checked)]
+    blocks += [f"**{_whole(warning)}**" for warning in warnings if warning]
+    failed = failed_names(gate["checks"])
+    misses = [block for e in experiments if e["name"] in failed for block in _first_misses(e)]
     flips = [block for e in comparison.experiments for block in _flips(e)] if comparison else []
-    for block in flips:
+    for what, cases in (("missed", misses), ("changed", flips)):
+        blocks += _fitting(cases, what, MAX_SIZE - sum(map(len, blocks)))
+    return "\n\n".join([*(block for block in blocks if block), _run(report)]) + "\n"
+
+
+def _fitting(blocks: Sequence[str], what: str, room: int) -> list[str]:
+    shown: list[str] = []
+    for block in blocks:
         room -= len(block)
         if room < 0:
-            blocks.append("More cases changed than fit here: see the HTML report.")
-            break
-        blocks.append(block)
-    return "\n\n".join([*(block for block in blocks if block), _run(report)]) + "\n"
+            return [*shown, f"More cases {what} than fit here: see the HTML report."]
+        shown.append(block)
+    return shown
 
 
 def _row(experiment: Mapping[str, Any]) -> list[str]:
     rate, chance, speed = measured(experiment)
-    gate = ", ".join(map(_check, experiment["gate"])) or "-"
     errors = str(experiment["errors"] or "-")
-    return [experiment["name"], str(experiment["n"]), rate, chance, errors, gate, speed]
+    return [
+        experiment["name"],
+        str(experiment["n"]),
+        rate,
+        chance,
+        errors,
+        gate_cell(experiment["gate"]),
+        speed,
+    ]
 
 
-def _check(check: Mapping[str, Any]) -> str:
-    metric = "" if check["metric"] == "pass_rate" else f"{check['metric']} "
-    return f"{check['verdict']} ({metric}>= {check['bar']:g})"
+def _first_misses(experiment: Mapping[str, Any]) -> list[str]:
+    if not (misses := experiment["first_misses"]):
+        return []
+    name = plain_text(experiment["name"])
+    title = f"{name}: the first {len(misses)} of {experiment['missed']} misses"
+    rows = [("case", "expected", "received", "why"), *((m["id"], *quoted(m)) for m in misses)]
+    return [f"**{title}**\n\n{_table(rows)}"]
 
 
 def _compared(comparison: Comparison) -> list[str]:
     verdict, reason = comparison.verdict
     blocks = [
         f"### {MARKS[verdict]} Compared with {plain_text(comparison.first)}: {verdict}",
-        plain_text(reason),
+        _whole(reason),
     ]
     if comparison.remarks:
         blocks += ["**Cannot be compared:**", *_list(comparison.remarks)]
@@ -114,11 +142,14 @@ def _run(report: Mapping[str, Any]) -> str:
 
 
 def _list(lines: Sequence[str]) -> list[str]:
-    if not lines:
-        return []
-    shown = [f"- {plain_text(line)}" for line in lines[:MAX_LINES]]
-    more = [f"- and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else []
-    return ["\n".join([*shown, *more])]
+    shown: list[str] = []
+    for line in lines[:MAX_LINES]:
+        shown.append(f"- {_whole(line)}")
+        if shown[1:] and sum(map(len, shown)) > MAX_LIST:
+            shown.pop()
+            break
+    more = [f"- and {len(lines) - len(shown)} more"] if len(lines) > len(shown) else []
+    return ["\n".join([*shown, *more])] if shown else []
 
 
 def _table(rows: Iterable[Sequence[str]]) -> str:
@@ -127,15 +158,20 @@ def _table(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def plain_text(text: str) -> str:
-    """Text that GitHub and GitLab show as it is, on one line, at most ``MAX_LINE`` characters.
+def _whole(text: str) -> str:
+    """A line of ours, which may end in what to do; names in it may be long."""
+    return plain_text(text, MAX_OURS)
+
+
+def plain_text(text: str, limit: int = MAX_LINE) -> str:
+    """Text that GitHub and GitLab show as it is, on one line, at most ``limit`` characters.
 
     Control, direction and lone surrogate characters become spaces. Every ASCII character that could
     mean something to markdown, HTML, formulas or links becomes a character reference; what would
     mention a person or an issue is broken by an empty comment, because mentions are looked for
     after references are read.
     """
-    shown = bounded(printable(text).strip(), MAX_LINE) or ""
+    shown = bounded(printable(text).strip(), limit) or ""
     return RISKY.sub(_reference, shown)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from pytest_llmprobe.case import Case, prompt_text
 from pytest_llmprobe.errors import LlmprobeError
 from pytest_llmprobe.generation import Completion
+from pytest_llmprobe.report.failures import OTHER, failure_word
 
 Outcome: TypeAlias = Literal["passed", "missed", "error", "skipped"]
 
@@ -18,6 +19,9 @@ MAX_TEXT = 10_000
 
 PROMPT_END = 1_000
 """Characters of a long prompt that a record keeps from either end: the question is at one."""
+
+DERIVED = ("is_correct", "failure")
+"""Entries of a record in JSON that its other ones tell."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Record:
     prompt_tokens: int = 0
     generated_tokens: int = 0
     finish_reason: str | None = None
+    cut_off_at: int | None = None
     batch_size: int | None = None
     redone: bool = False
     prompt_hash: str | None = None
@@ -60,14 +65,21 @@ class Record:
         """Whether the case passed."""
         return self.outcome == "passed"
 
+    @property
+    def failure(self) -> str | None:
+        """The short word for why the case missed; None if it did not."""
+        if self.outcome != "missed":
+            return None
+        return failure_word(self.explanation) if self.explanation else OTHER
+
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, with ``is_correct``; what it holds is the record's own."""
-        return vars(self) | {"is_correct": self.is_correct}
+        """For JSON, with ``is_correct`` and ``failure``; what it holds is the record's own."""
+        return vars(self) | {name: getattr(self, name) for name in DERIVED}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
         """The inverse of ``as_dict``."""
-        return cls(**{key: value for key, value in data.items() if key != "is_correct"})
+        return cls(**{key: value for key, value in data.items() if key not in DERIVED})
 
 
 def build_record(
@@ -81,13 +93,15 @@ def build_record(
     error: str | None = None,
     prompt_characters: int = 0,
     details: Mapping[str, Any] | None = None,
+    cut_off: bool = False,
 ) -> Record:
     """Put together what is known about a case after its test ran.
 
     ``completions`` are all answers in this test, of which the last is the one received, and
     ``prompt_characters`` the length of all their prompts. ``explanation`` says in the evaluation's
     words why it missed or was skipped, ``error`` why it could not be measured. ``details``, what a
-    fixture found, are kept beside the case's metadata.
+    fixture found, are kept beside the case's metadata. ``cut_off`` says that the last answer had no
+    room to become complete.
     """
     metadata = dict(plain(case.metadata)) if case else {}
     last = completions[-1] if completions else None
@@ -116,6 +130,7 @@ def build_record(
         prompt_tokens=sum(completion.usage.prompt_tokens for completion in completions),
         generated_tokens=sum(completion.usage.generated_tokens for completion in completions),
         finish_reason=last.finish_reason if last else None,
+        cut_off_at=last.usage.generated_tokens if last and cut_off else None,
         batch_size=last.timings.batch_size if last else None,
         redone=any(completion.redone for completion in completions),
         prompt_hash=last.prompt_hash if last else None,

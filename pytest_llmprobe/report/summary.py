@@ -10,6 +10,7 @@ from itertools import chain
 from statistics import fmean
 from typing import Any
 
+from pytest_llmprobe.report.misses import Endings
 from pytest_llmprobe.report.plan import ExperimentPlan
 from pytest_llmprobe.report.record import Record
 from pytest_llmprobe.statistics.intervals import mean_interval, rate_interval, wilson
@@ -19,14 +20,15 @@ MAX_VALUES = 50
 
 
 def summarise(plan: ExperimentPlan, records: Iterable[Record]) -> dict[str, Any]:
-    """Counts, pass rate with intervals, scores, timings, breakdowns and its own summary.
+    """Counts, pass rate, failures, scores, timings, breakdowns and the experiment's own summary.
 
     The records, one per reported case and sorted by id, are gone through once, and kept only where
     the experiment has a summary of its own.
     """
-    columns, judged = _Columns(), list[Record]()
+    columns, endings, judged = _Columns(), Endings(), list[Record]()
     for record in records:
         columns.add(record)
+        endings.add(record)
         if plan.summary and record.outcome in ("passed", "missed"):
             judged.append(record)
     return {
@@ -43,6 +45,7 @@ def summarise(plan: ExperimentPlan, records: Iterable[Record]) -> dict[str, Any]
         "generation": dict(plan.generation),
         "chance": fmean(columns.chances) if columns.chances else None,
         **_pass_rate(columns),
+        **endings.as_dict(),
         "scores": _scores(columns),
         "timings": _timings(columns),
         "by": _by(columns),

@@ -20,9 +20,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pytest_llmprobe.errors import ReportError, SettingsError
+from pytest_llmprobe.errors import LlmprobeError, ReportError, SettingsError
 from pytest_llmprobe.report.files import to_json
-from pytest_llmprobe.report.record import Record, bounded, explained
+from pytest_llmprobe.report.record import MAX_TEXT, Record, bounded, explained
 
 FAILED = "error"
 """The one key of the summary of a function that failed."""
@@ -81,7 +81,8 @@ class SummaryFunction:
                 for frame in traceback.extract_tb(error.__traceback__)
                 if frame.filename == self.path
             ]
-            text = bounded(explained(error), MAX_ERROR)
+            ours = isinstance(error, LlmprobeError)  # whole: it says what to do
+            text = bounded(explained(error), MAX_TEXT if ours else MAX_ERROR)
             return {FAILED: f"{self.name}: {text}{where[-1] if where else ''}"}
 
 

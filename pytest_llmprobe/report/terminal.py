@@ -6,8 +6,14 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from pytest_llmprobe.report.gate import CHANGE, Check
-from pytest_llmprobe.report.record import bounded
+from pytest_llmprobe.report.record import MAX_TEXT, bounded
 from pytest_llmprobe.report.summary_function import FAILED
+
+MAX_SAID = 80
+"""Characters of a text in a summary that are printed."""
+
+NOT_MEASURED = "not measured: "
+"""How a summary's entry begins that says what is missing and how to get it."""
 
 
 def table(experiments: Sequence[Mapping[str, Any]], checks: Sequence[Check]) -> list[str]:
@@ -37,12 +43,16 @@ def with_interval(value: float, interval: Sequence[float] | None, sign: str = ""
 
 
 def _gate(name: str, checks: Sequence[Check]) -> str:
+    return gate_cell([check.as_dict() for check in checks if check.experiment == name])
+
+
+def gate_cell(checks: Sequence[Mapping[str, Any]]) -> str:
+    """The verdicts of one experiment's checks, each with its bar; or a dash."""
     shown = []
     for check in checks:
-        if check.experiment == name:
-            metric = "" if check.metric == "pass_rate" else f"{check.metric} "
-            bar = "baseline" if check.metric == CHANGE else f"{metric}>= {check.bar:g}"
-            shown.append(f"{check.verdict} ({bar})")
+        metric = "" if check["metric"] == "pass_rate" else f"{check['metric']} "
+        bar = "baseline" if check["metric"] == CHANGE else f"{metric}>= {check['bar']:g}"
+        shown.append(f"{check['verdict']} ({bar})")
     return ", ".join(shown) or "-"
 
 
@@ -62,10 +72,18 @@ def summaries(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _said(value: str | float | bool | None) -> str:
     if value is None or isinstance(value, bool | str):
-        return "none" if value is None else bounded(str(value), 80) or "''"
+        return "none" if value is None else said_in_summary(str(value), MAX_SAID) or "''"
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.3f}" if 1e-3 <= abs(value) < 1e12 else f"{value:.3g}"
+
+
+def said_in_summary(text: str, limit: int) -> str:
+    """A text of a summary, whole if it says what to do that more is measured, else its beginning.
+
+    A model's name or path of any length may stand in such a remedy.
+    """
+    return bounded(text, MAX_TEXT if text.startswith(NOT_MEASURED) else limit) or ""
 
 
 def failed_summaries(experiments: Sequence[Mapping[str, Any]]) -> list[str]:

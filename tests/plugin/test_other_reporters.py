@@ -50,6 +50,7 @@ def test_junit_has_a_property_for_each_field(project, probe, pytester):
         "llmprobe.outcome": "missed",
         "llmprobe.expected": "<script>alert(1)</script>",
         "llmprobe.received": "<script>alert(1)</script>",
+        "llmprobe.failure": "it is no first",
         "llmprobe.explanation": "it is no first",
         "llmprobe.prompt_tokens": "5",
         "llmprobe.generated_tokens": "25",

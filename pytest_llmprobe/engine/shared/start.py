@@ -107,4 +107,4 @@ def _start(folder: Path, settings: SharedSettings) -> None:
 
 def _last_words(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1][:1000] if lines else "the shared engine ended without a word"
+    return lines[-1] if lines else "the shared engine ended without a word"

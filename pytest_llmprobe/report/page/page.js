@@ -29,7 +29,7 @@
 
   const change = (test) => test.change || "";
 
-  const SHOWN_FIRST = ["prompt", "received", "expected", "explanation", "error", "before"];
+  const SHOWN_FIRST = ["prompt", "received", "expected", "failure", "explanation", "error", "before"];
   const NAMES = { received: "answer", before: "answer of the earlier run" };
   const SHOWN_ABOVE = ["id", "name", "experiment", "outcome", "change"];
 
