@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.errors import RequestError
+from pytest_llmprobe.models.chat_template import render
 from pytest_llmprobe.models.chat_text import Messages, chat_text, end_of_turn, messages_of, one_bos
+from pytest_llmprobe.models.dates import CLOCK
 from pytest_llmprobe.models.encoding import LONG, LongTexts
 from pytest_llmprobe.models.encoding_cache import user_cache
 
@@ -26,22 +28,29 @@ class PromptEncoder:
         tokenizer: The model's.
         chat_template: Whether to use its chat template.
         arguments: Of the chat template.
+        date: What the chat template takes for today (``models.dates``).
 
     Attributes:
         has_template: Whether prompts go through a chat template.
     """
 
     def __init__(
-        self, tokenizer: Any, chat_template: bool, arguments: Mapping[str, Any] = NO_ARGUMENTS
+        self,
+        tokenizer: Any,
+        chat_template: bool,
+        arguments: Mapping[str, Any] = NO_ARGUMENTS,
+        date: str | None = None,
     ) -> None:
-        self._tokenizer, self._arguments = tokenizer, arguments
+        self._tokenizer, self._arguments, self._date = tokenizer, arguments, date
         self.has_template = chat_template
 
     @classmethod
     def of(cls, loaded: LoadedModel) -> PromptEncoder:
         """As a loaded model is to be asked."""
         has_template = loaded.capabilities.chat_template
-        return cls(loaded.tokenizer, has_template, loaded.thinking.arguments)
+        return cls(
+            loaded.tokenizer, has_template, loaded.thinking.arguments, loaded.spec.date
+        )
 
     def ids(self, prompt: Prompt) -> list[int]:
         """Through the chat template if there is one; with one BOS at most.
@@ -69,6 +78,15 @@ class PromptEncoder:
         return end_of_turn(self._render) if self.has_template else ""
 
     def _render(self, messages: Messages, answer_follows: bool) -> str:
+        if CLOCK in str(getattr(self._tokenizer, "chat_template", "")):  # transformers lets nobody set its clock
+            return render(
+                self._tokenizer.get_chat_template(),
+                messages,
+                self._tokenizer.special_tokens_map,
+                answer_follows=answer_follows,
+                arguments=self._arguments,
+                date=self._date,
+            )
         text: str = self._tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=answer_follows, **self._arguments
         )

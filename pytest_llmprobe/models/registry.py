@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.models.dates import iso_date
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -53,6 +54,7 @@ class ModelSpec:
         thinking: Whether it is to think before it answers: ``on``, ``off``, ``auto`` (as its chat
             template does by itself); None: off where the template has a switch.
         template: Arguments of its chat template.
+        date: What its chat template takes for today, as YYYY-MM-DD; None for 26 July 2024.
         thought: What begins and what ends a thought, if that is unusual; False: nothing does.
     """
 
@@ -74,6 +76,7 @@ class ModelSpec:
     thinking: Literal["on", "off", "auto"] | None = None
     template: Mapping[str, Any] = field(default_factory=dict)
     thought: Sequence[str] | bool | None = None
+    date: str | None = None
 
     @property
     def protocol(self) -> str | None:
@@ -203,6 +206,13 @@ def with_options(spec: ModelSpec, **options: Any) -> ModelSpec:
         changed = replace(spec, **given)
     except TypeError as error:
         raise ModelError(f"unknown option for a model: {error}") from None
+    if changed.date is not None:
+        changed = replace(changed, date=iso_date(changed.date))
+        if changed.protocol:
+            raise ModelError(
+                f"date has no meaning for {spec.name!r}, whose server renders its prompts by its "
+                "own clock; a template that takes a date is given one by --llmprobe-template"
+            )
     default = ModelSpec("", "")
     for name in IN_PROCESS if changed.protocol else SERVED:
         if getattr(changed, name) != getattr(default, name):

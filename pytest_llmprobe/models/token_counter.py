@@ -96,10 +96,10 @@ class TokenCounter:
         own = self._file("chat_template.jinja")
         template = own.read_text(encoding="utf-8") if own else _template(config)
         try:
-            arguments = template_arguments(template, self._spec.thinking, self._spec.template)
+            arguments = _arguments(template, self._spec)
         except ModelError as error:
             raise CasesError(str(error)) from None
-        return _FileReader(tokenizer, template, config, arguments)
+        return _FileReader(tokenizer, template, config, arguments, self._spec.date)
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self._file(name)
@@ -141,6 +141,7 @@ class _FileReader:
         template: str | None,
         config: Mapping[str, Any],
         arguments: Mapping[str, Any],
+        date: str | None,
     ) -> None:
         from tokenizers import Tokenizer
 
@@ -152,7 +153,7 @@ class _FileReader:
         except Exception as error:  # the library raises nothing more special
             raise CasesError(f"{tokenizer} cannot be read: {error}") from None
         self._texts = LongTexts(self.tokenizer, user_cache())
-        self._template, self._arguments = template, arguments
+        self._template, self._arguments, self._date = template, arguments, date
         self._special = {
             f"{name}_token": str(token["content"] if isinstance(token, dict) else token)
             for name in SPECIAL_TOKENS
@@ -188,6 +189,7 @@ class _FileReader:
             self._special,
             answer_follows=answer_follows,
             arguments=self._arguments,
+            date=self._date,
         )
 
 
@@ -202,16 +204,22 @@ class _TransformersReader:
         try:
             self.tokenizer = load_tokenizer(spec)
             template = template_of(self.tokenizer)
-            arguments = template_arguments(template, spec.thinking, spec.template)
+            arguments = _arguments(template, spec)
         except ModelError as error:
             raise CasesError(str(error)) from None
-        self._encoder = PromptEncoder(self.tokenizer, template is not None, arguments)
+        self._encoder = PromptEncoder(
+            self.tokenizer, template is not None, arguments, spec.date
+        )
 
     def ids(self, prompt: Prompt) -> list[int]:
         try:
             return self._encoder.ids(prompt)
         except RequestError as error:
             raise CasesError(str(error)) from None
+
+
+def _arguments(template: str | None, spec: ModelSpec) -> dict[str, Any]:
+    return template_arguments(template, spec.thinking, spec.template, spec.date)
 
 
 def _template(config: Mapping[str, Any]) -> str | None:
