@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pytest_llmprobe.models.config_facts import adapter_facts, config_facts
 from pytest_llmprobe.models.fingerprint import fingerprint
 from pytest_llmprobe.models.gguf import content_hash, packaged_file
 from pytest_llmprobe.models.registry import ModelSpec
@@ -22,6 +23,8 @@ def model_info(spec: ModelSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
         **_origin(spec, model),
         "architecture": type(model).__name__,
         "fingerprint": fingerprint(model),
+        "config": config_facts(model.config.to_dict()),
+        "adapters": adapter_facts(model),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),

@@ -12,10 +12,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.capabilities import Capabilities, measure
+from pytest_llmprobe.models.config_facts import config_facts, file_facts
+from pytest_llmprobe.models.dates import told_date
 from pytest_llmprobe.models.hub import check_hub, explain
 from pytest_llmprobe.models.identity import model_info
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
-from pytest_llmprobe.models.template_facts import template_facts
+from pytest_llmprobe.models.template_facts import template_facts, template_of
 from pytest_llmprobe.models.thinking import Thinking
 from pytest_llmprobe.suite import seed_of
 
@@ -98,12 +100,21 @@ def load_spec(
     finally:
         if bars:
             transformers.utils.logging.enable_progress_bar()
+    own = config_facts(model.generation_config.to_diff_dict())
     end_ids = _end_ids(model, tokenizer)
     pad_id = next((i for i in (tokenizer.pad_token_id, *end_ids) if i is not None), 0)
     # A checkpoint's own settings (a repetition penalty, say) must not leak into an evaluation.
     model.generation_config = GenerationConfig(eos_token_id=list(end_ids), pad_token_id=pad_id)
     capabilities = measure(model, tokenizer, pad_id)
-    info = model_info(spec, model, tokenizer) | {"template": dict(thinking.arguments)}
+    info = model_info(spec, model, tokenizer) | {
+        "generation_config": own,
+        "files": file_facts(spec.folder),
+        "end_ids": sorted({*end_ids, *turn_ids}),
+        "template": dict(thinking.arguments),
+        "date": told_date(template_of(tokenizer), thinking.arguments, spec.date),
+    }
+    if spec.thought is not None:  # it decides what of an answer is a thought
+        info["thought"] = spec.thought if isinstance(spec.thought, bool) else list(spec.thought)
     return LoadedModel(
         spec, model, tokenizer, capabilities, end_ids, pad_id, info, turn_ids, thinking
     )

@@ -48,9 +48,7 @@ class PromptEncoder:
     def of(cls, loaded: LoadedModel) -> PromptEncoder:
         """As a loaded model is to be asked."""
         has_template = loaded.capabilities.chat_template
-        return cls(
-            loaded.tokenizer, has_template, loaded.thinking.arguments, loaded.spec.date
-        )
+        return cls(loaded.tokenizer, has_template, loaded.thinking.arguments, loaded.spec.date)
 
     def ids(self, prompt: Prompt) -> list[int]:
         """Through the chat template if there is one; with one BOS at most.
@@ -78,7 +76,8 @@ class PromptEncoder:
         return end_of_turn(self._render) if self.has_template else ""
 
     def _render(self, messages: Messages, answer_follows: bool) -> str:
-        if CLOCK in str(getattr(self._tokenizer, "chat_template", "")):  # transformers lets nobody set its clock
+        # transformers lets nobody set the clock of its templates.
+        if CLOCK in str(getattr(self._tokenizer, "chat_template", "")):
             return render(
                 self._tokenizer.get_chat_template(),
                 messages,

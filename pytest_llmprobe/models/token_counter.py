@@ -207,9 +207,7 @@ class _TransformersReader:
             arguments = _arguments(template, spec)
         except ModelError as error:
             raise CasesError(str(error)) from None
-        self._encoder = PromptEncoder(
-            self.tokenizer, template is not None, arguments, spec.date
-        )
+        self._encoder = PromptEncoder(self.tokenizer, template is not None, arguments, spec.date)
 
     def ids(self, prompt: Prompt) -> list[int]:
         try:

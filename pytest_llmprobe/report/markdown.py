@@ -77,6 +77,8 @@ def _compared(comparison: Comparison) -> list[str]:
         f"### {MARKS[verdict]} Compared with {plain_text(comparison.first)}: {verdict}",
         plain_text(reason),
     ]
+    if comparison.prompts:
+        blocks += _list([comparison.prompts])
     if comparison.remarks:
         blocks += ["**Cannot be compared:**", *_list(comparison.remarks)]
     rows = map(comparison_text.cells, comparison.experiments)

@@ -7,8 +7,8 @@ import torch
 
 from pytest_llmprobe import load_model
 from pytest_llmprobe.errors import ModelError
-from pytest_llmprobe.models.hub import explain
 from pytest_llmprobe.models.fingerprint import fingerprint
+from pytest_llmprobe.models.hub import explain
 from pytest_llmprobe.models.registry import REFERENCE, ModelSpec
 
 
