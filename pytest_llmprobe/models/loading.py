@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -106,6 +106,8 @@ def load_spec(
     # A checkpoint's own settings (a repetition penalty, say) must not leak into an evaluation.
     model.generation_config = GenerationConfig(eos_token_id=list(end_ids), pad_token_id=pad_id)
     capabilities = measure(model, tokenizer, pad_id)
+    if spec.context is not None:
+        capabilities = replace(capabilities, context_length=spec.context)
     info = model_info(spec, model, tokenizer) | {
         "generation_config": own,
         "files": file_facts(spec.folder),

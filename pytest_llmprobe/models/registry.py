@@ -55,6 +55,7 @@ class ModelSpec:
             template does by itself); None: off where the template has a switch.
         template: Arguments of its chat template.
         date: What its chat template takes for today, as YYYY-MM-DD; None for 26 July 2024.
+        context: Most tokens of prompt and answer together; None for what its config says.
         thought: What begins and what ends a thought, if that is unusual; False: nothing does.
     """
 
@@ -77,6 +78,7 @@ class ModelSpec:
     template: Mapping[str, Any] = field(default_factory=dict)
     thought: Sequence[str] | bool | None = None
     date: str | None = None
+    context: int | None = None
 
     @property
     def protocol(self) -> str | None:
@@ -206,6 +208,8 @@ def with_options(spec: ModelSpec, **options: Any) -> ModelSpec:
         changed = replace(spec, **given)
     except TypeError as error:
         raise ModelError(f"unknown option for a model: {error}") from None
+    if changed.context is not None and (type(changed.context) is not int or changed.context < 1):
+        raise ModelError(f"context {changed.context!r} is no whole number from 1 up")
     if changed.date is not None:
         changed = replace(changed, date=iso_date(changed.date))
         if changed.protocol:

@@ -34,7 +34,8 @@ def counter_of(
     if not spec.tokenizer:
         return None
     tokenizer = resolve(spec.tokenizer, user_models)
-    return TokenCounter(replace(tokenizer, thinking=spec.thinking, template=spec.template))
+    asked = {"thinking": spec.thinking, "template": spec.template, "context": spec.context}
+    return TokenCounter(replace(tokenizer, **asked))
 
 
 def check_template(spec: ModelSpec) -> None:
@@ -66,6 +67,8 @@ class TokenCounter:
         Raises:
             CasesError: The config cannot be had.
         """
+        if self._spec.context is not None:
+            return self._spec.context
         if (path := self._file("config.json")) is None:
             raise CasesError(f"{self._spec.source} has no config.json")
         return context_length(_read(path))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CASE_OPTIONS = (
     *("profile", "seed", "delta", "layers", "phase", "datasets"),
-    *("thinking", "thinking_tokens", "template", "date"),
+    *("thinking", "thinking_tokens", "template", "date", "context"),
 )
 """Options that other cases, or other requests, come from."""
 

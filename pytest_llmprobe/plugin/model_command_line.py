@@ -117,6 +117,12 @@ def add_model_options(parser: pytest.Parser) -> None:
         told_date,
         metavar="today|YYYY-MM-DD",
     )
+    add(
+        "context",
+        "most tokens of prompt and answer together (default: what the model's config says)",
+        positive,
+        metavar="N",
+    )
 
 
 def add_endpoint_options(parser: pytest.Parser) -> None:

@@ -142,6 +142,7 @@ class Options:
             "thinking_tokens": self.generation.get("thinking_tokens", THINKING_TOKENS),
             "template": dict(self.spec.template),
             "date": None if self.spec.protocol else clock(self.spec.date)("%Y-%m-%d"),
+            "context": self.spec.context,
             "misses": self.misses,
             "gate": self.gate,
             "compare": self.compare[0] if self.compare else None,
@@ -227,6 +228,7 @@ def _read(config: pytest.Config) -> Options:
         base_url=option.llmprobe_base_url,
         thinking=option.llmprobe_thinking,
         date=option.llmprobe_date,
+        context=option.llmprobe_context,
     )
     spec = replace(spec, template=dict(spec.template) | dict(option.llmprobe_template))
     report = _path(start, option.llmprobe_json)

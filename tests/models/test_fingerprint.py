@@ -15,6 +15,11 @@ from pytest_llmprobe.models.fingerprint import (
 SEEDS = range(20)
 
 
+def bits(tensor):
+    """0 and -0 are not the same."""
+    return tensor.view(torch.int32)
+
+
 class Weights:
     """What a model's ``state_dict`` is asked for."""
 
@@ -80,7 +85,7 @@ def test_a_change_is_seen(change, make, seed):
     weight = make(seed)
     before, unchanged = of(weight), weight.clone()
     change(weight, torch.Generator().manual_seed(seed))
-    assert (of(weight) == before) == weight.equal(unchanged)
+    assert (of(weight) == before) == bits(weight).equal(bits(unchanged))
 
 
 @pytest.mark.parametrize("make", [random, signs, permutation])

@@ -82,6 +82,19 @@ def test_a_change_of_one_single_weight_changes_the_fingerprint(copy, dtype):
     assert fingerprint(model) == before
 
 
+def test_what_answers_depend_on_is_in_the_models_description(reference, copy):
+    info = reference.info
+    assert info["config"]["rope_parameters.rope_theta"] == 1e8
+    assert info["generation_config"]["eos_token_id"] == 2
+    assert (info["end_ids"], info["adapters"], info["date"]) == ([2], {}, None)
+    same = load_model(str(copy), dtype="bfloat16", attn_implementation="eager", context=99)
+    assert same.info["config"] == info["config"]
+    assert (same.capabilities.context_length, same.info["files"].keys()) == (
+        99,
+        {"config.json", "generation_config.json"},
+    )
+
+
 def test_threads_are_set(copy):
     threads = torch.get_num_threads()
     try:
