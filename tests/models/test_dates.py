@@ -23,7 +23,7 @@ TEMPLATES = {
     "gpt-oss": GPT_OSS,
     "granite": GRANITE,
     "mistral": MISTRAL,
-    "computes": "{% if strftime_now('%Y')|int > 2024 %}late{% else %}early{% endif %}\n",
+    "computes": "{{ strftime_now('%Y')|int * 1000 + strftime_now('%j')|int }}\n",
     "cuts": "{{ strftime_now('%A, %d %B')[:9] }} {{ strftime_now('%Y')|int - 1 }}\n",
     "given": "{{ strftime_now('%d') }}{{ current_date|default('no date') }}\n",
 }
@@ -113,8 +113,9 @@ def test_the_report_names_the_date_where_there_is_one():
     day = "2026-11-27"
     assert told_date(SMOLLM_3, (), None) == "2024-07-26"
     assert told_date(SMOLLM_3, (), day) == day
-    assert told_date(LLAMA_31, {"date_string": "27 Nov 2026"}, day) == day
-    for template in (BODY, LLAMA_31, None):
+    clockless = "{{ date_string|default('26 Jul 2024') }}" + BODY
+    assert told_date(clockless, {"date_string": "27 Nov 2026"}, day) == day
+    for template in (BODY, clockless, None):
         assert told_date(template, (), None) is None
     assert told_date(BODY, (), day) is None
 
