@@ -34,8 +34,8 @@ def counter_of(
     if not spec.tokenizer:
         return None
     tokenizer = resolve(spec.tokenizer, user_models)
-    asked = {"thinking": spec.thinking, "template": spec.template, "context": spec.context}
-    return TokenCounter(replace(tokenizer, **asked))
+    tokenizer = replace(tokenizer, thinking=spec.thinking, template=spec.template)
+    return TokenCounter(replace(tokenizer, context=spec.context))
 
 
 def check_template(spec: ModelSpec) -> None:
