@@ -30,7 +30,7 @@ PACKAGES = ("pytest-llmprobe", "tokenizers", "torch", "transformers")
 SYNC_SECONDS = 1.0
 """A power failure takes the answers of this time at most; a kill takes none."""
 
-BESIDE = ("accelerators", "architecture", "capabilities", "parameters", "served_model")
+BESIDE = ("accelerators", "architecture", "capabilities", "files", "parameters", "served_model")
 NAMES = ("revision", "source")
 """Where the weights come from does not matter once they are known by their fingerprint."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,8 @@ from jinja2.ext import Extension
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
+
+from pytest_llmprobe.models.dates import CLOCK, clock
 
 if TYPE_CHECKING:
     from jinja2.parser import Parser
@@ -37,16 +38,19 @@ def render(
     *,
     answer_follows: bool = True,
     arguments: Mapping[str, Any] = MappingProxyType({}),
+    date: str | None = None,
 ) -> str:
     """The text that a model reads, up to where its answer begins.
 
-    A Jinja template runs in a sandbox; ``special_tokens`` are ``bos_token`` ... by name.
+    A Jinja template runs in a sandbox; ``special_tokens`` are ``bos_token`` ... by name,
+    ``date`` is what it takes for today (``models.dates``).
 
     Raises:
         TemplateError: The template is damaged or refuses the messages.
     """
     return _compiled(template).render(
         **dict(special_tokens)
+        | {CLOCK: clock(date)}
         | dict(arguments)
         | {
             "messages": [dict(message) for message in messages],
@@ -107,7 +111,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     environment.filters["tojson"] = _to_json
     environment.globals["namespace"] = _Namespace
     environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    environment.globals[CLOCK] = clock(None)
     return environment
 
 

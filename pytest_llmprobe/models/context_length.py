@@ -7,18 +7,39 @@ from typing import Any
 
 CONTEXT_LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length")
 
+UNSTRETCHED = ("default", "llama3", "longrope", "su")
+"""Kinds of rotary embeddings whose configs name the length with the factor in it."""
+
 
 def context_length(config: Mapping[str, Any]) -> int | None:
     """Most tokens of prompt and answer together, or None if config.json names no limit.
 
-    Of a model with several parts the text part counts.
+    Of a model with several parts the text part counts. Where rotary embeddings are stretched by a
+    factor (linear, dynamic, yarn ...) it is multiplied, as vLLM derives the length of a model.
     """
     inner = config.get("text_config")
     for part in (inner if isinstance(inner, Mapping) else {}, config):
         for name in CONTEXT_LENGTHS:
             if isinstance(length := part.get(name), int):
-                return length
+                return _stretched(length, part)
     return None
+
+
+def _stretched(length: int, config: Mapping[str, Any]) -> int:
+    if "gemma3" in str(config.get("model_type")):  # its factor is in the length already
+        return length
+    given = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(given, Mapping):
+        return length
+    factor = 1.0
+    for part in [given, *(part for part in given.values() if isinstance(part, Mapping))]:
+        kind, by = part.get("rope_type", part.get("type")), part.get("factor")
+        if kind in (None, *UNSTRETCHED) or not isinstance(by, int | float):
+            continue
+        factor = float(by)
+        if kind == "yarn":
+            length = part.get("original_max_position_embeddings") or length
+    return int(length * factor)
 
 
 def even_to(config: Any) -> int | None:

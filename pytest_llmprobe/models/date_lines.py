@@ -15,11 +15,9 @@ from jinja2 import TemplateError
 
 from pytest_llmprobe.case import RawPrompt
 from pytest_llmprobe.errors import RequestError
+from pytest_llmprobe.models.dates import DATE_STRING, PINNED
 
 Dates: TypeAlias = Literal["leave out", "pin"]
-
-PINNED, DATE_STRING = datetime(2024, 7, 26), "%d %b %Y"
-"""The date of Llama 3's templates where none is given, and its form."""
 
 START, END = "\ue0f2", "\ue0f3"  # private use: no text has them
 MARK = re.compile(f"{START}([^{START}{END}]*){END}")

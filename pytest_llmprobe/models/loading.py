@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,10 +13,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.adapters import with_adapter
 from pytest_llmprobe.models.capabilities import Capabilities, measure
+from pytest_llmprobe.models.config_facts import config_facts, file_facts
+from pytest_llmprobe.models.dates import told_date
 from pytest_llmprobe.models.hub import check_hub, explain
 from pytest_llmprobe.models.identity import model_info
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
-from pytest_llmprobe.models.template_facts import template_facts
+from pytest_llmprobe.models.template_facts import template_facts, template_of
 from pytest_llmprobe.models.thinking import Thinking
 from pytest_llmprobe.models.weights import load_weights
 from pytest_llmprobe.suite import seed_of
@@ -100,15 +102,24 @@ def load_spec(
     finally:
         if bars:
             transformers.utils.logging.enable_progress_bar()
+    own = config_facts(model.generation_config.to_diff_dict())
     end_ids = _end_ids(model, tokenizer)
     pad_id = _pad_id(model, tokenizer, end_ids)
     # A checkpoint's own settings (a repetition penalty, say) must not leak into an evaluation.
     model.generation_config = GenerationConfig(eos_token_id=list(end_ids), pad_token_id=pad_id)
     capabilities = measure(model, tokenizer, pad_id)
+    if spec.context is not None:
+        capabilities = replace(capabilities, context_length=spec.context)
     info = model_info(spec, model, tokenizer) | {
-        "template": dict(thinking.arguments),
         "weights": read,
+        "generation_config": own,
+        "files": file_facts(spec.folder),
+        "end_ids": sorted({*end_ids, *turn_ids}),
+        "template": dict(thinking.arguments),
+        "date": told_date(template_of(tokenizer), thinking.arguments, spec.date),
     }
+    if spec.thought is not None:  # it decides what of an answer is a thought
+        info["thought"] = spec.thought if isinstance(spec.thought, bool) else list(spec.thought)
     return LoadedModel(
         spec, model, tokenizer, capabilities, end_ids, pad_id, info, turn_ids, thinking
     )

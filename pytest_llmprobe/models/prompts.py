@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.errors import RequestError
+from pytest_llmprobe.models.chat_template import render
 from pytest_llmprobe.models.chat_text import Messages, chat_text, end_of_turn, messages_of, one_bos
+from pytest_llmprobe.models.dates import CLOCK
 from pytest_llmprobe.models.encoding import LONG, LongTexts
 from pytest_llmprobe.models.encoding_cache import user_cache
 
@@ -27,6 +29,7 @@ class PromptEncoder:
         chat_template: Whether to use its chat template.
         arguments: Of the chat template.
         rows: Tokens that the model's embedding knows; None if there is no model to ask.
+        date: What the chat template takes for today (``models.dates``).
 
     Attributes:
         has_template: Whether prompts go through a chat template.
@@ -38,8 +41,10 @@ class PromptEncoder:
         chat_template: bool,
         arguments: Mapping[str, Any] = NO_ARGUMENTS,
         rows: int | None = None,
+        date: str | None = None,
     ) -> None:
-        self._tokenizer, self._arguments, self._rows = tokenizer, arguments, rows
+        self._tokenizer, self._arguments = tokenizer, arguments
+        self._rows, self._date = rows, date
         self.has_template = chat_template
 
     @classmethod
@@ -47,7 +52,8 @@ class PromptEncoder:
         """As a loaded model is to be asked."""
         has_template = loaded.capabilities.chat_template
         rows = loaded.model.get_input_embeddings().num_embeddings
-        return cls(loaded.tokenizer, has_template, loaded.thinking.arguments, rows)
+        arguments, date = loaded.thinking.arguments, loaded.spec.date
+        return cls(loaded.tokenizer, has_template, arguments, rows, date)
 
     def ids(self, prompt: Prompt) -> list[int]:
         """Through the chat template if there is one; with one BOS at most.
@@ -86,6 +92,16 @@ class PromptEncoder:
         return end_of_turn(self._render) if self.has_template else ""
 
     def _render(self, messages: Messages, answer_follows: bool) -> str:
+        # transformers lets nobody set the clock of its templates.
+        if CLOCK in str(getattr(self._tokenizer, "chat_template", "")):
+            return render(
+                self._tokenizer.get_chat_template(),
+                messages,
+                self._tokenizer.special_tokens_map,
+                answer_follows=answer_follows,
+                arguments=self._arguments,
+                date=self._date,
+            )
         text: str = self._tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=answer_follows, **self._arguments
         )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.models.dates import iso_date
 from pytest_llmprobe.models.local_files import (
     TOKENIZERS,
     base_of,
@@ -65,6 +66,8 @@ class ModelSpec:
         thinking: Whether it is to think before it answers: ``on``, ``off``, ``auto`` (as its chat
             template does by itself); None: off where the template has a switch.
         template: Arguments of its chat template.
+        date: What its chat template takes for today, as YYYY-MM-DD; None for 26 July 2024.
+        context: Most tokens of prompt and answer together; None for what its config says.
         thought: What begins and what ends a thought, if that is unusual; False: nothing does.
     """
 
@@ -87,6 +90,8 @@ class ModelSpec:
     thinking: Literal["on", "off", "auto"] | None = None
     template: Mapping[str, Any] = field(default_factory=dict)
     thought: Sequence[str] | bool | None = None
+    date: str | None = None
+    context: int | None = None
 
     @property
     def protocol(self) -> str | None:
@@ -233,6 +238,15 @@ def with_options(spec: ModelSpec, **options: Any) -> ModelSpec:
         changed = replace(spec, **given)
     except TypeError as error:
         raise ModelError(f"unknown option for a model: {error}") from None
+    if changed.context is not None and (type(changed.context) is not int or changed.context < 1):
+        raise ModelError(f"context {changed.context!r} is no whole number from 1 up")
+    if changed.date is not None:
+        changed = replace(changed, date=iso_date(changed.date))
+        if changed.protocol:
+            raise ModelError(
+                f"date has no meaning for {spec.name!r}, whose server renders its prompts by its "
+                "own clock; a template that takes a date is given one by --llmprobe-template"
+            )
     default = ModelSpec("", "")
     for name in IN_PROCESS if changed.protocol else SERVED:
         if getattr(changed, name) != getattr(default, name):

@@ -17,8 +17,8 @@ def template_facts(spec: ModelSpec, tokenizer: Any) -> tuple[Thinking, tuple[int
         ModelError: An argument for the template, or a mark of thoughts, cannot be used.
     """
     template = template_of(tokenizer)
-    arguments = template_arguments(template, spec.thinking, spec.template)
-    encoder = PromptEncoder(tokenizer, template is not None, arguments)
+    arguments = template_arguments(template, spec.thinking, spec.template, spec.date)
+    encoder = PromptEncoder(tokenizer, template is not None, arguments, date=spec.date)
     try:
         prompt = "" if template is None else encoder.text([{"role": "user", "content": "Why?"}])
     except RequestError:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.chat_template import variables
+from pytest_llmprobe.models.dates import date_arguments
 from pytest_llmprobe.models.registry import ModelSpec
 from pytest_llmprobe.models.thought_marks import KNOWN, Mark, closed_by, marks_in, opened_by
 
@@ -72,9 +73,12 @@ def marks_of(given: object, template: str = "", tokens: Sequence[str] = ()) -> t
 
 
 def template_arguments(
-    template: str | None, thinking: Choice | None, given: Mapping[str, Any]
+    template: str | None,
+    thinking: Choice | None,
+    given: Mapping[str, Any],
+    date: str | None = None,
 ) -> dict[str, Any]:
-    """What the chat template is given: the user's arguments, and the switch of its thoughts.
+    """What the chat template is given: the user's arguments and date, the switch of its thoughts.
 
     Raises:
         ModelError: The template does not mention an argument.
@@ -95,7 +99,7 @@ def template_arguments(
                 + (f", did you mean {close[0]}?" if close else "")
                 + f" It knows: {listed}"
             )
-    return _switch(template, known, thinking) | dict(given)
+    return _switch(template, known, thinking) | date_arguments(known, date) | dict(given)
 
 
 def _switch(template: str, known: frozenset[str], thinking: Choice | None) -> dict[str, Any]:
@@ -136,7 +140,7 @@ def thinking_of(
         ModelError: The user's marks are none, or there is nothing to switch on.
     """
     marks = marks_of(spec.thought, template or "", tokens)
-    arguments = template_arguments(template, spec.thinking, spec.template)
+    arguments = template_arguments(template, spec.thinking, spec.template, spec.date)
     named = marks_in(template or "", tokens)
     found = bool(marks) and (spec.thought is not None or bool(named))
     if spec.thinking == "on" and not found and not _can_switch(template):

@@ -34,7 +34,8 @@ def counter_of(
     if not spec.tokenizer:
         return None
     tokenizer = resolve(spec.tokenizer, user_models)
-    return TokenCounter(replace(tokenizer, thinking=spec.thinking, template=spec.template))
+    tokenizer = replace(tokenizer, thinking=spec.thinking, template=spec.template)
+    return TokenCounter(replace(tokenizer, context=spec.context))
 
 
 def check_template(spec: ModelSpec) -> None:
@@ -66,6 +67,8 @@ class TokenCounter:
         Raises:
             CasesError: The config cannot be had.
         """
+        if self._spec.context is not None:
+            return self._spec.context
         if (path := self._file("config.json")) is None:
             raise CasesError(f"{self._spec.source} has no config.json")
         return context_length(_read(path))
@@ -101,10 +104,10 @@ class TokenCounter:
         own = self._file("chat_template.jinja")
         template = own.read_text(encoding="utf-8") if own else _template(config)
         try:
-            arguments = template_arguments(template, self._spec.thinking, self._spec.template)
+            arguments = _arguments(template, self._spec)
         except ModelError as error:
             raise CasesError(str(error)) from None
-        return _FileReader(tokenizer, template, config, arguments)
+        return _FileReader(tokenizer, template, config, arguments, self._spec.date)
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self._file(name)
@@ -148,6 +151,7 @@ class _FileReader:
         template: str | None,
         config: Mapping[str, Any],
         arguments: Mapping[str, Any],
+        date: str | None,
     ) -> None:
         from tokenizers import Tokenizer
 
@@ -159,7 +163,7 @@ class _FileReader:
         except Exception as error:  # the library raises nothing more special
             raise CasesError(f"{tokenizer} cannot be read: {error}") from None
         self._texts = LongTexts(self.tokenizer, user_cache())
-        self._template, self._arguments = template, arguments
+        self._template, self._arguments, self._date = template, arguments, date
         self.has_template = template is not None
         self._special = {
             f"{name}_token": str(token["content"] if isinstance(token, dict) else token)
@@ -196,6 +200,7 @@ class _FileReader:
             self._special,
             answer_follows=answer_follows,
             arguments=self._arguments,
+            date=self._date,
         )
 
 
@@ -210,17 +215,21 @@ class _TransformersReader:
         try:
             self.tokenizer = load_tokenizer(spec)
             template = template_of(self.tokenizer)
-            arguments = template_arguments(template, spec.thinking, spec.template)
+            arguments = _arguments(template, spec)
         except ModelError as error:
             raise CasesError(str(error)) from None
         self.has_template = template is not None
-        self._encoder = PromptEncoder(self.tokenizer, self.has_template, arguments)
+        self._encoder = PromptEncoder(self.tokenizer, self.has_template, arguments, date=spec.date)
 
     def ids(self, prompt: Prompt) -> list[int]:
         try:
             return self._encoder.ids(prompt)
         except RequestError as error:
             raise CasesError(str(error)) from None
+
+
+def _arguments(template: str | None, spec: ModelSpec) -> dict[str, Any]:
+    return template_arguments(template, spec.thinking, spec.template, spec.date)
 
 
 def _template(config: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
-from pytest_llmprobe.errors import ReportError, SettingsError
+from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
+from pytest_llmprobe.models.registry import ModelSpec, resolve
 from pytest_llmprobe.plugin.command_line import LATEST
 
 if TYPE_CHECKING:
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
 
 CASE_OPTIONS = (
     *("profile", "seed", "delta", "layers", "phase", "datasets"),
-    *("thinking", "thinking_tokens", "template", "max_new_tokens", "few_shot"),
+    *("thinking", "thinking_tokens", "template", "date", "context", "max_new_tokens", "few_shot"),
 )
 """Options that other cases, or other requests, come from."""
+
+NUMBER_OPTIONS = ("dtype", "quantization", "attn_implementation", "device_map")
+"""Options that the recorded answers were computed under."""
 
 
 def find_answers(given: str, start: Path, storage: Path) -> Path:
@@ -170,6 +174,50 @@ def check_same_cases(folder: Path, config: Mapping[str, Any]) -> None:
                 f"--llmprobe-replay: {folder.name} was made with {_option(name)} "
                 f"{_shown(before[name])}, and this session has {_shown(config[name])}"
             )
+
+
+def check_same_model(
+    folder: Path, option: Any, spec: ModelSpec, models: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse to replay the answers of one model as those of another one that the user names.
+
+    Args:
+        folder: The run's.
+        option: pytest's options.
+        spec: This session's model.
+        models: The user's registry entries.
+
+    Raises:
+        SettingsError: The model, or how it computes, is another one; says what it was.
+    """
+    header = run_of(folder / COMPLETIONS)
+    model, config = str(header.get("model", "")), header.get("config")
+    if option.llmprobe_model and _recorded_source(model, models) != _place(spec.source):
+        raise SettingsError(
+            f"--llmprobe-replay: the answers of {folder.name} are of {model!r} and not of "
+            f"{option.llmprobe_model!r}: leave --model out, or run the model"
+        )
+    for name in NUMBER_OPTIONS:
+        given = getattr(option, f"llmprobe_{name}")
+        before = config.get(name) if isinstance(config, dict) else given
+        if given not in (None, "auto", before):
+            raise SettingsError(
+                f"--llmprobe-replay: {folder.name} was made with {_option(name)} "
+                f"{_shown(before or 'auto')}, and this session has {given}: leave it out, or run "
+                "the model"
+            )
+
+
+def _recorded_source(model: str, models: Mapping[str, Mapping[str, Any]]) -> str:
+    try:
+        return _place(resolve(model, models).source)
+    except ModelError:  # it has gone since: then it is not the one that is named now
+        return model
+
+
+def _place(source: str) -> str:
+    """A folder however it is spelled; a hub id as it is."""
+    return str(Path(source).resolve()) if Path(source).is_dir() else source
 
 
 def _option(name: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.models.config_facts import changed_files
+from pytest_llmprobe.models.registry import ModelSpec
 from pytest_llmprobe.plugin.options import Options
 from pytest_llmprobe.plugin.process import device, threads, workers
 from pytest_llmprobe.plugin.run import Run
@@ -47,7 +50,15 @@ def session_engine(run: Run, request: pytest.FixtureRequest) -> Engine:
     if options.replay is not None:
         from pytest_llmprobe.engine.replay import ReplayBackend
 
-        return Engine(ReplayBackend(run.folder.replayed.info))
+        recorded = run.folder.replayed.info
+        if changed := changed_files(_folder(options.spec), recorded):
+            error = ModelError(
+                f"{changed[0]} of {options.spec.name!r} has changed since {options.replay.name} "
+                "was made: replay the model as it was, or run it as it is"
+            )
+            stop(session, error)
+            raise error
+        return Engine(ReplayBackend(recorded))
     try:
         if options.spec.protocol is not None:
             return _server_engine(session, run)
@@ -58,6 +69,11 @@ def session_engine(run: Run, request: pytest.FixtureRequest) -> Engine:
         raise
     model = request.getfixturevalue("model")
     return Engine(model, batch_size=size, token_budget=budget, drafts=options.drafts)
+
+
+def _folder(spec: ModelSpec) -> Path | None:
+    """A model's own folder; what is embedded or installed is known by its version."""
+    return None if spec.embedded or spec.package is not None else spec.folder
 
 
 def _shared_engine(session: pytest.Session, run: Run) -> Engine:

@@ -58,6 +58,19 @@ def template_argument(text: str) -> tuple[str, Any]:
         return name.strip(), value
 
 
+def told_date(text: str) -> str:
+    """``today`` or a date, for argparse, as YYYY-MM-DD: workers are told the same day."""
+    from datetime import date
+
+    from pytest_llmprobe.errors import ModelError
+    from pytest_llmprobe.models.dates import iso_date
+
+    try:
+        return date.today().isoformat() if text == "today" else iso_date(text)
+    except ModelError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not today and no YYYY-MM-DD") from None
+
+
 def add_model_options(parser: pytest.Parser) -> None:
     """How a model is loaded, and what its chat template is told."""
     group = parser.getgroup("llmprobe")
@@ -97,6 +110,19 @@ def add_model_options(parser: pytest.Parser) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
+    )
+    add(
+        "date",
+        "what the model's chat template takes for today, if it writes a date into its prompts "
+        "(default: 2024-07-26, the same in every run)",
+        told_date,
+        metavar="today|YYYY-MM-DD",
+    )
+    add(
+        "context",
+        "most tokens of prompt and answer together (default: what the model's config says)",
+        positive,
+        metavar="N",
     )
 
 

@@ -15,6 +15,7 @@ from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.engine.endpoints.options import EndpointOptions
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.generation import THINKING_TOKENS, Layers, Phase
+from pytest_llmprobe.models.dates import clock
 from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
 from pytest_llmprobe.models.settings import bars_of, read_settings, settings_file
@@ -28,6 +29,7 @@ from pytest_llmprobe.plugin.answer_options import (
 from pytest_llmprobe.plugin.earlier_run import (
     check_calibration,
     check_same_cases,
+    check_same_model,
     compared_run,
     find_answers,
     resumed_run,
@@ -141,6 +143,8 @@ class Options:
             "thinking": self.spec.thinking or "off",
             "thinking_tokens": self.generation.get("thinking_tokens", THINKING_TOKENS),
             "template": dict(self.spec.template),
+            "date": None if self.spec.protocol else clock(self.spec.date)("%Y-%m-%d"),
+            "context": self.spec.context,
             "misses": self.misses,
             "gate": self.gate,
             "compare": self.compare[0] if self.compare else None,
@@ -226,6 +230,8 @@ def _read(config: pytest.Config) -> Options:
         trust_remote_code=option.llmprobe_trust_remote_code or None,
         base_url=option.llmprobe_base_url,
         thinking=option.llmprobe_thinking,
+        date=option.llmprobe_date,
+        context=option.llmprobe_context,
     )
     spec = replace(spec, template=dict(spec.template) | dict(option.llmprobe_template))
     report = _path(start, option.llmprobe_json)
@@ -269,6 +275,7 @@ def _read(config: pytest.Config) -> Options:
     )
     if replay is not None:
         check_same_cases(replay, options.as_dict())
+        check_same_model(replay, option, spec, settings.get("models", {}))
     return options
 
 

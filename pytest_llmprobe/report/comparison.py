@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pytest_llmprobe.report.baseline import Baseline
-from pytest_llmprobe.report.comparison_causes import Difference, why
+from pytest_llmprobe.report.comparison_causes import Difference, changed_prompts, why
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, compare_experiment, conclude
 from pytest_llmprobe.report.gate import CHANGE, Check, Verdict, run_verdict
 from pytest_llmprobe.statistics.paired import holm
@@ -19,7 +19,8 @@ class Comparison:
 
     Args:
         first: What the first run, the baseline, is called.
-        remarks: What cannot be compared, to be said before anything else.
+        prompts: That prompts changed and why, to be said before anything else; None if none did.
+        remarks: What cannot be compared.
         experiments: Sorted by name.
         differences: What was not the same, likeliest cause first.
     """
@@ -29,6 +30,7 @@ class Comparison:
     remarks: Sequence[str]
     experiments: Sequence[ComparedExperiment]
     differences: Sequence[Difference]
+    prompts: str | None = None
 
     @property
     def checks(self) -> list[Check]:
@@ -55,7 +57,8 @@ def compare(
     An experiment is worse or better if the exact McNemar test says so after Holm's correction over
     all judged experiments, and the change exceeds the first run's ``noise``. Scores are compared
     and corrected in the same way among themselves, but decide nothing: which way is better is not
-    known. Cases whose prompt changed are no pairs. ``names`` are what to call the two runs.
+    known. A case whose prompt changed is a pair, too: then model and prompt are judged
+    together. ``names`` are what to call the two runs.
     """
     everything = sorted(first.experiments.keys() | second.experiments.keys())
     found = [compare_experiment(name, first, second, names) for name in everything]
@@ -71,7 +74,18 @@ def compare(
         *_run_remarks(first, second, names),
         *(f"{e.name}: {remark}" for e in found for remark in e.remarks),
     ]
-    return Comparison(*names, remarks, _adjust_scores(found), why(first, second))
+    found = [_with_prompts(e) for e in _adjust_scores(found)]
+    causes, prompts = why(first, second), changed_prompts(first, second)
+    return Comparison(*names, remarks, found, causes, prompts)
+
+
+def _with_prompts(experiment: ComparedExperiment) -> ComparedExperiment:
+    """The finding says whether it is of the model alone."""
+    if not experiment.prompts_changed or experiment.finding == "not judged":
+        return experiment
+    changed = f"{experiment.prompts_changed} of {experiment.n} prompts changed"
+    reason = f"{experiment.reason}; model and prompt together, {changed}"
+    return replace(experiment, reason=reason)
 
 
 def _run_remarks(first: Baseline, second: Baseline, names: tuple[str, str]) -> list[str]:

@@ -10,6 +10,15 @@ from typing import Any, TypeAlias
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.record import bounded
 
+FROM_FILES = ("config", "adapters", "generation_config")
+"""Layers that are values in a checkpoint's files, by name."""
+
+OF_PROMPTS = ("tokenizer", "chat template", "template arguments", "date", "data")
+"""Layers that decide what a model reads of a case."""
+
+MAX_CAUSES = 3
+"""Causes of changed prompts that are named at once."""
+
 MAX_VALUE = 60
 """Characters of a value that a difference shows."""
 
@@ -24,6 +33,8 @@ class Difference:
     second: str
 
     def __str__(self) -> str:
+        if self.layer in FROM_FILES:  # as it is written there
+            return f"{self.layer}: {self.what} {self.first} -> {self.second}"
         what = "" if self.what == self.layer else f" ({self.what})"
         return f"{self.layer}{what}: {self.first} -> {self.second}"
 
@@ -46,7 +57,25 @@ def why(first: Baseline, second: Baseline) -> list[Difference]:
     ]
 
 
+def changed_prompts(first: Baseline, second: Baseline) -> str | None:
+    """How many prompts changed and why, in one sentence; None if none did."""
+    shared = sorted(first.cases.keys() & second.cases.keys())
+    pairs = [(first.cases[case], second.cases[case]) for case in shared]
+    judged = [(one, other) for one, other in pairs if one.judged and other.judged]
+    changed = sum(one.prompt_hash != other.prompt_hash for one, other in judged)
+    if not changed:
+        return None
+    causes = [str(found) for found in why(first, second) if found.layer in OF_PROMPTS]
+    listed = "; ".join(causes[:MAX_CAUSES]) or "the evaluation's own text"
+    return (
+        f"the prompts of {changed} of {len(judged)} cases changed ({listed}): cases are paired by "
+        "id and judged as model and prompt together"
+    )
+
+
 def _shown(value: object) -> str:
+    if isinstance(value, float):
+        value = f"{value:.12g}"
     return bounded("none" if value is None else str(value), MAX_VALUE) or "''"
 
 
@@ -72,6 +101,41 @@ def _keys_of_either(one: object, other: object, where: str = "") -> Pairs:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for key in sorted(one.keys() | other.keys()):
             yield f"{where}{key}", one.get(key), other.get(key)
+
+
+def _nested(key: str) -> Callable[[Baseline, Baseline], Pairs]:
+    """Values of a table that both runs have in ``model_info``.
+
+    Another version of transformers knows other keys; then a key of one run alone says nothing.
+    """
+
+    def pairs(first: Baseline, second: Baseline) -> Pairs:
+        one, other = first.model_info.get(key), second.model_info.get(key)
+        if not isinstance(one, Mapping) or not isinstance(other, Mapping):
+            return
+        keys = one.keys() | other.keys() if _same_library(first, second) else one.keys() & other
+        changed = [name for name in sorted(keys) if one.get(name) != other.get(name)]
+        short = [name.rpartition(".")[2] for name in changed]
+        for name, last in zip(changed, short, strict=True):
+            yield last if short.count(last) == 1 else name, one.get(name), other.get(name)
+
+    return pairs
+
+
+def _same_library(first: Baseline, second: Baseline) -> bool:
+    one, other = (run.environment.get("packages") for run in (first, second))
+    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
+        return False
+    return bool(one.get("transformers") == other.get("transformers"))
+
+
+def _arguments(first: Baseline, second: Baseline) -> Pairs:
+    """What the chat template was given; as the options say it where a run loaded no model."""
+    places = [(first.model_info, second.model_info), (first.config, second.config)]
+    for one, other in places:
+        if "template" in one and "template" in other:
+            return _keys_of_either(one["template"], other["template"])
+    return iter(())
 
 
 def _weights(first: Baseline, second: Baseline) -> Pairs:
@@ -125,11 +189,15 @@ def _commit(run: Baseline) -> str | None:
 
 LAYERS: Mapping[str, Sequence[Callable[[Baseline, Baseline], Pairs]]] = {
     "weights": [_weights],
+    "adapters": [_nested("adapters")],
+    "config": [_nested("config")],
     "tokenizer": [_values("model_info.tokenizer_hash")],
     "chat template": [_values("model_info.chat_template_hash")],
+    "template arguments": [_arguments],
+    "date": [_values("model_info.date")],
+    "generation_config": [_nested("generation_config"), _values("model_info.end_ids")],
     "generation config": [
         _values("config.delta", "config.layers", "config.phase", "config.thinking"),
-        _values("config.template"),
         _generation,
     ],
     "data": [

@@ -50,8 +50,8 @@ class ComparedExperiment:
         in_second: Whether the second run has it.
         errors: Cases of the second run that ended in an error.
         remarks: What could not be compared.
-        n: Pairs: cases judged in both runs on the same prompt or, where every prompt changed, on
-            whatever prompt.
+        n: Pairs: cases judged in both runs, by id.
+        prompts_changed: Pairs whose prompt is another one: model and prompt are judged together.
         groups: Groups of pairs (haystacks); ``n`` if none share one.
         effective: Independent pairs that would be as certain, at most ``n``.
         first_rate: Pass rate of the first run on the pairs; None without pairs.
@@ -72,6 +72,7 @@ class ComparedExperiment:
     errors: int = 0
     remarks: Sequence[str] = ()
     n: int = 0
+    prompts_changed: int = 0
     groups: int = 0
     effective: float = 0.0
     first_rate: float | None = None
@@ -108,7 +109,6 @@ def compare_experiment(
     one, two = (_cases(run, name) for run in (first, second))
     both = [(one[case], two[case]) for case in one if case in two]
     measured = [(a, b) for a, b in both if a.judged and b.judged]
-    same = [(a, b) for a, b in measured if a.prompt_hash == b.prompt_hash]
     partial = [
         f"only {counts['reported']} of {counts['collected']} cases of {which} have a result"
         for which, run in zip(names, (first, second), strict=True)
@@ -127,14 +127,13 @@ def compare_experiment(
         reason = "no case was measured in both runs"
     elif partial:
         reason = partial[0]
-    elif not same:
-        reason = f"the prompts of all {len(measured)} cases changed, not the model alone"
     return replace(
-        _paired(name, same or measured, first, second),
+        _paired(name, measured, first, second),
         finding="not judged" if reason else "no change found",
         reason=reason,
         errors=errors,
-        remarks=[*_incomparable(one, two, names, len(measured) - len(same)), *partial],
+        remarks=[*_incomparable(one, two, names), *partial],
+        prompts_changed=sum(a.prompt_hash != b.prompt_hash for a, b in measured),
     )
 
 
@@ -146,11 +145,8 @@ def _incomparable(
     one: Mapping[str, CaseResult],
     two: Mapping[str, CaseResult],
     names: tuple[str, str],
-    prompts_changed: int,
 ) -> list[str]:
     remarks = []
-    if prompts_changed:
-        remarks.append(f"the prompts of {prompts_changed} cases changed")
     if len(one) != len(two):
         remarks.append(f"{len(one)} cases in {names[0]}, {len(two)} in {names[1]}")
     for which, cases in ((names[0], one.keys() - two.keys()), (names[1], two.keys() - one.keys())):

@@ -92,6 +92,7 @@ def differences(comparison: Comparison) -> list[str]:
 def lines(comparison: Comparison) -> list[str]:
     """Everything for a terminal but the verdict: first what cannot be compared."""
     said = [f"{comparison.second} compared with {comparison.first}"]
+    said += [comparison.prompts] if comparison.prompts else []
     said += [f"not comparable: {remark}" for remark in comparison.remarks]
     rows = [HEADER, *(cells(e) for e in comparison.experiments)]
     said += aligned(rows, left=(0, len(HEADER) - 1))

@@ -105,6 +105,8 @@ def _compared(comparison: Comparison) -> list[str]:
         f"### {MARKS[verdict]} Compared with {plain_text(comparison.first)}: {verdict}",
         _whole(reason),
     ]
+    if comparison.prompts:
+        blocks += _list([comparison.prompts])
     if comparison.remarks:
         blocks += ["**Cannot be compared:**", *_list(comparison.remarks)]
     rows = map(comparison_text.cells, comparison.experiments)

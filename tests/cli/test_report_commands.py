@@ -78,7 +78,7 @@ GOOD, BAD, CLOSE = records("p" * 30), records("m" * 8 + "p" * 22), records("m" +
         (BAD, ("--fail-on", "worse"), 1, "FAIL"),
         (BAD, ("--fail-on", "never"), 0, "NOT JUDGED"),
         (records("e" + "p" * 29), (), 1, "FAIL"),
-        (records("m" * 30, prompt_hash="new"), (), 0, "NOT JUDGED"),
+        (records("m" * 30, prompt_hash="new"), (), 1, "FAIL"),
         (records("m" * 30, "other"), (), 0, "NOT JUDGED"),
     ],
 )

@@ -7,8 +7,8 @@ import torch
 
 from pytest_llmprobe import load_model
 from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.models.fingerprint import fingerprint
 from pytest_llmprobe.models.hub import explain
-from pytest_llmprobe.models.identity import fingerprint
 from pytest_llmprobe.models.registry import REFERENCE, ModelSpec
 
 
@@ -80,6 +80,19 @@ def test_a_change_of_one_single_weight_changes_the_fingerprint(copy, dtype):
         assert fingerprint(model) != before
         weight[1234, 5] /= 2
     assert fingerprint(model) == before
+
+
+def test_what_answers_depend_on_is_in_the_models_description(reference, copy):
+    info = reference.info
+    assert info["config"]["rope_parameters.rope_theta"] == 1e8
+    assert info["generation_config"]["eos_token_id"] == 2
+    assert (info["end_ids"], info["adapters"], info["date"]) == ([2], {}, None)
+    same = load_model(str(copy), dtype="bfloat16", attn_implementation="eager", context=99)
+    assert same.info["config"] == info["config"]
+    assert (same.capabilities.context_length, same.info["files"].keys()) == (
+        99,
+        {"config.json", "generation_config.json"},
+    )
 
 
 def test_threads_are_set(copy):

@@ -93,13 +93,14 @@ def test_a_report_or_a_runs_folder_can_be_compared_with_too(run):
         assert run(10, f"--llmprobe-compare={path}").exit_code == 1
 
 
-def test_changed_prompts_are_no_regression(run, project, probe):
+def test_changed_prompts_are_judged_together_with_the_model(run, project, probe):
     run(0, "--llmprobe-save=main")
     project(EVAL.replace("WRONG", "30").replace("say {n}", "tell {n}"))
     second = probe("--llmprobe-compare=main")
-    assert second.exit_code == 0
-    assert "not comparable: echo: the prompts of 30 cases changed" in second.text
-    assert gate_line(second).startswith("llmprobe: GATE NOT JUDGED")
+    assert second.exit_code == 1
+    said = "the prompts of 30 of 30 cases changed (the evaluation's own text): cases are paired"
+    assert said in second.text
+    assert gate_line(second).startswith("llmprobe: GATE FAIL")
 
 
 def test_page_and_markdown_are_written_and_the_jobs_summary(run, pytester, monkeypatch):

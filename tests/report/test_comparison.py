@@ -9,6 +9,7 @@ from some_reports import CONFIG, ENVIRONMENT, MODEL_INFO, records, run
 
 from pytest_llmprobe.report.comparison import compare
 from pytest_llmprobe.report.comparison_causes import LAYERS, why
+from pytest_llmprobe.report.comparison_text import lines
 from pytest_llmprobe.report.schema import schema
 from pytest_llmprobe.statistics.paired import holm, mcnemar
 
@@ -130,32 +131,76 @@ def test_an_experiment_of_one_run_alone_is_not_judged():
     assert found.verdict[0] == "NOT JUDGED"
 
 
-def test_changed_prompts_are_said_and_never_a_regression():
-    first, second = run(records("p" * 20)), run(records("m" * 20, prompt_hash="other"))
+CHANGED = {"model_info": MODEL_INFO | {"chat_template_hash": "d" * 16}}
+NEXT_DAY = {"model_info": MODEL_INFO | {"date": "2026-11-27"}}
+JUDGED_TOGETHER = "cases are paired by id and judged as model and prompt together"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed", "why_so", "finding"),
+    [
+        pytest.param(
+            *("p" * 32, "m" * 32, 32, CHANGED, "worse"),
+            id="another template, 32 -> 0: was NOT JUDGED with exit 0",
+        ),
+        pytest.param(
+            *("p" * 40, "m" * 38 + "pp", 38, CHANGED, "worse"),
+            id="38 of 40 prompts changed and lost: was PASS on the two left",
+        ),
+        pytest.param(
+            *("p" * 20, "m" * 20, 20, NEXT_DAY, "worse"),
+            id="date of today, next day, 20 -> 0: was NOT JUDGED with exit 0",
+        ),
+        pytest.param(
+            *("p" * 40, "p" * 40, 38, {}, "no change found"),
+            id="38 of 40 prompts changed and nothing lost",
+        ),
+        pytest.param(*("m" * 20, "p" * 20, 20, CHANGED, "better"), id="another template helps"),
+    ],
+)
+def test_changed_prompts_are_pairs_all_the_same(before, after, changed, why_so, finding):
+    hashes = ["other" if n < changed else f"{n:016x}" for n in range(len(before))]
+    first = run(records(before), model_info=MODEL_INFO | {"date": "2026-11-26"})
+    second = run(
+        records(after, prompt_hash=hashes),
+        model_info=MODEL_INFO | {"date": "2026-11-26"} | why_so.get("model_info", {}),
+    )
     found = compare(first, second)
     (experiment,) = found.experiments
-    assert experiment.finding == "not judged"
-    assert found.remarks == ["needle: the prompts of 20 cases changed"]
-    assert "prompts of all 20 cases changed" in experiment.reason
-    assert (experiment.n, experiment.difference) == (20, -1)
-    assert experiment.p_adjusted is None
-    assert found.verdict[0] == "NOT JUDGED"
-    assert str(found.differences[0]).startswith("prompts: 20 cases -> 20 of them")
+    assert (experiment.finding, experiment.n) == (finding, len(before))
+    assert experiment.prompts_changed == changed
+    assert found.verdict[0] == ("FAIL" if finding == "worse" else "PASS")
+    of = f"{changed} of {len(before)}"
+    assert f"model and prompt together, {of} prompts changed" in experiment.reason
+    assert found.prompts.startswith(f"the prompts of {of} cases changed (")
+    assert found.prompts.endswith(JUDGED_TOGETHER)
+    said = lines(found)
+    assert said[1] == found.prompts
+    assert not any(line.startswith("not comparable") for line in said)
 
 
-def test_where_some_prompts_changed_the_others_are_judged():
-    hashes = [f"{n:016x}" if n >= 10 else "other" for n in range(30)]
-    second = run(records("m" * 10 + "p" * 20, prompt_hash=hashes))
-    assert only(run(records("p" * 30)), second).finding == "no change found"
-    second = run(records("m" * 20 + "p" * 10, prompt_hash=hashes))
-    worse = only(run(records("p" * 30)), second)
-    assert (worse.finding, worse.n, len(worse.lost)) == ("worse", 20, 10)
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"chat_template_hash": "d" * 16}, "chat template (chat_template_hash): c"),
+        ({"date": "2026-11-27"}, "date: 2026-11-26 -> 2026-11-27"),
+        (
+            {"template": {"enable_thinking": True}},
+            "template arguments (enable_thinking): False -> True",
+        ),
+        ({"tokenizer_hash": "u"}, "tokenizer (tokenizer_hash): t"),
+        ({}, "the evaluation's own text"),
+    ],
+)
+def test_why_prompts_changed_is_said_first(changes, named):
+    known = MODEL_INFO | {"date": "2026-11-26", "template": {"enable_thinking": False}}
+    second = run(records("pp", prompt_hash="other"), model_info=known | changes)
+    assert f"({named}" in compare(run(records("pp"), model_info=known), second).prompts
 
 
-def test_changed_prompts_do_not_weigh_on_the_other_experiments():
-    first = run(records("p" * 20, "a"), records("p" * 20, "b"))
-    second = run(records("m" * 20, "a", prompt_hash="x"), records("m" * 6 + "p" * 14, "b"))
-    assert findings(compare(first, second)) == {"a": "not judged", "b": "worse"}
+def test_equal_prompts_need_no_word():
+    found = compare(run(records("p" * 20)), run(records("p" * 20)))
+    assert (found.prompts, found.experiments[0].prompts_changed) == (None, 0)
 
 
 def test_part_of_the_cases_is_no_ground_for_a_verdict():
@@ -258,8 +303,13 @@ def environment(**changes):
 
 CHANGES = {
     "weights": info(fingerprint="0" * 16),
+    "adapters": info(adapters={"default.lora_alpha": 32}),
+    "config": info(config={"rope_parameters.rope_theta": 100.0, "hidden_size": 576}),
     "tokenizer": info(tokenizer_hash="0"),
     "chat template": info(chat_template_hash=None),
+    "template arguments": info(template={"enable_thinking": True}),
+    "date": info(date="2026-11-27"),
+    "generation_config": info(generation_config={"eos_token_id": 7}),
     "generation config": config(delta=[1.0]),
     "data": config(seed=1),
     "prompts": {},
@@ -282,6 +332,61 @@ def test_what_changed_is_named(layer):
     prompts = {"prompt_hash": "new"} if layer == "prompts" else {}
     differences = why(run(records("pp")), run(records("pp", **prompts), **CHANGES[layer]))
     assert [difference.layer for difference in differences] == [layer]
+
+
+@pytest.mark.parametrize(
+    ("where", "first", "second", "said"),
+    [
+        (
+            "config",
+            {"rope_parameters.rope_theta": 100_000_000.0},
+            {"rope_parameters.rope_theta": 100.0},
+            ["config: rope_theta 100000000 -> 100"],
+        ),
+        (
+            "config",
+            {"rope_theta": 100_000_000, "hidden_act": "silu", "vocab_size": 9},
+            {"rope_theta": 100, "hidden_act": "gelu", "vocab_size": 9},
+            ["config: hidden_act silu -> gelu", "config: rope_theta 100000000 -> 100"],
+        ),
+        (
+            "config",
+            {"text.layers": 2, "vision.layers": 2},
+            {"text.layers": 3, "vision.layers": 1},
+            ["config: text.layers 2 -> 3", "config: vision.layers 2 -> 1"],
+        ),
+        (
+            "generation_config",
+            {"eos_token_id": "[1, 2]"},
+            {},
+            ["generation_config: eos_token_id [1, 2] -> none"],
+        ),
+        (
+            "adapters",
+            {"default.lora_alpha": 16},
+            {"default.lora_alpha": 32},
+            ["adapters: lora_alpha 16 -> 32"],
+        ),
+    ],
+)
+def test_values_of_the_files_are_named_with_both(where, first, second, said):
+    runs = (run(records("p"), **info(**{where: values})) for values in (first, second))
+    assert list(map(str, why(*runs))) == said
+
+
+def test_a_key_that_only_another_version_of_transformers_knows_says_nothing():
+    packages = ENVIRONMENT["packages"] | {"transformers": "6.0.0"}
+    old = run(records("p"), **info(config={"a": 1}))
+    new = info(config={"a": 1, "b": 2}) | environment(packages=packages)
+    assert [found.layer for found in why(old, run(records("p"), **new))] == ["package versions"]
+    same = run(records("p"), **info(config={"a": 1, "b": 2}))
+    assert list(map(str, why(old, same))) == ["config: b none -> 2"]
+
+
+@pytest.mark.parametrize("config", [None, [], "x", 3])
+def test_a_config_that_is_no_table_is_passed_over(config):
+    first = run(records("p"), **info(config={"a": 1}))
+    assert why(first, replace(first, **info(config=config))) == []  # a baseline may hold anything
 
 
 def test_a_cause_is_named_before_its_effects():

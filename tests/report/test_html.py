@@ -130,7 +130,7 @@ def test_what_cannot_be_compared_comes_before_the_numbers():
     first, second = report(records("pp")), report(records("ppp", prompt_hash="x"))
     found = compare(reduce_report(first), reduce_report(second), ("main", "this run"))
     text = Parsed(html(second, found)).text
-    assert text.index("the prompts of 2 cases changed") < text.index("difference [95% CI]")
+    assert text.index("the prompts of 2 of 2 cases changed") < text.index("difference [95% CI]")
 
 
 def test_scores_are_shown_with_their_change():

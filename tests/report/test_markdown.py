@@ -70,7 +70,7 @@ def test_what_cannot_be_compared_is_said_before_the_numbers():
     first, second = report(records("pp")), report(records("ppp", prompt_hash="x"))
     found = compare(reduce_report(first), reduce_report(second), ("main", "this run"))
     text = markdown(second, found)
-    place = text.index("needle: the prompts of 2 cases changed")
+    place = text.index("the prompts of 2 of 2 cases changed")
     assert place < text.index("| experiment | pairs |")
     assert "needle: 2 cases in main, 3 in this run" in text
 

@@ -105,6 +105,7 @@ class EndpointBackend(Backend):
             "protocol": self._connection.package.__name__,
             "served_model": self._served,
             "capabilities": dict(CAPABILITIES),
+            "date": "the server's own",
         }
         asking = self._connection.wire.asking
         if asking.thinking is not None or asking.template:

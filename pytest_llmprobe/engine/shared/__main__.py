@@ -24,7 +24,10 @@ def main(folder: Path) -> None:
         sys.exit(str(error))
     backend = Engine(loaded, batch_size=settings.batch_size, drafts=settings.drafts).backend
     encode = PromptEncoder(
-        tokenizer, loaded.capabilities.chat_template, loaded.thinking.arguments
+        tokenizer,
+        loaded.capabilities.chat_template,
+        loaded.thinking.arguments,
+        date=loaded.spec.date,
     ).ids
     EngineServer(backend, encode).serve(folder / SOCKET)
     end(folder)
