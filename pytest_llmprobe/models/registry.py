@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.models.spec_fields import check_entry
+from pytest_llmprobe.report.model_names import local_folder
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -107,7 +109,7 @@ class ModelSpec:
             from pytest_llmprobe.models.gguf import dequantised, packaged_file
 
             return dequantised(packaged_file(self.package))
-        return None if self.protocol else _folder(self.source)
+        return None if self.protocol else local_folder(self.source)
 
     @property
     def location(self) -> str:
@@ -144,19 +146,12 @@ def registered(user_models: Mapping[str, Mapping[str, Any]] | None = None) -> di
     """The registry with a user's own entries, ``{name: {"source": ..., "revision": ...}}``.
 
     Raises:
-        ModelError: An entry has no source or an unknown field.
+        ModelError: An entry has no source, an unknown field, or a value that cannot be.
     """
     known = {f.name for f in fields(ModelSpec)} - {"name"}
     specs = dict(REGISTRY)
     for name, entry in (user_models or {}).items():
-        where = f"[tool.llmprobe.models.{name}]"
-        if not isinstance(entry, Mapping):
-            raise ModelError(f"{where}: give a table with a 'source'")
-        if unknown := sorted(entry.keys() - known):
-            listed = ", ".join(sorted(known))
-            raise ModelError(f"{where}: unknown field {unknown[0]!r}; known: {listed}")
-        if not isinstance(entry.get("source"), str):
-            raise ModelError(f"{where}: 'source' (folder or hub id) is missing")
+        check_entry(f"[tool.llmprobe.models.{name}]", entry, known)
         specs[name] = ModelSpec(name, **entry)
     return specs
 
@@ -175,7 +170,7 @@ def resolve(name: str, user_models: Mapping[str, Mapping[str, Any]] | None = Non
         return specs[name]
     if (spec := ModelSpec(name, name)).protocol:
         return spec
-    if (folder := _folder(name)) is not None:
+    if (folder := local_folder(name)) is not None:
         return ModelSpec(name, str(folder))
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", name):
         source, _, revision = name.partition("@")
@@ -186,14 +181,6 @@ def resolve(name: str, user_models: Mapping[str, Mapping[str, Any]] | None = Non
         f"unknown model {name!r}: no registry name, no local folder, no hub id org/name, not "
         f"openai:NAME or anthropic:NAME; {hint}"
     )
-
-
-def _folder(source: str) -> Path | None:
-    try:
-        path = Path(source).expanduser()
-        return path if source and path.is_dir() else None
-    except (OSError, RuntimeError):  # a name too long, the home folder of nobody
-        return None
 
 
 def with_options(spec: ModelSpec, **options: Any) -> ModelSpec:

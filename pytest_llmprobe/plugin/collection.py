@@ -13,7 +13,9 @@ import pytest
 from pytest_llmprobe.case import Case, check_cases, checked_spans, spread
 from pytest_llmprobe.errors import CasesError, ReportError, SettingsError
 from pytest_llmprobe.generation import GenerateConfig, Request, Steer, delta_grid
+from pytest_llmprobe.plugin.gated_names import check_scores, is_narrowed, not_collected
 from pytest_llmprobe.plugin.options import Options, options_of
+from pytest_llmprobe.plugin.refusal import refuse
 from pytest_llmprobe.plugin.units import function_of
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan
@@ -34,6 +36,7 @@ class Probe:
         summary: The eval file's own function of all its records, or None.
         deltas: Values of Delta at which each case with spans is asked; empty: none is steered.
         collected: Its tests before -k, -m, --lf and node ids choose among them.
+        left_out: Cases that ``--llmprobe-limit`` left out before.
         remarks: What its cases function wants said, such as sizes that it left out.
     """
 
@@ -45,6 +48,7 @@ class Probe:
     summary: SummaryFunction | None
     deltas: tuple[float, ...] = ()
     collected: int = 0
+    left_out: int = 0
     remarks: tuple[str, ...] = ()
 
 
@@ -64,7 +68,11 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
         Collector.CollectError: A marker or the cases cannot be used; names the function.
     """
     node = metafunc.definition
-    options = options_of(metafunc.config)
+    try:
+        options = options_of(metafunc.config)
+    except pytest.UsageError as error:
+        refuse(metafunc.config, str(error))
+        return
     try:
         check_writable(options.report or options.storage / "runs" / "report.json")
         probe = read_probe(node, options)
@@ -78,10 +86,13 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
         probes[probe.function] = probe
         if probe.cases is not None and "case" in metafunc.fixturenames:
             suite = replace(options.suite, remarks={})
-            cases = build_cases(probe, replace(options, suite=suite))
+            cases, left_out = build_cases(probe, replace(options, suite=suite))
             metafunc.parametrize("case", cases, ids=[case.id for case in cases])
             probes[probe.function] = replace(
-                probe, collected=len(metafunc._calls), remarks=tuple(suite.said())
+                probe,
+                collected=len(metafunc._calls),
+                left_out=left_out,
+                remarks=tuple(suite.said()),
             )
         elif probe.cases is not None:
             raise SettingsError("the probe marker gives cases, but the test does not use `case`")
@@ -131,11 +142,19 @@ def _bar(node: pytest.Function, experiment: str, options: Options) -> Bar | None
     if options.gate in ("baseline", "none"):
         return None
     own = options.bars.get(experiment)
+    if isinstance(own, Bar):
+        try:
+            check_scores(node, f"[tool.llmprobe.gates.{options.model}] {experiment}", own)
+        except SettingsError as error:
+            refuse(node.config, f"llmprobe: {error}")
     return own if isinstance(own, Bar) else None if own is False else bar
 
 
-def build_cases(probe: Probe, options: Options) -> list[Case]:
+def build_cases(probe: Probe, options: Options) -> tuple[list[Case], int]:
     """The cases of one experiment, limited and seeded; one for each Delta where it is steered.
+
+    Returns:
+        The cases, and how many the limit left out before they were steered.
 
     Raises:
         CasesError: The cases function failed, or what it gave cannot be used.
@@ -163,7 +182,8 @@ def build_cases(probe: Probe, options: Options) -> list[Case]:
         replace(case, seed=seed_of(seed, probe.experiment, case.id))
         for case in spread(cases, limit)
     ]
-    return check_cases(_at_each_delta(seeded, probe, options), source)
+    left_out = len(cases) - len(seeded)
+    return check_cases(_at_each_delta(seeded, probe, options), source), left_out
 
 
 def _at_each_delta(cases: Sequence[Case], probe: Probe, options: Options) -> Iterator[Case]:
@@ -197,6 +217,7 @@ def plan_session(session: pytest.Session) -> tuple[Plan, dict[str, pytest.Functi
             item.stash[PROBE] = probe
             items[item.nodeid] = item
             ids[probe.function].append(item.nodeid)
+    gated = {f for f, probe in probes.items() if probe.bar and not is_narrowed(session.config)}
     plan = {
         probe.experiment: ExperimentPlan(
             probe.experiment,
@@ -207,11 +228,13 @@ def plan_session(session: pytest.Session) -> tuple[Plan, dict[str, pytest.Functi
             probe.summary,
             [*probe.remarks, *_protocol_remarks(options, probe.config)],
             asdict(probe.config) | {"stop": list(probe.config.stop)},
+            probe.left_out,
         )
         for function, probe in probes.items()
-        if function in ids
+        if function in ids or function in gated
     }
-    return plan, items
+    absent = not_collected(session.config, options, [p.experiment for p in probes.values()])
+    return plan | {experiment.name: experiment for experiment in absent}, items
 
 
 def _protocol_remarks(options: Options, generation: GenerateConfig) -> list[str]:

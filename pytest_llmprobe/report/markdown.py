@@ -9,6 +9,7 @@ from typing import Any
 from pytest_llmprobe.report import comparison_text
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Flip
+from pytest_llmprobe.report.gate import MEASURED
 from pytest_llmprobe.report.record import bounded
 from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
 from pytest_llmprobe.report.terminal import measured, printable, remarks, summaries
@@ -61,7 +62,7 @@ def markdown(report: Mapping[str, Any], comparison: Comparison | None = None) ->
 
 def _row(experiment: Mapping[str, Any]) -> list[str]:
     rate, chance, speed = measured(experiment)
-    gate = ", ".join(map(_check, experiment["gate"])) or "-"
+    gate = ", ".join(map(_check, experiment["gate"])) or (MEASURED if experiment["n"] else "-")
     errors = str(experiment["errors"] or "-")
     return [experiment["name"], str(experiment["n"]), rate, chance, errors, gate, speed]
 

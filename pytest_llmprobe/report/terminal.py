@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from pytest_llmprobe.report.gate import CHANGE, Check
+from pytest_llmprobe.report.gate import CHANGE, MEASURED, Check
 from pytest_llmprobe.report.record import bounded
 from pytest_llmprobe.report.summary_function import FAILED
 
@@ -15,7 +15,7 @@ def table(experiments: Sequence[Mapping[str, Any]], checks: Sequence[Check]) -> 
     rows = [["experiment", "n", "pass rate [95% CI]", "chance", "gate", "tokens/s"]]
     for experiment in experiments:
         name, (rate, chance, speed) = experiment["name"], measured(experiment)
-        rows.append([name, str(experiment["n"]), rate, chance, _gate(name, checks), speed])
+        rows.append([name, str(experiment["n"]), rate, chance, _gate(experiment, checks), speed])
     return aligned(rows, left=(0, 4))
 
 
@@ -36,14 +36,14 @@ def with_interval(value: float, interval: Sequence[float] | None, sign: str = ""
     return f"{shown[0]} [{', '.join(shown[1:])}]" if interval else shown[0]
 
 
-def _gate(name: str, checks: Sequence[Check]) -> str:
+def _gate(experiment: Mapping[str, Any], checks: Sequence[Check]) -> str:
     shown = []
     for check in checks:
-        if check.experiment == name:
+        if check.experiment == experiment["name"]:
             metric = "" if check.metric == "pass_rate" else f"{check.metric} "
             bar = "baseline" if check.metric == CHANGE else f"{metric}>= {check.bar:g}"
             shown.append(f"{check.verdict} ({bar})")
-    return ", ".join(shown) or "-"
+    return ", ".join(shown) or (MEASURED if experiment["n"] else "-")
 
 
 def summaries(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
