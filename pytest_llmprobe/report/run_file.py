@@ -166,6 +166,7 @@ def _read_baseline(data: Mapping[str, Any]) -> Baseline:
     cases = [_case(case, n, MAX_TEXT) for n, case in enumerate(_list(data, "cases"), 1)]
     experiments = _checked(_object(data, "experiments"))
     noise = _numbers(data.get("noise", {}), "noise")
+    by_id = _by_id(cases)
     held = Counter(case.experiment for case in cases)
     for name, experiment in experiments.items():
         if held[name] != experiment["reported"]:
@@ -173,7 +174,7 @@ def _read_baseline(data: Mapping[str, Any]) -> Baseline:
                 f"it tells of {experiment['reported']} cases of {bounded(name, 200)} and holds "
                 f"{held[name]}: part of it is lost; save it again"
             )
-    return Baseline(**_header(data), experiments=experiments, cases=_by_id(cases), noise=noise)
+    return Baseline(**_header(data), experiments=experiments, cases=by_id, noise=noise)
 
 
 def _header(data: Mapping[str, Any]) -> dict[str, Any]:
