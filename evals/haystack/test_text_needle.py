@@ -118,14 +118,12 @@ def summarise(records):
 
 
 @pytest.mark.probe(cases=text_needles, summary=summarise, max_new_tokens=30)
-@pytest.mark.gate(pass_rate=0.90)
 def test_text_needle(case, completion):
     problem = text_needle.why_missed(case, completion)
     assert not problem, problem
 
 
 @pytest.mark.probe(cases=text_decoys, summary=summarise, max_new_tokens=30)
-@pytest.mark.gate(pass_rate=0.90)
 def test_text_decoys(case, completion):
     problem = text_needle.why_missed(case, completion)
     assert not problem, problem

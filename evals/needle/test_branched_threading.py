@@ -67,7 +67,6 @@ def summarise(records):
 
 
 @pytest.mark.probe(cases=branched_threads, summary=summarise, max_new_tokens=ANSWER)
-@pytest.mark.gate(pass_rate=0.75)
 def test_branched_threading(case, completion, score):
     verdict = needle.judge(case, completion, score)
     assert verdict.correct, verdict.explanation

@@ -79,10 +79,11 @@ def test_the_same_again_passes_and_says_what_would_have_been_found(run):
     assert "first difference: " not in second.text.replace("first difference: code", "")
 
 
-def test_part_of_the_cases_is_not_judged(run):
+@pytest.mark.parametrize(("lenient", "code"), [((), 1), (("--no-llmprobe-require-judged",), 0)])
+def test_part_of_the_cases_is_not_judged(run, lenient, code):
     run(0, "--llmprobe-save=main")
-    second = run(30, "--llmprobe-compare=main", "-k", "c0")
-    assert second.exit_code == 0
+    second = run(30, "--llmprobe-compare=main", "-k", "c0", *lenient)
+    assert second.exit_code == code
     assert gate_line(second).startswith("llmprobe: GATE NOT JUDGED")
     assert "cases only in main" in second.text
 
@@ -93,11 +94,11 @@ def test_a_report_or_a_runs_folder_can_be_compared_with_too(run):
         assert run(10, f"--llmprobe-compare={path}").exit_code == 1
 
 
-def test_changed_prompts_are_no_regression(run, project, probe):
+def test_changed_prompts_are_not_silently_green(run, project, probe):
     run(0, "--llmprobe-save=main")
     project(EVAL.replace("WRONG", "30").replace("say {n}", "tell {n}"))
     second = probe("--llmprobe-compare=main")
-    assert second.exit_code == 0
+    assert second.exit_code == 1
     assert "not comparable: echo: the prompts of 30 cases changed" in second.text
     assert gate_line(second).startswith("llmprobe: GATE NOT JUDGED")
 
