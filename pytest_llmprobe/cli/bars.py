@@ -67,7 +67,7 @@ def _bars(options: argparse.Namespace) -> None:
             print_line(line)
         return
     try:
-        write_atomically(path, with_bars(text, table, bars))
+        write_atomically(path.resolve(), with_bars(text, table, bars))  # a link stays one
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
     for line in lines_of(table, bars):

@@ -77,7 +77,7 @@ def lines_of(table: Sequence[str], bars: Mapping[str, float]) -> list[str]:
 
 def _written(text: str, table: Sequence[str], entries: Mapping[str, Mapping[str, Any]]) -> str:
     end = "\r\n" if "\r\n" in text else "\n"
-    lines = text.splitlines(keepends=True)
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)  # splitlines knows more ends than TOML
     span = _span(lines, table)
     if span is None:
         gap = "" if not text else end if text.endswith(("\n", "\r")) else end + end
@@ -90,12 +90,12 @@ def _written(text: str, table: Sequence[str], entries: Mapping[str, Mapping[str,
         if name in left:
             line = _entry(str(name), left.pop(str(name))) + _after_value(line) + end
         body.append(line)
-    blank = next((n for n, line in enumerate(reversed(body)) if line.strip()), len(body))
     new = [_entry(name, left[name]) + end for name in sorted(left)]
-    place = len(body) - blank
-    if place and new and not body[place - 1].endswith(("\n", "\r")):
-        body[place - 1] += end
-    return "".join([*lines[:first], *body[:place], *new, *body[place:], *lines[last:]])
+    place = max((n for n, line in enumerate(body, 1) if _key(line) is not None), default=0)
+    before = [*lines[:first], *body[:place]]
+    if new and not before[-1].endswith("\n"):
+        before[-1] += end
+    return "".join([*before, *new, *body[place:], *lines[last:]])
 
 
 def _span(lines: Sequence[str], table: Sequence[str]) -> tuple[int, int] | None:

@@ -71,7 +71,7 @@ def test_where_nothing_could_be_better_a_probe_misses():
 
 def test_a_model_whose_answers_cannot_be_used_is_skipped_with_the_reason():
     case = next(iter(EVAL["probes"](Suite())))
-    with pytest.raises(pytest.skip.Exception, match="^no answer can be used$"):
+    with pytest.raises(pytest.skip.Exception, match=r"^no answer can be used$"):
         judge(case, CasesError("no answer can be used"))
 
 
@@ -82,7 +82,7 @@ def test_a_single_usable_answer_is_no_error():  # "split by sample: there is onl
     requests = length_requests("different_prompts", ["lamp"], range(1, 145))
     metadata = {"samples": [{}], "parameters": {"requests": len(requests)}}
     case = next(iter(EVAL["probes"](Suite("smoke"))))
-    with pytest.raises(pytest.skip.Exception, match="^1 of 144 answers repeat their word: "):
+    with pytest.raises(pytest.skip.Exception, match=r"^1 of 144 answers repeat their word: "):
         judge(case, SimpleNamespace(split=split, metadata=metadata))
 
 
