@@ -41,7 +41,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _bars(options: argparse.Namespace) -> None:
     from pytest_llmprobe.models.bars_table import lines_of, with_bars
-    from pytest_llmprobe.models.settings import in_tables, project_file, read_settings, read_toml
+    from pytest_llmprobe.models.settings import project_file
     from pytest_llmprobe.report.files import write_atomically
     from pytest_llmprobe.report.run_file import find_run, read_json
     from pytest_llmprobe.report.schema import validate
@@ -51,28 +51,38 @@ def _bars(options: argparse.Namespace) -> None:
     validate(report)
     _refuse_unfinished(report)
     path = options.config or project_file(Path()) or Path("llmprobe.toml")
+    text, table, present = _place(path, report["model"])
+    bars, left = bars_of_run(report["experiments"], present)
+    for line in left:
+        print_line(f"# {line}")
+    if not bars:
+        raise SettingsError("no experiment of this run has a pass rate to keep")
+    for line in lines_of(table, bars):
+        print_line(line)
+    if options.print:
+        return
+    try:
+        changed = with_bars(text, table, bars)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+    write_atomically(path.resolve(), changed)  # a link stays one
+    print_line(f"{path}: {len(bars)} bars of {report['model']}")
+
+
+def _place(path: Path, model: str) -> tuple[str, tuple[str, ...], Mapping[str, Any]]:
+    """A configuration file's text, the table of a model's bars in it, and what that holds."""
+    from pytest_llmprobe.models.registry import registered
+    from pytest_llmprobe.models.settings import in_tables, read_gates, read_settings, read_toml
+    from pytest_llmprobe.report.model_names import canonical_name
+
     if path.exists() and not path.is_file():
         raise SettingsError(f"{path} is no file")
     settings = read_settings(path if path.exists() else None)
     text = path.read_bytes().decode("utf-8") if path.exists() else ""
-    table = (*in_tables(path, read_toml(text)), "gates", report["model"])
-    present = settings.get("gates", {}).get(report["model"], {})
-    bars, left = bars_of_run(report["experiments"], present)
-    for line in left:
-        print_line(line)
-    if not bars:
-        raise SettingsError("no experiment of this run has a pass rate to keep")
-    if options.print:
-        for line in lines_of(table, bars):
-            print_line(line)
-        return
-    try:
-        write_atomically(path.resolve(), with_bars(text, table, bars))  # a link stays one
-    except SettingsError as error:
-        raise SettingsError(f"{path}: {error}") from None
-    for line in lines_of(table, bars):
-        print_line(line)
-    print_line(f"{path}: {len(bars)} bars of {report['model']}")
+    present = read_gates(settings, model, Path()).get(model, {})
+    known = registered(settings.get("models", {}))
+    spelt = (k for k in settings.get("gates", {}) if canonical_name(k, known, Path()) == model)
+    return text, (*in_tables(path, read_toml(text)), "gates", next(spelt, model)), present
 
 
 def _refuse_unfinished(report: Mapping[str, Any]) -> None:

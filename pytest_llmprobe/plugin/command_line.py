@@ -240,7 +240,7 @@ def names_model_or_report(config: pytest.Config) -> bool:
     option = config.option
     given = (
         *("model", "json", "html", "md", "save", "compare", "resume", "replay", "config"),
-        *("base_url", "require_judged"),
+        *("base_url", "require_judged", "device", "quantization", "attn_implementation"),
     )
     return any(
         (

@@ -15,6 +15,7 @@ from pytest_llmprobe.engine.endpoints.options import EndpointOptions
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.generation import THINKING_TOKENS, Layers, Phase
 from pytest_llmprobe.models.hub import check_hub
+from pytest_llmprobe.models.machine import check_machine
 from pytest_llmprobe.models.registry import (
     ModelSpec,
     check_folder,
@@ -201,14 +202,18 @@ def check_explicit(config: pytest.Config) -> None:
         if options.replay is not None:
             return
         if spec.protocol is not None:
-            from pytest_llmprobe.engine.endpoints import check_endpoint
+            from pytest_llmprobe.engine.endpoints import check_endpoint, check_server
 
             check_endpoint(spec)
+            if not config.option.collectonly:
+                check_server(spec)
         elif spec.folder is not None:
             check_folder(spec.folder)
             check_template(spec)
         elif not config.option.collectonly:
             check_hub(spec)
+        if spec.protocol is None and not config.option.collectonly:
+            check_machine(spec)
     except (ModelError, ReportError) as error:
         raise pytest.UsageError(f"llmprobe: {error}") from None
 
