@@ -176,6 +176,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--no-llmprobe-require-judged",
         action="store_false",
+        default=None,
         dest="llmprobe_require_judged",
         help="exit code 0 if all that could be judged has passed",
     )

@@ -67,7 +67,7 @@ def not_collected(
 def is_narrowed(config: pytest.Config) -> bool:
     """Whether the user chose among the tests of the files that are collected."""
     option = config.option
-    names = ("keyword", "markexpr", "deselect", "lf", "last_failed", "stepwise")
+    names = ("keyword", "markexpr", "deselect", "lf", "stepwise", "ignore", "ignore_glob")
     chosen = any(getattr(option, name, None) for name in names)
     return chosen or any("::" in argument for argument in config.args)
 
@@ -86,7 +86,8 @@ def defined(config: pytest.Config, names: Collection[str]) -> Mapping[str, Path]
         if number >= MAX_FOLDERS:
             return None
         for file in sorted(folder.glob("*.py")):
-            if any(fnmatch.fnmatch(file.name, p) for p in config.getini("python_files")):
+            is_test = any(fnmatch.fnmatch(file.name, p) for p in config.getini("python_files"))
+            if is_test and os.access(file, os.R_OK):
                 text = file.read_text(encoding="utf-8", errors="replace")
                 found |= {name: file for name, p in patterns.items() if p.search(text)}
     return found

@@ -247,6 +247,36 @@ def test_what_stays_comfortable(
     assert int(result.ret) == exit_code, result.stdout.str()
 
 
+INCAPABLE = """
+    import pytest
+    from pytest_llmprobe import Case
+
+    @pytest.mark.probe(cases=[Case(f"c{n}", f"say {n}") for n in range(9)])
+    @pytest.mark.gate(pass_rate=0.5)
+    def test_echo(case, prefix_map):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "config", "exit_code"),
+    [
+        ("pass", "", 0),  # the model is in no process of ours: the eval file did not mean it
+        ("pass", GATES + "echo.pass_rate = 0.5", 1),  # who wrote this did
+        ("case.id == 'c1' and pytest.skip('no')", GATES + "echo.pass_rate = 0.5", 1),
+    ],
+)
+def test_what_a_model_cannot_be_asked_is_red_only_where_its_own_bar_asks_it(
+    project, probe, pytester, monkeypatch, body, config, exit_code
+):
+    project(INCAPABLE.replace("        pass", f"        {body}"))
+    (pytester.path / "pyproject.toml").write_text(config)
+    monkeypatch.setenv("CI", "1")
+    run = probe()
+    assert run.exit_code == exit_code, run.text
+    assert (run.verdict, run.outcomes) == ("NOT JUDGED", {"skipped": 9})
+
+
 def test_without_a_bar_rates_are_measured_and_one_line_says_how_to_keep_them(project, probe):
     project(EVAL.replace("GATE", "").replace("BODY", "pass").replace("RIGHT", "True"))
     run = probe()
