@@ -40,6 +40,7 @@ def _only_this_plugin(request, monkeypatch):
     """Importing all that the environment holds would take longer than most runs do."""
     if "pytester" in request.fixturenames:
         request.getfixturevalue("pytester")  # which begins with an environment without options
+    monkeypatch.delenv("CI", raising=False)  # where it is set, a gate must be judged
     monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in OTHER_PLUGINS))
 
 

@@ -45,6 +45,7 @@ LIGHT = {
             "fixtures",
             "model_command_line",
             "process",
+            "refusal",
         )
     ),
 }

@@ -131,14 +131,12 @@ def summarise(records):
 
 
 @pytest.mark.probe(cases=text_needles, summary=summarise)
-@pytest.mark.gate(pass_rate=0.90)
 def test_text_needle(case, completion):
     problem = text_needle.why_missed(case, completion)
     assert not problem, problem
 
 
 @pytest.mark.probe(cases=text_decoys, summary=summarise)
-@pytest.mark.gate(pass_rate=0.90)
 def test_text_decoys(case, completion):
     problem = text_needle.why_missed(case, completion)
     assert not problem, problem

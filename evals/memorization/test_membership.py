@@ -125,7 +125,6 @@ def told_apart(members, others):
 
 
 @pytest.mark.probe(cases=texts, summary=summarise)
-@pytest.mark.gate(pass_rate=1 - FALSE_ALARMS, rule="significant")
 def test_membership(case, model, log_probabilities, score, thresholds):
     (measured,) = log_probabilities([case.prompt])
     other = REFERENCE_MODELS.get(model.spec.name)

@@ -17,6 +17,7 @@ from pytest_llmprobe import Case, RawPrompt
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments.memorization.known_texts import known_texts
 from pytest_llmprobe.experiments.memorization.token_index import build_index
+from pytest_llmprobe.plugin.engines import skip_incapable
 from pytest_llmprobe.statistics.good_turing import (
     chao1_unseen,
     good_toulmin,
@@ -55,7 +56,7 @@ def beginnings(suite):
 @pytest.fixture(scope="module")
 def index(suite):
     if suite.counter is None:
-        pytest.skip("windows are of tokens, and this model's tokenizer is not at hand")
+        skip_incapable("windows are of tokens, and this model's tokenizer is not at hand")
     given = suite.dataset("corpus")
     tokens = (suite.counter.ids(RawPrompt(text)) for text in documents(suite))
     numbered = ((str(number), ids) for number, ids in enumerate(tokens))
@@ -77,7 +78,7 @@ def summarise(records):
 @pytest.mark.gate(pass_rate=1.0)
 def test_verbatim(case, index, completion, score):
     if completion.text and not completion.token_ids:
-        pytest.skip("windows are of tokens, and the server does not say those of its answer")
+        skip_incapable("windows are of tokens, and the server does not say those of its answer")
     matches = index.matches(completion.token_ids)
     score("longest", max((match.length for match in matches), default=0))
     for match in matches[:1]:

@@ -82,7 +82,6 @@ def summarise(records):
 
 
 @pytest.mark.probe(cases=conditional_needles, summary=summarise)
-@pytest.mark.gate(pass_rate=0.75)
 def test_conditional_needles(case, completion, score):
     verdict = needle.judge(case, completion, score)
     assert verdict.correct, verdict.explanation

@@ -90,7 +90,6 @@ def summarise(records):
 
 
 @pytest.mark.probe(cases=multi_threads, summary=summarise)
-@pytest.mark.gate(pass_rate=0.75)
 def test_multi_threading(case, completion, score):
     verdict = needle.judge(case, completion, score)
     assert verdict.correct, verdict.explanation

@@ -86,7 +86,6 @@ def summarise(records):
 
 
 @pytest.mark.probe(cases=multiple_needles, summary=summarise)
-@pytest.mark.gate(pass_rate=0.75)
 def test_multiple_needles(case, completion, score):
     verdict = needle.judge(case, completion, score)
     assert verdict.correct, verdict.explanation

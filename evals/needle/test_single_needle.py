@@ -67,7 +67,6 @@ def summarise(records):
 
 
 @pytest.mark.probe(cases=single_needles, summary=summarise)
-@pytest.mark.gate(pass_rate=0.90)
 def test_single_needle(case, completion, score):
     verdict = needle.judge(case, completion, score)
     assert verdict.correct, verdict.explanation

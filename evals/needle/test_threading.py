@@ -68,7 +68,6 @@ def summarise(records):
 
 
 @pytest.mark.probe(cases=threads, summary=summarise)
-@pytest.mark.gate(pass_rate=0.75)
 def test_threading(case, completion, score):
     verdict = needle.judge(case, completion, score)
     assert verdict.correct, verdict.explanation

@@ -6,7 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pytest_llmprobe.cli import influence, memorization, models, output_length, reports, search
+from pytest_llmprobe.cli import (
+    bars,
+    influence,
+    memorization,
+    models,
+    output_length,
+    reports,
+    search,
+)
 from pytest_llmprobe.errors import LlmprobeError
 
 
@@ -35,6 +43,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llmprobe", description=__doc__)
     parser.set_defaults(takes_pytest_options=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (models, reports, memorization, output_length, influence, search):
+    for group in (models, reports, bars, memorization, output_length, influence, search):
         group.add_commands(commands)
     return parser

@@ -42,9 +42,10 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("second", metavar="B", help="the run in question, given like A")
     parser.add_argument(
         "--fail-on",
-        choices=("worse", "never"),
-        default="worse",
-        help="worse (default): exit code 1 if an experiment is significantly worse or has errors",
+        choices=("not-judged", "worse", "never"),
+        default="not-judged",
+        help="exit code 1 if an experiment is worse or has errors (worse), or if it could not be "
+        "judged either (not-judged, the default)",
     )
     parser.set_defaults(run=_compare)
 
@@ -68,26 +69,28 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.comparison import compare
     from pytest_llmprobe.report.comparison_text import lines
-    from pytest_llmprobe.report.run_file import find_run, read_run
+    from pytest_llmprobe.report.run_file import called, find_run, read_run
     from pytest_llmprobe.report.terminal import printable
 
-    names = options.first, options.second
-    first, second = (read_run(find_run(name, options.storage)) for name in names)
+    given = options.first, options.second
+    paths = [find_run(name, options.storage) for name in given]
+    first, second = map(read_run, paths)
+    names = called(given[0], paths[0], first.model, second.model), given[1]
     comparison = compare(first, second, names)
     for line in lines(comparison):
-        _print(line)
+        print_line(line)
     verdict, reason = comparison.verdict
     if options.fail_on == "never" and verdict == "FAIL":
         verdict, reason = "NOT JUDGED", f"--fail-on never; {reason}"
-    _print(f"llmprobe: GATE {verdict} ({printable(reason)})")
-    if verdict == "FAIL":
+    print_line(f"llmprobe: GATE {verdict} ({printable(reason)})")
+    if verdict == "FAIL" or (verdict == "NOT JUDGED" and options.fail_on == "not-judged"):
         raise SystemExit(1)
 
 
 def _report(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.comparison import compare
     from pytest_llmprobe.report.files import check_writable, write_atomically
-    from pytest_llmprobe.report.run_file import find_run, read_json, read_run, reduce_report
+    from pytest_llmprobe.report.run_file import called, find_run, read_json, read_run, reduce_report
     from pytest_llmprobe.report.schema import validate
 
     if options.html is None and options.md is None:
@@ -100,8 +103,10 @@ def _report(options: argparse.Namespace) -> None:
     validate(report)
     comparison = None
     if options.compare is not None:
-        first = read_run(find_run(options.compare, options.storage, report["model"]))
-        comparison = compare(first, reduce_report(report), (options.compare, "this run"))
+        place = find_run(options.compare, options.storage, report["model"])
+        first = read_run(place)
+        name = called(options.compare, place, first.model, report["model"])
+        comparison = compare(first, reduce_report(report), (name, "this run"))
     if options.md is not None:
         from pytest_llmprobe.report.markdown import markdown
 
@@ -130,10 +135,10 @@ def _history(options: argparse.Namespace) -> None:
         raise ReportError(f"there are no runs{of_model} in {options.storage / 'runs'}")
     for model in sorted(runs):
         for line in history(runs[model], options.last):
-            _print(line)
+            print_line(line)
 
 
-def _print(line: str) -> None:
+def print_line(line: str) -> None:
     """A line on standard output, whatever its encoding."""
     encoding = sys.stdout.encoding or "utf-8"
     print(line.encode(encoding, "replace").decode(encoding))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.report.model_names import local_folder
 
 ADAPTER = "adapter_config.json"
 
@@ -35,14 +36,8 @@ def local_path(source: str) -> Path | None:
     try:
         path = Path(source).expanduser()
         return path if source and path.exists() else None
-    except (OSError, RuntimeError):  # a name too long, the home folder of nobody
+    except (OSError, RuntimeError, ValueError):  # too long, nobody's home folder, a null byte
         return None
-
-
-def local_folder(source: str) -> Path | None:
-    """The folder that a source names, if there is one."""
-    path = local_path(source)
-    return path if path is not None and path.is_dir() else None
 
 
 def is_gguf(source: str) -> bool:

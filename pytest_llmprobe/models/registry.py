@@ -24,9 +24,10 @@ from pytest_llmprobe.models.local_files import (
     has_tokenizer,
     is_adapter,
     is_gguf,
-    local_folder,
     read_adapter,
 )
+from pytest_llmprobe.models.spec_fields import check_entry
+from pytest_llmprobe.report.model_names import local_folder
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -183,19 +184,12 @@ def registered(user_models: Mapping[str, Mapping[str, Any]] | None = None) -> di
     """The registry with a user's own entries, ``{name: {"source": ..., "revision": ...}}``.
 
     Raises:
-        ModelError: An entry has no source or an unknown field.
+        ModelError: An entry has no source, an unknown field, or a value that cannot be.
     """
     known = {f.name for f in fields(ModelSpec)} - {"name"}
     specs = dict(REGISTRY)
     for name, entry in (user_models or {}).items():
-        where = f"[tool.llmprobe.models.{name}]"
-        if not isinstance(entry, Mapping):
-            raise ModelError(f"{where}: give a table with a 'source'")
-        if unknown := sorted(entry.keys() - known):
-            listed = ", ".join(sorted(known))
-            raise ModelError(f"{where}: unknown field {unknown[0]!r}; known: {listed}")
-        if not isinstance(entry.get("source"), str):
-            raise ModelError(f"{where}: 'source' (folder or hub id) is missing")
+        check_entry(f"[tool.llmprobe.models.{name}]", entry, known)
         specs[name] = ModelSpec(name, **entry)
     return specs
 

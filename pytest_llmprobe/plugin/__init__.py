@@ -86,9 +86,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """The Run, made of what was selected, before xdist is told the ids."""
     if any(item.get_closest_marker("probe") is not None for item in session.items):
-        from pytest_llmprobe.plugin.run import begin
+        from pytest_llmprobe.plugin.run import begin_unless_refused
 
-        begin(session)
+        begin_unless_refused(session)
 
 
 @pytest.hookimpl(wrapper=True)

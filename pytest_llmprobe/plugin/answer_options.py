@@ -1,12 +1,36 @@
-"""How the user wants answers to be had: where from, with what room, and checked or not."""
+"""How the user wants answers to be had: of which model, with what room, and checked or not."""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S, EndpointOptions
 from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.models.registry import ModelSpec
+
+if TYPE_CHECKING:
+    import pytest
+
+DEFAULT_MODEL = "reference"
+
+
+def model_said(config: pytest.Config, replay: Path | None) -> str:
+    """What the user calls the model, or the replayed run did.
+
+    Raises:
+        SettingsError: The environment's name is empty: whoever set it meant a model.
+    """
+    recorded = replay and str(run_of(replay / COMPLETIONS).get("model", ""))
+    if chosen := config.option.llmprobe_model or recorded:
+        return str(chosen)
+    if (named := os.environ.get("LLMPROBE_MODEL")) is not None:
+        if not named.strip():
+            raise SettingsError("LLMPROBE_MODEL is empty: name a model, or unset the variable")
+        return named
+    return config.getini("llmprobe_model") or DEFAULT_MODEL
 
 
 def read_generation(option: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pytest_llmprobe.errors import (
 )
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
 from pytest_llmprobe.plugin.collection import PROBE, case_of, request_of, steer_of
-from pytest_llmprobe.plugin.engines import stop
+from pytest_llmprobe.plugin.engines import skip_incapable, stop
 from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.suite import seed_of
 
@@ -190,7 +190,7 @@ def stopping(
         stop(item.session, error)
         raise
     except UnsupportedError as error:
-        pytest.skip(str(error))
+        skip_incapable(str(error))
     except BudgetError as error:
         trace_of(item).not_asked = True
         ids = list(answers or ())

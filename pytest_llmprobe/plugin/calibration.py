@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmprobe.errors import ReportError
+from pytest_llmprobe.plugin.command_line import REPEAT
 from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.run_file import read_run
@@ -17,16 +18,8 @@ from pytest_llmprobe.report.run_file import read_run
 if TYPE_CHECKING:
     import pytest
 
-# Options given again win. A repeat measures and does nothing else.
-AGAIN = (
-    "--llmprobe-calibrate=",
-    "--llmprobe-save=",
-    "--llmprobe-compare=",
-    "--llmprobe-html=",
-    "--llmprobe-md=",
-    "--llmprobe-gate=none",
-    "--junit-xml=",
-)
+# A repeat measures and does nothing else (see REPEAT); an option given again wins.
+AGAIN = ("--junit-xml=",)
 NOT_INHERITED = ("GITHUB_STEP_SUMMARY",)
 
 
@@ -58,7 +51,8 @@ def _repeat(config: pytest.Config, number: int, path: Path) -> Baseline:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments],
         cwd=config.invocation_params.dir,
-        env={name: value for name, value in os.environ.items() if name not in NOT_INHERITED},
+        env={name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        | {REPEAT: "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
-from pytest_llmprobe.case import Case, check_cases, checked_spans, spread
+from pytest_llmprobe.case import Case, checked_spans
 from pytest_llmprobe.errors import CasesError, ReportError, SettingsError
 from pytest_llmprobe.generation import GenerateConfig, Request, Steer, delta_grid
+from pytest_llmprobe.plugin.case_building import Probe, build_cases
+from pytest_llmprobe.plugin.gated_names import check_scores, is_narrowed, not_collected
 from pytest_llmprobe.plugin.options import Options, options_of
+from pytest_llmprobe.plugin.refusal import refuse
 from pytest_llmprobe.plugin.units import function_of
 from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan
 from pytest_llmprobe.report.summary_function import SummaryFunction
-from pytest_llmprobe.suite import seed_of
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What a test function's markers declare.
-
-    Args:
-        experiment: Its name: the function's without ``test_`` unless the marker gives one.
-        function: Node id without parameters.
-        config: How to generate; its room is the largest that a case has.
-        bar: Its gate, or None.
-        cases: A list or a function, or None for a test that generates by itself.
-        summary: The eval file's own function of all its records, or None.
-        deltas: Values of Delta at which each case with spans is asked; empty: none is steered.
-        collected: Its tests before -k, -m, --lf and node ids choose among them.
-        remarks: What its cases function wants said, such as sizes that it left out.
-    """
-
-    experiment: str
-    function: str
-    config: GenerateConfig
-    bar: Bar | None
-    cases: Sequence[Case] | Callable[..., Any] | None
-    summary: SummaryFunction | None
-    deltas: tuple[float, ...] = ()
-    collected: int = 0
-    remarks: tuple[str, ...] = ()
-
 
 PROBE = pytest.StashKey[Probe]()
 """On a test: what its markers declare."""
@@ -64,7 +37,11 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
         Collector.CollectError: A marker or the cases cannot be used; names the function.
     """
     node = metafunc.definition
-    options = options_of(metafunc.config)
+    try:
+        options = options_of(metafunc.config)
+    except pytest.UsageError as error:
+        refuse(metafunc.config, str(error))
+        return
     try:
         check_writable(options.report or options.storage / "runs" / "report.json")
         probe = read_probe(node, options)
@@ -78,13 +55,14 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
         probes[probe.function] = probe
         if probe.cases is not None and "case" in metafunc.fixturenames:
             suite = replace(options.suite, remarks={})
-            cases = build_cases(probe, replace(options, suite=suite))
+            cases, left_out = build_cases(probe, replace(options, suite=suite))
             metafunc.parametrize("case", cases, ids=[case.id for case in cases])
             most = max(case.max_new_tokens or 1 for case in cases)
             probes[probe.function] = replace(
                 probe,
                 config=replace(probe.config, max_new_tokens=most),
                 collected=len(metafunc._calls),
+                left_out=left_out,
                 remarks=tuple(suite.said()),
             )
         elif probe.cases is not None:
@@ -148,67 +126,12 @@ def _bar(node: pytest.Function, experiment: str, options: Options) -> Bar | None
     if options.gate in ("baseline", "none"):
         return None
     own = options.bars.get(experiment)
+    if isinstance(own, Bar):
+        try:
+            check_scores(node, f"[tool.llmprobe.gates.{options.model}] {experiment}", own)
+        except SettingsError as error:
+            refuse(node.config, f"llmprobe: {error}")
     return own if isinstance(own, Bar) else None if own is False else bar
-
-
-def build_cases(probe: Probe, options: Options) -> list[Case]:
-    """The cases of one experiment, limited, seeded, with room; one for each Delta where steered.
-
-    Raises:
-        CasesError: The cases function failed, or what it gave cannot be used.
-    """
-    source = getattr(probe.cases, "__name__", "cases")
-    try:
-        if callable(probe.cases):
-            wants_suite = bool(inspect.signature(probe.cases).parameters)
-            given = list(probe.cases(options.suite) if wants_suite else probe.cases())
-        else:
-            given = list(probe.cases or ())
-    except CasesError as error:
-        raise CasesError(f"{source}: {error}") from error
-    except Exception as error:
-        raise CasesError(
-            f"building the cases with {source} failed: {type(error).__name__}: {error}"
-        ) from error
-    if not given and (remarks := options.suite.said()):
-        raise CasesError(f"{source} yielded no cases: {'; '.join(remarks)}")
-    cases = check_cases(given, source)
-    limit, seed = options.limit, options.suite.seed
-    if limit is not None and any(case.spans for case in cases):
-        limit = max(1, limit // max(1, len(probe.deltas)))  # all Deltas of a case, or none
-    seeded = [
-        replace(
-            case,
-            seed=seed_of(seed, probe.experiment, case.id),
-            max_new_tokens=_room(case, probe, options),
-        )
-        for case in spread(cases, limit)
-    ]
-    return check_cases(_at_each_delta(seeded, probe, options), source)
-
-
-def _room(case: Case, probe: Probe, options: Options) -> int:
-    own = case.max_new_tokens
-    return probe.config.max_new_tokens if own is None else options.suite.answer_room.of(own)
-
-
-def _at_each_delta(cases: Sequence[Case], probe: Probe, options: Options) -> Iterator[Case]:
-    """The cases with spans once for each Delta, with one seed, so that only Delta tells them apart.
-
-    They keep their group; in all else a case at Delta 0 is an unsteered one.
-    """
-    if probe.deltas and not any(case.spans for case in cases):
-        options.suite.remarks.setdefault("no case names a span, so Delta steers none", [])
-    for case in cases:
-        if not (probe.deltas and case.spans):
-            yield case
-            continue
-        for delta in probe.deltas:
-            how: dict[str, Any] = {"delta": delta}
-            if delta:
-                how |= {"layers": options.shown_layers, "phase": options.phase}
-            name = f"{case.id}-delta-{delta:g}"
-            yield replace(case, id=name, metadata={**case.metadata, **how})
 
 
 def plan_session(session: pytest.Session) -> tuple[Plan, dict[str, pytest.Function]]:
@@ -223,6 +146,7 @@ def plan_session(session: pytest.Session) -> tuple[Plan, dict[str, pytest.Functi
             item.stash[PROBE] = probe
             items[item.nodeid] = item
             ids[probe.function].append(item.nodeid)
+    gated = {f for f, probe in probes.items() if probe.bar and not is_narrowed(session.config)}
     plan = {
         probe.experiment: ExperimentPlan(
             probe.experiment,
@@ -233,11 +157,13 @@ def plan_session(session: pytest.Session) -> tuple[Plan, dict[str, pytest.Functi
             probe.summary,
             [*probe.remarks, *_protocol_remarks(options, probe.config)],
             asdict(probe.config) | {"stop": list(probe.config.stop)},
+            probe.left_out,
         )
         for function, probe in probes.items()
-        if function in ids
+        if function in ids or function in gated
     }
-    return plan, items
+    absent = not_collected(session.config, options, [p.experiment for p in probes.values()])
+    return plan | {experiment.name: experiment for experiment in absent}, items
 
 
 def _protocol_remarks(options: Options, generation: GenerateConfig) -> list[str]:

@@ -50,16 +50,14 @@ MARKERS = (
 LATEST = ""
 """Of --llmprobe-resume: the model's last run."""
 
+REPEAT = "LLMPROBE_REPEAT"
+"""Environment variable of a run that repeats another one to measure its noise."""
+
 
 def declare_markers(config: pytest.Config) -> None:
     """Make the markers known to ``--strict-markers`` and ``--markers``."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-
-
-def off_or_positive(text: str) -> int:
-    """A whole number from 1 up, or 0 for nothing, for argparse."""
-    return positive(text) if text else 0
 
 
 def whole(text: str) -> int:
@@ -203,7 +201,20 @@ def add_options(parser: pytest.Parser) -> None:
         "gate",
         "which verdicts decide the exit code (default: all)",
         choices=("all", "thresholds", "baseline", "none"),
-        default="all",
+    )
+    group.addoption(
+        "--llmprobe-require-judged",
+        action="store_true",
+        default=None,
+        help="exit code 1 if something that was asked to be judged could not be (default: where "
+        "--llmprobe-compare, -gate or -config is given, or the environment variable CI is set)",
+    )
+    group.addoption(
+        "--no-llmprobe-require-judged",
+        action="store_false",
+        default=None,
+        dest="llmprobe_require_judged",
+        help="exit code 0 if all that could be judged has passed",
     )
     add(
         "engine",
@@ -238,7 +249,7 @@ def add_options(parser: pytest.Parser) -> None:
         "calibrate",
         "with --llmprobe-save: repeat the run N times and keep with the baseline how far pass "
         "rates differ by chance; no gate fails for less",
-        off_or_positive,
+        positive,
         default=0,
         metavar="N",
     )
@@ -264,21 +275,16 @@ def add_short_model_option(parser: pytest.Parser) -> None:
 def names_model_or_report(config: pytest.Config) -> bool:
     """Whether the command line names a model, a file to write or compare with, or data."""
     option = config.option
+    given = (
+        *("model", "json", "html", "md", "save", "compare", "resume", "replay", "config"),
+        *("base_url", "require_judged", "device", "quantization", "attn_implementation"),
+    )
     return any(
         (
-            option.llmprobe_model,
-            option.llmprobe_json,
-            option.llmprobe_html,
-            option.llmprobe_md,
-            option.llmprobe_save,
-            option.llmprobe_compare,
-            option.llmprobe_resume is not None,
-            option.llmprobe_replay,
+            *(getattr(option, f"llmprobe_{name}") is not None for name in given),
             option.llmprobe_calibrate,
             option.llmprobe_self_check,
             option.llmprobe_gate == "baseline",
-            option.llmprobe_config,
-            option.llmprobe_base_url,
             option.llmprobe_dataset,
         )
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmprobe.plugin.process import PROPERTY, RUN, process_of
+from pytest_llmprobe.plugin.refusal import refused_by_workers
 
 if TYPE_CHECKING:
     from pytest_llmprobe.plugin.progress import WorkersProgress
@@ -36,6 +37,7 @@ class Controller:
         self._recorder: Recorder | None = None
         self._progress: WorkersProgress | None = None
         self._columns: bool | None = None
+        self._refused: str | None = None
 
     @property
     def recorder(self) -> Recorder | None:
@@ -86,11 +88,16 @@ class Controller:
         """Judge, raise the exit code if a gate failed, write the report."""
         if self._progress is not None:
             self._progress.stop()
-        if not self.config.option.collectonly and self.recorder is not None:
+        self._refused = refused_by_workers(self.config)
+        if self._refused is not None:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        elif not self.config.option.collectonly and self.recorder is not None:
             self.recorder.finish(session)
         shutil.rmtree(self.process.scratch, ignore_errors=True)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """The table, where the report is, and the verdict."""
+        """The table, where the report is, and the verdict; or why there was no run."""
+        if self._refused is not None:
+            terminalreporter.write_line(f"ERROR: {self._refused}", red=True)
         if self._recorder is not None:
             self._recorder.print_summary(terminalreporter)

@@ -126,7 +126,7 @@ def compared_run(config: pytest.Config, storage: Path, model: str) -> tuple[str,
     from pytest_llmprobe.report.run_file import find_run
 
     given = config.option.llmprobe_compare
-    if given:
+    if given is not None:
         return given, find_run(given, storage, model)
     if config.option.llmprobe_gate == "baseline":
         raise SettingsError("--llmprobe-gate baseline needs --llmprobe-compare NAME|PATH")

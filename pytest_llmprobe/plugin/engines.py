@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -18,6 +18,17 @@ from pytest_llmprobe.report.environment import usable_cores
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
     from pytest_llmprobe.models.loading import LoadedModel
+
+
+INCAPABLE = "llmprobe_incapable"
+"""Attribute of a skip that is the model's, or this way of asking it."""
+
+
+def skip_incapable(reason: str) -> NoReturn:
+    """Skip a test that this model cannot be asked in this way, whatever it would answer."""
+    skipped = pytest.skip.Exception(reason)
+    setattr(skipped, INCAPABLE, True)
+    raise skipped
 
 
 def session_model(run: Run, session: pytest.Session) -> LoadedModel:
@@ -123,16 +134,16 @@ def _server_engine(session: pytest.Session, run: Run) -> Engine:
 def need_model(options: Options) -> None:
     """Skip what looks into a model where none is in this process."""
     if options.replay is not None:
-        pytest.skip("--llmprobe-replay loads no model, and this looks into one")
+        skip_incapable("--llmprobe-replay loads no model, and this looks into one")
     if options.spec.protocol is not None:
-        pytest.skip("this looks into the model, and the model is behind a server")
+        skip_incapable("this looks into the model, and the model is behind a server")
     if options.shared:
-        pytest.skip("this looks into the model, and --llmprobe-engine shared keeps it elsewhere")
+        skip_incapable("this looks into the model, and --llmprobe-engine shared keeps it elsewhere")
 
 
 def in_process(engine: Engine, what: str) -> LoadedModel:
     """The model of an engine; the test is skipped if it is not in this process."""
     loaded: LoadedModel | None = getattr(engine.backend, "loaded", None)
     if loaded is None:
-        pytest.skip(f"{what}: this needs a model in this process; this one only answers")
+        skip_incapable(f"{what}: this needs a model in this process; this one only answers")
     return loaded

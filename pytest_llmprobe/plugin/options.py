@@ -11,21 +11,29 @@ from typing import Any
 import pytest
 
 from pytest_llmprobe.data.sources import read_datasets
-from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.engine.endpoints.options import EndpointOptions
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.generation import THINKING_TOKENS, Layers, Phase
 from pytest_llmprobe.models.dates import clock
 from pytest_llmprobe.models.hub import check_hub
-from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
-from pytest_llmprobe.models.settings import bars_of, read_settings, settings_file
+from pytest_llmprobe.models.machine import check_machine
+from pytest_llmprobe.models.registry import (
+    ModelSpec,
+    check_folder,
+    registered,
+    resolve,
+    with_options,
+)
+from pytest_llmprobe.models.settings import Gates, read_gates, read_settings, settings_file
 from pytest_llmprobe.models.token_counter import check_template, counter_of
 from pytest_llmprobe.plugin.answer_options import (
+    model_said,
     read_endpoint,
     read_generation,
     read_self_check,
     read_shared,
 )
+from pytest_llmprobe.plugin.command_line import REPEAT
 from pytest_llmprobe.plugin.earlier_run import (
     check_calibration,
     check_same_cases,
@@ -34,13 +42,13 @@ from pytest_llmprobe.plugin.earlier_run import (
     find_answers,
     resumed_run,
 )
+from pytest_llmprobe.plugin.gate_options import Require, as_repeat, read_require, refuse_empty
 from pytest_llmprobe.plugin.units import UNIT_SIZE
 from pytest_llmprobe.report.baseline import baseline_path
 from pytest_llmprobe.report.files import check_writable
+from pytest_llmprobe.report.model_names import canonical_name
 from pytest_llmprobe.report.plan import Bar
 from pytest_llmprobe.suite import AnswerRoom, Suite
-
-DEFAULT_MODEL = "reference"
 
 UNIT_WAVES = 8
 """Requests of a unit for each that is under way: a unit waits for its slowest answer once."""
@@ -60,12 +68,13 @@ class Options:
         drafts: Whether the engine guesses tokens for the model to check.
         misses: ``count`` or ``fail``.
         gate: ``all``, ``thresholds``, ``baseline`` or ``none``.
+        require: Whether what was asked to be judged must be; `Require`.
         deltas: Values of Delta for every case with spans; empty: what the evaluation says.
         layers: Layers to steer.
         phase: When to steer.
         shared: One process with the model answers for all workers.
         endpoint: How a server is asked, if the model is behind one.
-        bars: This model's bars by experiment; False for an experiment that is not gated.
+        gates: Bars by model and experiment; False for an experiment that is not gated.
         storage: Folder of runs and baselines.
         report: Path of the report, or None for a folder in the storage.
         html: Path of the report as a page, or None.
@@ -103,8 +112,14 @@ class Options:
     replay: Path | None = None
     calibrate: int = 0
     self_check: bool = False
-    bars: Mapping[str, Bar | bool] = field(default_factory=dict)
+    require: Require = "nothing"
+    gates: Gates = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def bars(self) -> Mapping[str, Bar | bool]:
+        """This model's bars by experiment, if thresholds are gated at all."""
+        return self.gates.get(self.model, {}) if self.gate in ("all", "thresholds") else {}
 
     @property
     def unit_size(self) -> int:
@@ -175,8 +190,7 @@ def check_explicit(config: pytest.Config) -> None:
     """Find out now whether what the command line names can be had: model, files, data.
 
     Raises:
-        pytest.UsageError: The model is unknown or its folder damaged, a file cannot be written,
-            there is no such run to compare with, or no such data.
+        pytest.UsageError: No such model, run to compare with, data, or file that can be written.
     """
     try:
         options = options_of(config)
@@ -193,14 +207,18 @@ def check_explicit(config: pytest.Config) -> None:
         if options.replay is not None:
             return
         if spec.protocol is not None:
-            from pytest_llmprobe.engine.endpoints import check_endpoint
+            from pytest_llmprobe.engine.endpoints import check_endpoint, check_server
 
             check_endpoint(spec)
+            if not config.option.collectonly:
+                check_server(spec)
         elif spec.folder is not None:
             check_folder(spec.folder)
             check_template(spec)
         elif not config.option.collectonly:
             check_hub(spec)
+        if spec.protocol is None and not config.option.collectonly:
+            check_machine(spec)
     except (ModelError, ReportError) as error:
         raise pytest.UsageError(f"llmprobe: {error}") from None
 
@@ -208,19 +226,17 @@ def check_explicit(config: pytest.Config) -> None:
 def _read(config: pytest.Config) -> Options:
     option = config.option
     start = config.invocation_params.dir
+    if REPEAT in os.environ:
+        vars(option).update(as_repeat())
+    refuse_empty(option)
     settings = read_settings(settings_file(option.llmprobe_config, start, config.rootpath))
+    models = settings.get("models", {})
     storage = (start / option.llmprobe_storage).resolve()
-    given = option.llmprobe_replay
-    replay = find_answers(given, start, storage) if given else None
-    model = (
-        option.llmprobe_model
-        or (replay and str(run_of(replay / COMPLETIONS).get("model", "")))
-        or os.environ.get("LLMPROBE_MODEL")
-        or config.getini("llmprobe_model")
-        or DEFAULT_MODEL
-    )
+    replay = find_answers(given, start, storage) if (given := option.llmprobe_replay) else None
+    said = model_said(config, replay)
+    model = canonical_name(said, registered(models), storage.parent)
     spec = with_options(
-        resolve(model, settings.get("models", {})),
+        resolve(said, models),
         dtype=option.llmprobe_dtype,
         device=option.llmprobe_device,
         device_map=option.llmprobe_device_map,
@@ -244,7 +260,7 @@ def _read(config: pytest.Config) -> Options:
             option.llmprobe_seed,
             option.llmprobe_trials,
             read_datasets(option.llmprobe_dataset, start),
-            counter=counter_of(spec, settings.get("models", {})),
+            counter=counter_of(spec, models),
             chats=None if spec.protocol is None else not spec.completions,
             few_shot=option.llmprobe_few_shot,
             answer_room=option.llmprobe_max_new_tokens or AnswerRoom(),
@@ -254,7 +270,7 @@ def _read(config: pytest.Config) -> Options:
         token_budget=option.llmprobe_token_budget,
         drafts=not option.llmprobe_no_drafts,
         misses=option.llmprobe_misses,
-        gate=option.llmprobe_gate,
+        gate=option.llmprobe_gate or "all",
         storage=storage,
         report=report,
         html=_path(start, option.llmprobe_html),
@@ -270,12 +286,13 @@ def _read(config: pytest.Config) -> Options:
         phase=option.llmprobe_phase,
         shared=read_shared(option, spec),
         endpoint=read_endpoint(option),
-        bars=bars_of(settings.get("gates", {}), model),
+        require=read_require(option),
+        gates=read_gates(settings, model, storage.parent),
         generation=read_generation(option),
     )
     if replay is not None:
         check_same_cases(replay, options.as_dict())
-        check_same_model(replay, option, spec, settings.get("models", {}))
+        check_same_model(replay, option, spec, models)
     return options
 
 

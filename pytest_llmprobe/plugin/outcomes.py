@@ -10,6 +10,7 @@ from pytest_llmprobe.errors import LlmprobeError
 from pytest_llmprobe.experiments.answers import is_final
 from pytest_llmprobe.plugin.asking import TRACE, Trace, trace_of
 from pytest_llmprobe.plugin.collection import PROBE, case_of
+from pytest_llmprobe.plugin.engines import INCAPABLE
 from pytest_llmprobe.plugin.other_reporters import properties, wanted
 from pytest_llmprobe.plugin.process import MISSED, PROPERTY
 from pytest_llmprobe.plugin.run import Run
@@ -59,6 +60,8 @@ def attach_record(
         cut_off=trace.cut_off,
     )
     payload: dict[str, Any] = {"record": record.as_dict()}
+    if hasattr(error, INCAPABLE):
+        payload["incapable"] = True
     if run.options.resume or run.options.replay:
         payload["answers"] = len(trace.completions)
         payload["found"] = sum(completion.recorded for completion in trace.completions)

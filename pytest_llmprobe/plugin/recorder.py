@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.environment import environment
 from pytest_llmprobe.report.files import RecordLog, report_text, write_atomically
-from pytest_llmprobe.report.gate import Check, judge, run_verdict
+from pytest_llmprobe.report.gate import Check, judge, lost_to_errors, run_verdict
 from pytest_llmprobe.report.misses_text import (
     cut_off_warnings,
     failed_names,
@@ -58,6 +59,8 @@ class Recorder:
         self._faults: list[str] = []
         self._answers = self._found = 0
         self._changes: list[str] = []
+        self._incapable: Counter[str] = Counter()
+        self._first_error = ""
         self._self_check: dict[str, Any] | None = None
 
     def keep(self, carried: str) -> None:
@@ -67,6 +70,7 @@ class Recorder:
         self._found += payload.get("found", 0)
         self._changes = payload.get("changes") or self._changes
         self._model_info = self._model_info or payload.get("model_info", {})
+        self._incapable[payload["record"]["experiment"]] += payload.get("incapable", False)
         self._append(payload["record"])
 
     def crashed(self, node_id: str, error: str) -> None:
@@ -82,6 +86,7 @@ class Recorder:
             self._log = RecordLog(self._run.folder.files.records, self._run.folder.header)
             self._config.add_cleanup(self._log.close)
         self._log.append(record)
+        self._first_error = self._first_error or record["error"] or ""
 
     def finish(self, session: pytest.Session) -> None:
         """Judge, raise the exit code if a gate failed, write the report."""
@@ -92,18 +97,24 @@ class Recorder:
         self._experiments = [
             summarise(plan[name], self._records_of(plan[name].ids)) for name in sorted(plan)
         ]
-        self._checks = judge(plan, self._experiments)
+        incapable = [n for n, skips in self._incapable.items() if skips == plan[n].collected]
+        self._checks = judge(plan, self._experiments, incapable)
         self._self_check = self._run.self_check.found()
         measured = self._measured()
         self._compare(measured)
         self._calibrate(measured)
-        failed = any(check.verdict == "FAIL" for check in self._checks)
-        if session.exitstatus == 0 and (failed or self._all_faults()):
+        if session.exitstatus == 0 and (self._all_faults() or self._falls_short()):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         report = self._report(measured)
         write_atomically(self._run.folder.files.report, report_text(report))
         self._said = self._write_forms(report)
         add_gates(session, report["gate"]["checks"], self._experiments)
+
+    def _falls_short(self) -> bool:
+        """Whether a check failed, or could not be made although it must be."""
+        require, verdicts = self._options.require, [check.verdict for check in self._checks]
+        undecided = "NOT JUDGED" in verdicts or (require == "something" and not verdicts)
+        return "FAIL" in verdicts or (require != "nothing" and undecided)
 
     def _records_of(self, ids: Iterable[str]) -> Iterator[Record]:
         return map(Record.from_dict, self._log.read(ids) if self._log is not None else ())
@@ -124,11 +135,13 @@ class Recorder:
     def _verdict(self) -> tuple[str, str]:
         """The run's verdict and its reason, from what the process will exit with."""
         assert self._session is not None
+        failures = self._session.testsfailed
         return run_verdict(
             self._checks,
             int(self._session.exitstatus),
-            self._session.testsfailed,
+            failures,
             self._all_faults(),
+            lost_to_errors(self._experiments, failures, self._first_error),
         )
 
     def _all_faults(self) -> list[str]:
@@ -140,10 +153,11 @@ class Recorder:
         if self._options.compare is None:
             return
         from pytest_llmprobe.report.comparison import compare
-        from pytest_llmprobe.report.run_file import read_run, reduce_report
+        from pytest_llmprobe.report.run_file import called, read_run, reduce_report
 
-        name, path = self._options.compare
-        self._comparison = compare(read_run(path), reduce_report(measured), (name, "this run"))
+        (name, path), first = self._options.compare, read_run(self._options.compare[1])
+        names = called(name, path, first.model, self._options.model), "this run"
+        self._comparison = compare(first, reduce_report(measured), names)
         if self._options.gate in ("all", "baseline"):
             self._checks += self._comparison.checks
 

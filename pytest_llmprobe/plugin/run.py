@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmprobe.plugin.collection import plan_session
+import pytest
+
+from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.plugin.collection import PROBES, plan_session
+from pytest_llmprobe.plugin.gated_names import check_experiments
 from pytest_llmprobe.plugin.options import options_of
 from pytest_llmprobe.plugin.process import RUN, process_of
 from pytest_llmprobe.plugin.progress import UnitProgress
+from pytest_llmprobe.plugin.refusal import end_if_refused, refuse
 from pytest_llmprobe.plugin.run_folder import RunFolder
 from pytest_llmprobe.plugin.session_check import SessionCheck
 from pytest_llmprobe.plugin.units import work_units
 from pytest_llmprobe.report.plan import Plan, read_plan, write_plan
 
 if TYPE_CHECKING:
-    import pytest
-
     from pytest_llmprobe.engine import Engine
     from pytest_llmprobe.generation import Completion
     from pytest_llmprobe.whitebox.predictors import Predictors
@@ -82,6 +85,33 @@ class Run:
             store = engine.store
             source = store if store is not None and store.replays else engine.backend
             self.model_info = dict(source.info)
+
+
+def is_refused(session: pytest.Session) -> bool:
+    """Whether something that only collection finds out makes this run none; `refusal`.
+
+    Raises:
+        pytest.UsageError: It does, and this is the only process.
+    """
+    config = session.config
+    try:
+        collected = [probe.experiment for probe in config.stash.get(PROBES, {}).values()]
+        check_experiments(config, options_of(config), collected)
+    except pytest.UsageError as error:
+        refuse(config, str(error))
+    except SettingsError as error:
+        refuse(config, f"llmprobe: {error}")
+    return end_if_refused(session)
+
+
+def begin_unless_refused(session: pytest.Session) -> None:
+    """Make the Run of what was collected, unless it is none.
+
+    Raises:
+        pytest.UsageError: It is none, and this is the only process.
+    """
+    if not is_refused(session):
+        begin(session)
 
 
 def begin(session: pytest.Session) -> Run:

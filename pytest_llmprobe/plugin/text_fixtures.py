@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.data.sources import Dataset
 from pytest_llmprobe.errors import NotInProcessError, RequestError
@@ -15,6 +13,7 @@ from pytest_llmprobe.experiments.memorization.prefix_map.cutting import PrefixCu
 from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixMap, load_prefix_map
 from pytest_llmprobe.models.prompts import PromptEncoder
 from pytest_llmprobe.models.text_tokenizer import text_tokenizer
+from pytest_llmprobe.plugin.engines import skip_incapable
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel
@@ -56,7 +55,7 @@ class TextScorer:
         try:
             outcomes = self._served(texts)
         except NotInProcessError as error:
-            pytest.skip(str(error))
+            skip_incapable(str(error))
         for outcome in outcomes:
             if isinstance(outcome, RequestError):
                 raise outcome

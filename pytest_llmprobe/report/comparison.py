@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -11,6 +12,9 @@ from pytest_llmprobe.report.comparison_causes import Difference, changed_prompts
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, compare_experiment, conclude
 from pytest_llmprobe.report.gate import CHANGE, Check, Verdict, run_verdict
 from pytest_llmprobe.statistics.paired import holm
+
+ENOUGH = 0.9
+"""Share of the first run's measured cases that must be pairs for an experiment to pass."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Comparison:
         remarks: What cannot be compared.
         experiments: Sorted by name.
         differences: What was not the same, likeliest cause first.
+        asked: Names of the experiments that the first run measured: a second run is judged by them.
     """
 
     first: str
@@ -30,23 +35,29 @@ class Comparison:
     remarks: Sequence[str]
     experiments: Sequence[ComparedExperiment]
     differences: Sequence[Difference]
+    asked: Sequence[str]
     prompts: str | None = None
 
     @property
     def checks(self) -> list[Check]:
-        """The baseline gate: one check for each experiment of the second run."""
-        return [_check(experiment) for experiment in self.experiments if experiment.in_second]
+        """The baseline gate: one check for each experiment that was measured, or is in error now.
+
+        What the first run did not measure is nothing that the second one could lose.
+        """
+        return [_check(e) for e in self.experiments if e.name in self.asked or e.errors]
 
     @property
     def verdict(self) -> tuple[Verdict, str]:
-        """FAIL if an experiment is significantly worse or has errors; with its reason."""
+        """FAIL if one is worse or has errors, PASS if all were judged; with its reason."""
         failed = any(check.verdict == "FAIL" for check in self.checks)
-        return run_verdict(self.checks, int(failed), 0)
+        verdict, reason = run_verdict(self.checks, int(failed), 0)
+        return verdict, reason if self.checks else f"{self.first} has measured nothing"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         verdict, reason = self.verdict
-        return asdict(self) | {"verdict": verdict, "reason": reason}
+        shown = {key: value for key, value in asdict(self).items() if key != "asked"}
+        return shown | {"verdict": verdict, "reason": reason}
 
 
 def compare(
@@ -58,7 +69,8 @@ def compare(
     all judged experiments, and the change exceeds the first run's ``noise``. Scores are compared
     and corrected in the same way among themselves, but decide nothing: which way is better is not
     known. A case whose prompt changed is a pair, too: then model and prompt are judged
-    together. ``names`` are what to call the two runs.
+    together. An experiment of whose measured cases too few have a pair may be worse, and is else
+    not judged. ``names`` are what to call the two runs.
     """
     everything = sorted(first.experiments.keys() | second.experiments.keys())
     found = [compare_experiment(name, first, second, names) for name in everything]
@@ -70,13 +82,15 @@ def compare(
         else e
         for e in found
     ]
+    measured = Counter(case.experiment for case in first.cases.values() if case.judged)
+    found = [_with_enough_pairs(e, measured[e.name], names[0]) for e in found]
     remarks = [
         *_run_remarks(first, second, names),
         *(f"{e.name}: {remark}" for e in found for remark in e.remarks),
     ]
     found = [_with_prompts(e) for e in _adjust_scores(found)]
     causes, prompts = why(first, second), changed_prompts(first, second)
-    return Comparison(*names, remarks, found, causes, prompts)
+    return Comparison(*names, remarks, found, causes, sorted(measured), prompts)
 
 
 def _with_prompts(experiment: ComparedExperiment) -> ComparedExperiment:
@@ -88,10 +102,18 @@ def _with_prompts(experiment: ComparedExperiment) -> ComparedExperiment:
     return replace(experiment, reason=reason)
 
 
+def _with_enough_pairs(
+    experiment: ComparedExperiment, measured: int, first: str
+) -> ComparedExperiment:
+    """Not judged where what is left of it says too little of the whole."""
+    if experiment.finding in ("worse", "not judged") or experiment.n >= ENOUGH * measured:
+        return experiment
+    reason = f"only {experiment.n} of {measured} cases of {first} have a pair"
+    return replace(experiment, finding="not judged", reason=reason)
+
+
 def _run_remarks(first: Baseline, second: Baseline, names: tuple[str, str]) -> list[str]:
     remarks = []
-    if first.model != second.model:
-        remarks.append(f"{names[0]} is of the model {first.model}, {names[1]} of {second.model}")
     for which, run in zip(names, (first, second), strict=True):
         if run.status != "complete":
             remarks.append(f"{which} is {run.status}")
@@ -112,7 +134,7 @@ def _adjust_scores(experiments: Sequence[ComparedExperiment]) -> list[ComparedEx
 
 def _check(experiment: ComparedExperiment) -> Check:
     verdict: Verdict = "NOT JUDGED" if experiment.finding == "not judged" else "PASS"
-    if experiment.errors or experiment.finding == "worse":
+    if experiment.finding == "worse" or (experiment.errors and experiment.n):
         verdict = "FAIL"
     reason = experiment.reason
     if experiment.finding in ("worse", "better"):

@@ -85,7 +85,7 @@ def _row(experiment: Mapping[str, Any]) -> list[str]:
         rate,
         chance,
         errors,
-        gate_cell(experiment["gate"]),
+        gate_cell(experiment["gate"], experiment["n"]),
         speed,
     ]
 

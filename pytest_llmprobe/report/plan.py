@@ -25,11 +25,13 @@ class Bar:
         score: Lowest mean for each named score.
         rule: ``observed``: the measured value must reach the bar. ``significant``: it fails only
             if its whole 95 % interval lies below the bar.
+        of_model: Given for this model by name, and not by the eval file for whichever.
     """
 
     pass_rate: float | None = None
     score: Mapping[str, float] | None = None
     rule: Rule = "observed"
+    of_model: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.score, Mapping | None):
@@ -71,6 +73,7 @@ class ExperimentPlan:
         summary: The eval file's own function of all its records, or None.
         remarks: What its cases function wants said, such as sizes that it left out.
         generation: The marker's generation options.
+        left_out: Cases that ``--llmprobe-limit`` left out before they were collected.
     """
 
     name: str
@@ -81,6 +84,7 @@ class ExperimentPlan:
     summary: SummaryFunction | None = None
     remarks: Sequence[str] = field(default_factory=list)
     generation: Mapping[str, Any] = field(default_factory=dict)
+    left_out: int = 0
 
     @property
     def partial(self) -> bool:

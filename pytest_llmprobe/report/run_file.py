@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -19,13 +21,18 @@ from pytest_llmprobe.report.baseline import (
     baseline_path,
 )
 from pytest_llmprobe.report.files import RecordLog
+from pytest_llmprobe.report.model_names import canonical_name
 from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded
+from pytest_llmprobe.report.schema import SCHEMA_VERSION
 
 MAX_ANSWER = 160
 """Characters of an answer that a comparison keeps."""
 
 HUGE = 1e300
 """Numbers from here on, infinite ones and NaN are no measurements."""
+
+CONFLICT = re.compile(r"^(<<<<<<<|>>>>>>>)", re.MULTILINE)
+"""What git leaves in a file that two branches changed."""
 
 EXPERIMENT_FIELDS = ("collected", "errors", "n", "pass_rate", "reported", "skipped", "timings")
 
@@ -36,29 +43,60 @@ def find_run(given: str, storage: Path, model: str | None = None) -> Path:
     Args:
         given: A baseline's ``name`` or ``model/name``, a path, or the name of a run's folder.
         storage: Folder of runs and baselines.
-        model: Whose baselines a bare name means; None for whichever model has one.
+        model: Whose baseline a bare name means if several models have one of this name.
 
     Raises:
         ReportError: There is no such run; lists the baselines.
-        SettingsError: Several models have a baseline of this name.
+        SettingsError: Several models have a baseline of this name, and ``model`` has none.
     """
     owner, _, name = given.rpartition("/")
-    found: list[Path] = []
-    if re.fullmatch(NAME, name):
-        if owner or model:
-            found = [baseline_path(storage, owner or model or "", name)]
-        else:
-            found = sorted(storage.glob(f"baselines/*/{name}.json"))
-        found = [path for path in found if path.is_file()]
+    found = sorted(storage.glob(f"baselines/*/{name}.json")) if re.fullmatch(NAME, name) else []
+    if owner:
+        found = [path for path in found if _is_of(path, owner, storage)]
+    if len(found) > 1 and model is not None:
+        found = [path for path in found if _is_of(path, model, storage)] or found
     if len(found) > 1:
-        folders = ", ".join(path.parent.name for path in found)
-        raise SettingsError(f"several models have a baseline {name!r}: give a path ({folders})")
+        own = baseline_path(storage, model or owner, name)
+        found = [own] if own in found else found
+    if len(found) > 1:
+        owners = ", ".join(f"{_owner(path)}/{name}" for path in found)
+        raise SettingsError(f"several models have a baseline {name!r}: name one of {owners}")
     for path in (*found, Path(given), storage / "runs" / given):
         if path.exists():
             return path
-    known = sorted(path.stem for path in storage.glob("baselines/*/*.json"))
+    known = sorted(f"{_owner(path)}/{path.stem}" for path in storage.glob("baselines/*/*.json"))
     listed = f"the baselines are {', '.join(known)}" if known else "there are no baselines"
-    raise ReportError(f"there is no baseline, file or run {given!r}; {listed} in {storage}")
+    close = difflib.get_close_matches(given, {*known, *(k.rpartition("/")[2] for k in known)}, n=3)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    raise ReportError(f"there is no baseline, file or run {given!r}; {hint}{listed} in {storage}")
+
+
+def _owner(path: Path) -> str:
+    """The model that a baseline is of; that of one that cannot be read, as its folder says."""
+    try:
+        return str(read_json(path).get("model"))
+    except ReportError:
+        return path.parent.name
+
+
+def _is_of(path: Path, model: str, storage: Path) -> bool:
+    names = [canonical_name(name, (), storage.parent) for name in (_owner(path), model)]
+    return names[0] == names[1] or path.parent.name == model
+
+
+def called(given: str, path: Path, of: str, other: str) -> str:
+    """What to call a run that another model's is compared with: with its own model's name.
+
+    Args:
+        given: As the user named it.
+        path: Its file or folder.
+        of: The model that it is of.
+        other: The model that is compared with it.
+    """
+    if of == other:
+        return given
+    is_baseline = path.parent.parent.name == "baselines"
+    return f"baseline {path.stem} of {of}" if is_baseline else f"{given} of {of}"
 
 
 def read_run(path: Path) -> Baseline:
@@ -81,6 +119,9 @@ def reduce_report(report: Mapping[str, Any]) -> Baseline:
     Raises:
         ReportError: It is no report; names what is missing or wrong.
     """
+    version = report.get("schema_version", SCHEMA_VERSION)
+    if str(version).partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
+        raise ReportError(f"it is a report of schema {version!r}, and this reads {SCHEMA_VERSION}")
     header = _header(report)
     experiments = {
         name: {k: v for k, v in experiment.items() if k in (*EXPERIMENT_FIELDS, "generation")}
@@ -97,10 +138,15 @@ def read_json(path: Path) -> dict[str, Any]:
         ReportError: There is no such file, or it holds something else.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text, parse_constant=_no_constant)
     except OSError as error:
         raise ReportError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
+        if not isinstance(error, UnicodeDecodeError) and CONFLICT.search(text):
+            raise ReportError(
+                f"{path} holds a merge conflict of git: settle it, or save the baseline again"
+            ) from None
         raise ReportError(f"{path} cannot be read: it is no JSON ({error})") from None
     if not isinstance(data, dict):
         raise ReportError(f"{path} is no report and no baseline: it holds no JSON object")
@@ -120,7 +166,15 @@ def _read_baseline(data: Mapping[str, Any]) -> Baseline:
     cases = [_case(case, n, MAX_TEXT) for n, case in enumerate(_list(data, "cases"), 1)]
     experiments = _checked(_object(data, "experiments"))
     noise = _numbers(data.get("noise", {}), "noise")
-    return Baseline(**_header(data), experiments=experiments, cases=_by_id(cases), noise=noise)
+    by_id = _by_id(cases)
+    held = Counter(case.experiment for case in cases)
+    for name, experiment in experiments.items():
+        if held[name] != experiment["reported"]:
+            raise ReportError(
+                f"it tells of {experiment['reported']} cases of {bounded(name, 200)} and holds "
+                f"{held[name]}: part of it is lost; save it again"
+            )
+    return Baseline(**_header(data), experiments=experiments, cases=by_id, noise=noise)
 
 
 def _header(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
-from pytest_llmprobe.report.gate import CHANGE, Check
+from pytest_llmprobe.report.gate import CHANGE, MEASURED, Check
 from pytest_llmprobe.report.record import MAX_TEXT, bounded
 from pytest_llmprobe.report.summary_function import FAILED
 
@@ -21,7 +21,7 @@ def table(experiments: Sequence[Mapping[str, Any]], checks: Sequence[Check]) -> 
     rows = [["experiment", "n", "pass rate [95% CI]", "chance", "gate", "tokens/s"]]
     for experiment in experiments:
         name, (rate, chance, speed) = experiment["name"], measured(experiment)
-        rows.append([name, str(experiment["n"]), rate, chance, _gate(name, checks), speed])
+        rows.append([name, str(experiment["n"]), rate, chance, _gate(experiment, checks), speed])
     return aligned(rows, left=(0, 4))
 
 
@@ -42,18 +42,19 @@ def with_interval(value: float, interval: Sequence[float] | None, sign: str = ""
     return f"{shown[0]} [{', '.join(shown[1:])}]" if interval else shown[0]
 
 
-def _gate(name: str, checks: Sequence[Check]) -> str:
-    return gate_cell([check.as_dict() for check in checks if check.experiment == name])
+def _gate(experiment: Mapping[str, Any], checks: Sequence[Check]) -> str:
+    own = [check.as_dict() for check in checks if check.experiment == experiment["name"]]
+    return gate_cell(own, experiment["n"])
 
 
-def gate_cell(checks: Sequence[Mapping[str, Any]]) -> str:
-    """The verdicts of one experiment's checks, each with its bar; or a dash."""
+def gate_cell(checks: Sequence[Mapping[str, Any]], n: int) -> str:
+    """The verdicts of one experiment's checks, each with its bar; or that it was measured."""
     shown = []
     for check in checks:
         metric = "" if check["metric"] == "pass_rate" else f"{check['metric']} "
         bar = "baseline" if check["metric"] == CHANGE else f"{metric}>= {check['bar']:g}"
         shown.append(f"{check['verdict']} ({bar})")
-    return ", ".join(shown) or "-"
+    return ", ".join(shown) or (MEASURED if n else "-")
 
 
 def summaries(experiments: Sequence[Mapping[str, Any]]) -> list[str]:

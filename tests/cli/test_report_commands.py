@@ -79,7 +79,10 @@ GOOD, BAD, CLOSE = records("p" * 30), records("m" * 8 + "p" * 22), records("m" +
         (BAD, ("--fail-on", "never"), 0, "NOT JUDGED"),
         (records("e" + "p" * 29), (), 1, "FAIL"),
         (records("m" * 30, prompt_hash="new"), (), 1, "FAIL"),
-        (records("m" * 30, "other"), (), 0, "NOT JUDGED"),
+        (records("m" * 30, "other"), (), 1, "NOT JUDGED"),
+        (records("m" * 30, "other"), ("--fail-on", "worse"), 0, "NOT JUDGED"),
+        (records("m" * 30, "other"), ("--fail-on", "never"), 0, "NOT JUDGED"),
+        (records("p" * 20), (), 1, "NOT JUDGED"),
     ],
 )
 def test_the_last_line_agrees_with_the_exit_code(saved, run, second, options, code, verdict):
@@ -90,12 +93,13 @@ def test_the_last_line_agrees_with_the_exit_code(saved, run, second, options, co
     assert sum("GATE" in line for line in lines) == 1
 
 
-def test_compare_says_first_what_cannot_be_and_names_lost_cases_and_the_cause(saved, run):
+def test_compare_says_whose_runs_they_are_and_names_lost_cases_and_the_cause(saved, run):
     new_weights = some_reports["MODEL_INFO"] | {"fingerprint": "0" * 16}
     first = saved("a", GOOD)
     second = saved("b", BAD, model="org/new", model_info=new_weights)
     _, lines = run("compare", first, second)
-    assert lines[1] == f"not comparable: {first} is of the model org/model, {second} of org/new"
+    assert lines[0] == f"{second} compared with {first} of org/model"
+    assert not any(line.startswith("not comparable") for line in lines)
     table = next(n for n, line in enumerate(lines) if line.startswith("experiment"))
     assert " ".join(lines[table + 1].split()) == (
         "needle 30 1.000 0.733 -0.267 [-0.423, -0.077] 8 0 0.0078 x 1.00 worse"
@@ -164,7 +168,8 @@ def test_what_is_not_there_lists_what_is(storage):
     with pytest.raises(ReportError, match="there are no baselines in"):
         find_run("mian", storage)
     save_baseline(storage, "main", GOOD)
-    with pytest.raises(ReportError, match="'mian'; the baselines are main in"):
+    known = r"'mian'; did you mean main\? the baselines are org/model/main in"
+    with pytest.raises(ReportError, match=known):
         find_run("mian", storage)
 
 

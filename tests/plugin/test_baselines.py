@@ -79,10 +79,11 @@ def test_the_same_again_passes_and_says_what_would_have_been_found(run):
     assert "first difference: " not in second.text.replace("first difference: code", "")
 
 
-def test_part_of_the_cases_is_not_judged(run):
+@pytest.mark.parametrize(("lenient", "code"), [((), 1), (("--no-llmprobe-require-judged",), 0)])
+def test_part_of_the_cases_is_not_judged(run, lenient, code):
     run(0, "--llmprobe-save=main")
-    second = run(30, "--llmprobe-compare=main", "-k", "c0")
-    assert second.exit_code == 0
+    second = run(30, "--llmprobe-compare=main", "-k", "c0", *lenient)
+    assert second.exit_code == code
     assert gate_line(second).startswith("llmprobe: GATE NOT JUDGED")
     assert "cases only in main" in second.text
 

@@ -258,6 +258,10 @@ def test_an_assertion_in_a_subtest_is_a_miss_of_its_case(project, probe):
         ("--llmprobe-json=test_eval.py/r.json", "*test_eval.py is no folder"),
         ("--llmprobe-json=.", "*is a folder; give a file name"),
         ("--llmprobe-config=nowhere.toml", "*there is no file*nowhere.toml"),
+        ("--llmprobe-dtype=float99", "*invalid choice*float99"),
+        ("--llmprobe-device=gpu", "device 'gpu' is none"),
+        ("--llmprobe-device=cuda:99", "device 'cuda:99' is not there*of cuda"),
+        ("--llmprobe-attn-implementation=flash_attention_2", "needs the package flash_attn"),
     ],
 )
 def test_a_wrong_option_ends_the_run_at_once(project, pytester, option, words):
@@ -265,6 +269,14 @@ def test_a_wrong_option_ends_the_run_at_once(project, pytester, option, words):
     result = pytester.runpytest_subprocess("-n", "2", option)
     assert result.ret == 4
     result.stderr.fnmatch_lines([f"*{words}*"])
+    assert not (pytester.path / ".llmprobe").exists()
+
+
+def test_a_server_that_is_down_is_found_before_any_case(project, probe, pytester):
+    project(evaluation())
+    run = probe("--model=openai:x", "--llmprobe-base-url=http://127.0.0.1:1/v1")
+    assert run.exit_code == 4
+    run.result.stderr.fnmatch_lines(["ERROR: llmprobe: no server answers at 127.0.0.1:1 (*"])
     assert not (pytester.path / ".llmprobe").exists()
 
 

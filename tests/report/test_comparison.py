@@ -118,7 +118,12 @@ def test_cases_of_one_run_alone_are_listed_and_left_out():
         + ", ".join(f"evals/test_needle.py::test_needle[g{n:04}]" for n in range(10, 15))
         + " and 15 more",
     ]
-    assert found.verdict[0] == "PASS"
+    assert found.verdict[0] == "NOT JUDGED"
+    assert "only 10 of 30 cases of the first run have a pair" in found.verdict[1]
+    few = compare(run(records("p" * 30)), run(records("p" * 27)))
+    assert few.verdict[0] == "PASS"  # nine of ten are enough
+    lost = compare(run(records("p" * 30)), run(records("m" * 15)))
+    assert lost.verdict[0] == "FAIL"  # however few they are
 
 
 def test_an_experiment_of_one_run_alone_is_not_judged():
@@ -127,8 +132,17 @@ def test_an_experiment_of_one_run_alone_is_not_judged():
     found = compare(first, second, names)
     assert findings(found) == {"a": "not judged", "b": "not judged"}
     assert found.remarks == ["a: only in baseline main", "b: only in this run"]
-    assert [check.experiment for check in found.checks] == ["b"]
+    assert [check.experiment for check in found.checks] == ["a"]  # "b" is new, nothing is lost
     assert found.verdict[0] == "NOT JUDGED"
+
+
+def test_what_the_first_run_did_not_measure_is_not_asked_of_the_second():
+    first, second = (run(records("p" * 9, "a"), records("s" * 9, "b")) for _ in range(2))
+    found = compare(first, second)
+    assert findings(found) == {"a": "no change found", "b": "not judged"}
+    assert found.verdict == ("PASS", "1 of 1 checks passed")
+    broken = compare(first, run(records("p" * 9, "a"), records("e" * 9, "b")))
+    assert [check.verdict for check in broken.checks] == ["PASS", "NOT JUDGED"]
 
 
 CHANGED = {"model_info": MODEL_INFO | {"chat_template_hash": "d" * 16}}
@@ -243,9 +257,9 @@ def test_runs_without_a_case_in_common_are_not_judged():
     assert (empty.experiments, empty.verdict[0]) == ([], "NOT JUDGED")
 
 
-def test_another_model_is_named():
+def test_another_model_is_the_normal_case_and_no_obstacle():
     found = compare(run(records("p")), run(records("p"), model="org/new"))
-    assert found.remarks == ["the first run is of the model org/model, the second run of org/new"]
+    assert found.remarks == []
 
 
 # Scores and times

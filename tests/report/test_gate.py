@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from pytest_llmprobe.errors import SettingsError
-from pytest_llmprobe.report.gate import Check, judge, run_verdict
+from pytest_llmprobe.report.gate import NO_BAR, Check, judge, lost_to_errors, run_verdict
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, read_plan, write_plan
 from pytest_llmprobe.report.schema import schema
 from pytest_llmprobe.report.summary_function import SummaryFunction
+from pytest_llmprobe.statistics.intervals import wilson
 
 many = settings(deadline=None, max_examples=200)
 
@@ -157,9 +158,11 @@ def test_an_experiment_is_partial_if_cases_were_deselected():
         ({"passed": 10, "errors": 1, "collected": 20}, "FAIL", "ended in an error"),
         ({"passed": 10, "collected": 11}, "NOT JUDGED", "only 10 of 11 cases were measured"),
         ({"passed": 0, "collected": 11}, "NOT JUDGED", "only 10 of 11 cases were measured"),
-        ({"passed": 0, "n": 0, "skipped": 5}, "NOT JUDGED", "only 0 of 5 cases were measured"),
+        ({"passed": 0, "n": 0, "skipped": 5}, "NOT JUDGED", "all 5 cases were skipped"),
         ({"passed": 0, "n": 0, "collected": 5}, "NOT JUDGED", "only 0 of 5 cases were measured"),
-        ({"passed": 0, "n": 0, "errors": 5}, "FAIL", "5 of 5 cases ended in an error"),
+        ({"passed": 0, "n": 0, "collected": 0}, "NOT JUDGED", "no test of it was collected"),
+        ({"passed": 0, "n": 0, "errors": 5}, "NOT JUDGED", "all 5 cases ended in an error"),
+        ({"n": 0, "errors": 2, "collected": 9}, "NOT JUDGED", "all 2 cases that ran ended in an"),
     ],
 )
 def test_the_verdict_on_a_pass_rate(fields, verdict, reason):
@@ -216,9 +219,29 @@ def test_every_bar_gives_a_check_and_an_experiment_without_bars_none():
     ]
 
 
-@pytest.mark.parametrize("bar", [0.0, 0.5, 1.0])
-def test_a_bar_of_zero_is_a_bar(bar):
-    assert check(Bar(pass_rate=bar), passed=0).verdict == ("PASS" if bar == 0 else "FAIL")
+def test_a_bar_that_nothing_could_fail_passes_nobody():
+    assert check(Bar(pass_rate=1e-9), passed=0).verdict == "FAIL"
+    assert check(Bar(pass_rate=0), passed=10).verdict == "NOT JUDGED"
+    for n in range(1, 40):
+        bar = Bar(pass_rate=0.1, rule="significant")
+        worst = check(bar, passed=0, n=n, interval=wilson(0, n))
+        best = check(bar, passed=n, n=n, interval=wilson(n, n))
+        assert (worst.verdict, best.verdict) in (("NOT JUDGED", "NOT JUDGED"), ("FAIL", "PASS"))
+        assert (best.verdict == "PASS") == (wilson(0, n)[1] < 0.1)
+
+
+def test_cases_that_the_limit_left_out_are_missing():
+    plan = {"needle": ExperimentPlan("needle", "t::a", 10, [], Bar(pass_rate=0.9), left_out=4)}
+    (found,) = judge(plan, [experiment()])
+    assert (found.verdict, found.reason) == ("NOT JUDGED", "--llmprobe-limit left out 4 cases")
+
+
+def test_only_a_bar_of_this_very_model_holds_where_it_cannot_be_asked():
+    skipped = experiment(n=0, passed=0, skipped=9)
+    for bar, checks in ((Bar(pass_rate=0.9), 0), (Bar(pass_rate=0.9, of_model=True), 1)):
+        plan = {"needle": ExperimentPlan("needle", "t::a", 9, [], bar)}
+        assert len(judge(plan, [skipped], ["needle"])) == checks
+        assert [c.verdict for c in judge(plan, [skipped])] == ["NOT JUDGED"]
 
 
 def test_a_value_just_below_the_bar_does_not_look_like_the_bar():
@@ -249,22 +272,42 @@ def test_a_check_in_the_report_follows_the_schema():
 )
 def test_the_line_agrees_with_the_exit_code(verdicts, exit_code):
     verdict, reason = run_verdict([verdict_of(v) for v in verdicts], exit_code, 0)
-    assert (verdict == "FAIL") == (exit_code == 1)
-    assert (verdict == "PASS") == (exit_code == 0 and "PASS" in verdicts)
+    assert verdict != "FAIL" or exit_code == 1
+    assert (verdict == "PASS") == (exit_code == 0 and {*verdicts} == {"PASS"})
+    assert verdict == "FAIL" or "FAIL" not in verdicts or exit_code != 1
     assert reason
 
 
 @pytest.mark.parametrize(
     ("verdicts", "reason"),
     [
-        ([], "no experiment has a gate"),
+        ([], NO_BAR),
         (["PASS", "PASS"], "2 of 2 checks passed"),
-        (["PASS", "NOT JUDGED"], "1 of 2 checks passed, 1 not judged"),
-        (["NOT JUDGED"], "because"),
+        (["PASS", "NOT JUDGED"], "1 of 2 checks could not be judged: needle: because"),
+        (["NOT JUDGED"], "1 of 1 checks could not be judged: needle: because"),
     ],
 )
 def test_a_run_without_failures_says_what_was_judged(verdicts, reason):
     assert run_verdict([verdict_of(v) for v in verdicts], 0, 0)[1] == reason
+
+
+def test_what_had_to_be_judged_and_could_not_says_what_to_do():
+    checks = [verdict_of("NOT JUDGED", f"e{n}") for n in range(5)]
+    verdict, reason = run_verdict([*checks, verdict_of("PASS")], 1, 0)
+    assert verdict == "NOT JUDGED"
+    assert reason.startswith("5 of 6 checks could not be judged: e0: because; e1: because; e2: ")
+    assert reason.endswith("and 2 more; run what is missing, or give --no-llmprobe-require-judged")
+
+
+def test_a_run_of_errors_alone_is_not_called_the_models_failure():
+    lost = [experiment(n=0, passed=0, errors=5)]
+    said = lost_to_errors(lost, 5, "the server is down")
+    assert said == "needle: all 5 cases that ran ended in an error: the server is down"
+    assert run_verdict([verdict_of("NOT JUDGED")], 1, 5, lost=said) == ("NOT JUDGED", said)
+    assert run_verdict([verdict_of("FAIL")], 1, 6, lost=said)[0] == "FAIL"
+    assert lost_to_errors(lost, 6, "x") == ""  # another test failed
+    assert lost_to_errors([*lost, experiment(errors=1)], 6, "x") == ""
+    assert lost_to_errors([experiment()], 0, "x") == ""
 
 
 def test_a_failed_run_names_every_failed_check_and_no_other():

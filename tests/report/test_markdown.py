@@ -45,7 +45,7 @@ def test_the_verdict_comes_first_then_the_table():
     assert lines[0] == "## ❌ llmprobe: org/model: FAIL"
     assert lines[1] == "low"
     (row,) = [line for line in lines if line.startswith("| needle")]
-    assert row == "| needle | 10 | 0.900 &#91;0.596, 0.982&#93; | - | - | - | 40 |".replace(
+    assert row == "| needle | 10 | 0.900 &#91;0.596, 0.982&#93; | - | - | MEASURED | 40 |".replace(
         "| -", "| &#45;"
     )
     assert lines[-1].startswith("<sub>2026-03-01T12:00:00Z, commit 111111111111, fingerprint ffff")

@@ -6,6 +6,7 @@ from pytest_llmprobe.engine.endpoints.budget import Budget, Prices
 from pytest_llmprobe.engine.endpoints.connection import Connection, connect
 from pytest_llmprobe.engine.endpoints.engine import EndpointEngine
 from pytest_llmprobe.engine.endpoints.options import EndpointOptions
+from pytest_llmprobe.engine.endpoints.reach import check_server
 
 __all__ = [
     "Budget",
@@ -15,5 +16,6 @@ __all__ = [
     "EndpointOptions",
     "Prices",
     "check_endpoint",
+    "check_server",
     "connect",
 ]

@@ -9,7 +9,7 @@ from made_up_states import INFORMED, made_up
 
 from pytest_llmprobe.case import check_cases
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.output_length.requests import length_requests
+from pytest_llmprobe.experiments.output_length.requests import held_out, length_requests
 from pytest_llmprobe.suite import Suite
 
 FILE = Path(__file__).parents[3] / "evals" / "output_length" / "test_length_probes.py"
@@ -69,9 +69,21 @@ def test_where_nothing_could_be_better_a_probe_misses():
     assert "skill" not in scores
 
 
-def test_a_model_whose_answers_cannot_be_used_misses():
+def test_a_model_whose_answers_cannot_be_used_is_skipped_with_the_reason():
     case = next(iter(EVAL["probes"](Suite())))
-    assert judge(case, CasesError("no answer can be used"))[0] == "no answer can be used"
+    with pytest.raises(pytest.skip.Exception, match=r"^no answer can be used$"):
+        judge(case, CasesError("no answer can be used"))
+
+
+def test_a_single_usable_answer_is_no_error():  # "split by sample: there is only one" it was
+    def split(by, seed):
+        held_out(requests[:1], by, seed=seed)
+
+    requests = length_requests("different_prompts", ["lamp"], range(1, 145))
+    metadata = {"samples": [{}], "parameters": {"requests": len(requests)}}
+    case = next(iter(EVAL["probes"](Suite("smoke"))))
+    with pytest.raises(pytest.skip.Exception, match=r"^1 of 144 answers repeat their word: "):
+        judge(case, SimpleNamespace(split=split, metadata=metadata))
 
 
 @pytest.mark.parametrize(("usable", "asked"), [(24, [24, 264]), (6, [24, 264]), (5, [24])])

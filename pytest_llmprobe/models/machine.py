@@ -1,0 +1,47 @@
+"""Whether this machine has what a model is to be loaded with, before any case."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.models.registry import ModelSpec
+
+PACKAGES = {
+    "quantization": {"4bit": "bitsandbytes", "8bit": "bitsandbytes"},
+    "attn_implementation": {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3"},
+}
+"""Packages that a way of loading needs, by field and value."""
+
+
+def check_machine(spec: ModelSpec) -> None:
+    """Find out without the model whether its device and its packages are there.
+
+    Raises:
+        ModelError: Names what is missing.
+    """
+    for field, packages in PACKAGES.items():
+        package = packages.get(str(getattr(spec, field)))
+        if package is not None and find_spec(package) is None:
+            raise ModelError(
+                f"{field} {getattr(spec, field)} needs the package {package}, which is absent"
+            )
+    if spec.device not in ("auto", "cpu"):
+        _check_device(spec.device)
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        device = torch.device(name)
+    except (RuntimeError, ValueError):
+        raise ModelError(
+            f"device {name!r} is none: cpu, cuda, cuda:1, mps, or auto for the best there is"
+        ) from None
+    there = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }.get(device.type)
+    if there is not None and (device.index or 0) >= there:
+        raise ModelError(f"device {name!r} is not there: this machine has {there} of {device.type}")

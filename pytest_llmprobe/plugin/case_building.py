@@ -1,0 +1,109 @@
+"""What a test function's markers declare, and the cases that come of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pytest_llmprobe.case import Case, check_cases, spread
+from pytest_llmprobe.errors import CasesError
+from pytest_llmprobe.generation import GenerateConfig
+from pytest_llmprobe.plugin.options import Options
+from pytest_llmprobe.report.plan import Bar
+from pytest_llmprobe.report.summary_function import SummaryFunction
+from pytest_llmprobe.suite import seed_of
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a test function's markers declare.
+
+    Args:
+        experiment: Its name: the function's without ``test_`` unless the marker gives one.
+        function: Node id without parameters.
+        config: How to generate; its room is the largest that a case has.
+        bar: Its gate, or None.
+        cases: A list or a function, or None for a test that generates by itself.
+        summary: The eval file's own function of all its records, or None.
+        deltas: Values of Delta at which each case with spans is asked; empty: none is steered.
+        collected: Its tests before -k, -m, --lf and node ids choose among them.
+        left_out: Cases that ``--llmprobe-limit`` left out before.
+        remarks: What its cases function wants said, such as sizes that it left out.
+    """
+
+    experiment: str
+    function: str
+    config: GenerateConfig
+    bar: Bar | None
+    cases: Sequence[Case] | Callable[..., Any] | None
+    summary: SummaryFunction | None
+    deltas: tuple[float, ...] = ()
+    collected: int = 0
+    left_out: int = 0
+    remarks: tuple[str, ...] = ()
+
+
+def build_cases(probe: Probe, options: Options) -> tuple[list[Case], int]:
+    """The cases of one experiment, limited, seeded, with room; one for each Delta where steered.
+
+    Returns:
+        The cases, and how many the limit left out before they were steered.
+
+    Raises:
+        CasesError: The cases function failed, or what it gave cannot be used.
+    """
+    source = getattr(probe.cases, "__name__", "cases")
+    try:
+        if callable(probe.cases):
+            wants_suite = bool(inspect.signature(probe.cases).parameters)
+            given = list(probe.cases(options.suite) if wants_suite else probe.cases())
+        else:
+            given = list(probe.cases or ())
+    except CasesError as error:
+        raise CasesError(f"{source}: {error}") from error
+    except Exception as error:
+        raise CasesError(
+            f"building the cases with {source} failed: {type(error).__name__}: {error}"
+        ) from error
+    if not given and (remarks := options.suite.said()):
+        raise CasesError(f"{source} yielded no cases: {'; '.join(remarks)}")
+    cases = check_cases(given, source)
+    limit, seed = options.limit, options.suite.seed
+    if limit is not None and any(case.spans for case in cases):
+        limit = max(1, limit // max(1, len(probe.deltas)))  # all Deltas of a case, or none
+    seeded = [
+        replace(
+            case,
+            seed=seed_of(seed, probe.experiment, case.id),
+            max_new_tokens=_room(case, probe, options),
+        )
+        for case in spread(cases, limit)
+    ]
+    left_out = len(cases) - len(seeded)
+    return check_cases(_at_each_delta(seeded, probe, options), source), left_out
+
+
+def _room(case: Case, probe: Probe, options: Options) -> int:
+    own = case.max_new_tokens
+    return probe.config.max_new_tokens if own is None else options.suite.answer_room.of(own)
+
+
+def _at_each_delta(cases: Sequence[Case], probe: Probe, options: Options) -> Iterator[Case]:
+    """The cases with spans once for each Delta, with one seed, so that only Delta tells them apart.
+
+    They keep their group; in all else a case at Delta 0 is an unsteered one.
+    """
+    if probe.deltas and not any(case.spans for case in cases):
+        options.suite.remarks.setdefault("no case names a span, so Delta steers none", [])
+    for case in cases:
+        if not (probe.deltas and case.spans):
+            yield case
+            continue
+        for delta in probe.deltas:
+            how: dict[str, Any] = {"delta": delta}
+            if delta:
+                how |= {"layers": options.shown_layers, "phase": options.phase}
+            name = f"{case.id}-delta-{delta:g}"
+            yield replace(case, id=name, metadata={**case.metadata, **how})
