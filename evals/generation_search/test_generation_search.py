@@ -45,6 +45,7 @@ def right_value(rows, answers):
 
 
 @pytest.mark.probe(summary=search_summary, max_new_tokens=48)
+@pytest.mark.gate(judge=False)  # one case
 def test_generation_search(search, suite):
     found = search(needles(suite), right_value, space=SPACE[suite.profile])
     assert not found.is_worse, found.verdict

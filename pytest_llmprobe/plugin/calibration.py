@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmprobe.errors import ReportError
+from pytest_llmprobe.plugin.command_line import REPEAT
 from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.run_file import read_run
@@ -58,7 +59,8 @@ def _repeat(config: pytest.Config, number: int, path: Path) -> Baseline:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments],
         cwd=config.invocation_params.dir,
-        env={name: value for name, value in os.environ.items() if name not in NOT_INHERITED},
+        env={name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        | {REPEAT: str(number)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,10 +14,12 @@ import pytest
 from pytest_llmprobe.case import Case, check_cases, checked_spans, spread
 from pytest_llmprobe.errors import CasesError, ReportError, SettingsError
 from pytest_llmprobe.generation import GenerateConfig, Request, Steer, delta_grid
+from pytest_llmprobe.plugin.command_line import REPEAT
 from pytest_llmprobe.plugin.options import Options, options_of
+from pytest_llmprobe.plugin.shared_prefixes import groups_with_prefix
 from pytest_llmprobe.plugin.units import function_of
 from pytest_llmprobe.report.files import check_writable
-from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan
+from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan, checked_drop
 from pytest_llmprobe.report.summary_function import SummaryFunction
 from pytest_llmprobe.suite import seed_of
 
@@ -35,6 +38,9 @@ class Probe:
         deltas: Values of Delta at which each case with spans is asked; empty: none is steered.
         collected: Its tests before -k, -m, --lf and node ids choose among them.
         remarks: What its cases function wants said, such as sizes that it left out.
+        allowed_drop: What its pass rate may fall by against a baseline, or None.
+        judged: Whether it may be a ground for a verdict; else it is only reported.
+        clusters: The groups whose cases share a long beginning of their prompts.
     """
 
     experiment: str
@@ -46,6 +52,9 @@ class Probe:
     deltas: tuple[float, ...] = ()
     collected: int = 0
     remarks: tuple[str, ...] = ()
+    allowed_drop: float | None = None
+    judged: bool = True
+    clusters: frozenset[str] = frozenset()
 
 
 PROBE = pytest.StashKey[Probe]()
@@ -81,7 +90,10 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
             cases = build_cases(probe, replace(options, suite=suite))
             metafunc.parametrize("case", cases, ids=[case.id for case in cases])
             probes[probe.function] = replace(
-                probe, collected=len(metafunc._calls), remarks=tuple(suite.said())
+                probe,
+                collected=len(metafunc._calls),
+                remarks=tuple(suite.said()),
+                clusters=groups_with_prefix(cases),
             )
         elif probe.cases is not None:
             raise SettingsError("the probe marker gives cases, but the test does not use `case`")
@@ -119,15 +131,44 @@ def read_probe(node: pytest.Function, options: Options) -> Probe:
         ) from None
     if summary is not None:
         summary = SummaryFunction.of(summary, node.module, node.path)
-    bar = _bar(node, experiment, options)
-    return Probe(experiment, function, config, bar, cases, summary, options.deltas or deltas)
+    bar, allowed_drop, judged = _gate(node, experiment, options)
+    return Probe(
+        experiment,
+        function,
+        config,
+        bar,
+        cases,
+        summary,
+        options.deltas or deltas,
+        allowed_drop=allowed_drop,
+        judged=judged,
+    )
 
 
-def _bar(node: pytest.Function, experiment: str, options: Options) -> Bar | None:
+def _gate(
+    node: pytest.Function, experiment: str, options: Options
+) -> tuple[Bar | None, float | None, bool]:
+    """The bar, the drop against a baseline that is allowed, and whether there is a verdict."""
     marked = node.get_closest_marker("gate")
     if marked is not None and marked.args:
         raise SettingsError("gate takes keyword arguments only, as in gate(pass_rate=0.9)")
-    bar = Bar.of(marked.kwargs, "gate marker") if marked is not None else None
+    said = dict(marked.kwargs) if marked is not None else {}
+    judged, drop = said.pop("judge", True), said.pop("allowed_drop", None)
+    if not isinstance(judged, bool):
+        raise SettingsError(f"gate marker: judge={judged!r}: give True or False")
+    if not judged and (said or drop is not None):
+        raise SettingsError("gate marker: judge=False goes with no bar and no allowed_drop")
+    if drop is not None:
+        try:
+            drop = checked_drop(drop)
+        except SettingsError as error:
+            raise SettingsError(f"gate marker: {error}") from None
+    alone = marked is None or (not said and (drop is not None or not judged))
+    bar = None if alone else Bar.of(said, "gate marker")
+    return _bar(bar, experiment, options), options.allowed_drop if drop is None else drop, judged
+
+
+def _bar(bar: Bar | None, experiment: str, options: Options) -> Bar | None:
     if options.gate in ("baseline", "none"):
         return None
     own = options.bars.get(experiment)
@@ -157,10 +198,11 @@ def build_cases(probe: Probe, options: Options) -> list[Case]:
         raise CasesError(f"{source} yielded no cases: {'; '.join(remarks)}")
     cases = check_cases(given, source)
     limit, seed = options.limit, options.suite.seed
+    repeat = [os.environ[REPEAT]] if REPEAT in os.environ else []  # sampled anew, the same cases
     if limit is not None and any(case.spans for case in cases):
         limit = max(1, limit // max(1, len(probe.deltas)))  # all Deltas of a case, or none
     seeded = [
-        replace(case, seed=seed_of(seed, probe.experiment, case.id))
+        replace(case, seed=seed_of(seed, probe.experiment, case.id, *repeat))
         for case in spread(cases, limit)
     ]
     return check_cases(_at_each_delta(seeded, probe, options), source)
@@ -207,6 +249,8 @@ def plan_session(session: pytest.Session) -> tuple[Plan, dict[str, pytest.Functi
             probe.summary,
             [*probe.remarks, *_protocol_remarks(options, probe.config)],
             asdict(probe.config) | {"stop": list(probe.config.stop)},
+            allowed_drop=probe.allowed_drop,
+            judged=probe.judged,
         )
         for function, probe in probes.items()
         if function in ids

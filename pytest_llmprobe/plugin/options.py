@@ -58,6 +58,7 @@ class Options:
         drafts: Whether the engine guesses tokens for the model to check.
         misses: ``count`` or ``fail``.
         gate: ``all``, ``thresholds``, ``baseline`` or ``none``.
+        allowed_drop: What a pass rate may fall by against the run compared with, or None.
         deltas: Values of Delta for every case with spans; empty: what the evaluation says.
         layers: Layers to steer.
         phase: When to steer.
@@ -100,6 +101,7 @@ class Options:
     resume: Path | None = None
     replay: Path | None = None
     calibrate: int = 0
+    allowed_drop: float | None = None
     self_check: bool = False
     bars: Mapping[str, Bar | bool] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
@@ -141,6 +143,7 @@ class Options:
             "template": dict(self.spec.template),
             "misses": self.misses,
             "gate": self.gate,
+            "allowed_drop": self.allowed_drop,
             "compare": self.compare[0] if self.compare else None,
             "engine": "shared" if self.shared else "process",
             "endpoint": self.endpoint.as_dict() if self.spec.protocol else None,
@@ -252,6 +255,7 @@ def _read(config: pytest.Config) -> Options:
         resume=resumed_run(config, storage, model, report),
         replay=replay,
         calibrate=option.llmprobe_calibrate,
+        allowed_drop=option.llmprobe_allowed_drop,
         self_check=read_self_check(option, spec),
         deltas=option.llmprobe_delta,
         layers=option.llmprobe_layers,

@@ -54,6 +54,7 @@ def attach_record(
         error=explained(error) if outcome == "error" and error is not None else None,
         prompt_characters=trace.prompt_characters,
         details=trace.details,
+        clusters=item.stash[PROBE].clusters,
     )
     payload: dict[str, Any] = {"record": record.as_dict()}
     if run.options.resume or run.options.replay:

@@ -8,7 +8,8 @@ from typing import Any
 
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.comparison_causes import Difference, why
-from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, compare_experiment, conclude
+from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, compare_experiment
+from pytest_llmprobe.report.comparison_verdicts import SUITE, ComparedSuite, conclude_all
 from pytest_llmprobe.report.gate import CHANGE, Check, Verdict, run_verdict
 from pytest_llmprobe.statistics.paired import holm
 
@@ -22,6 +23,7 @@ class Comparison:
         remarks: What cannot be compared, to be said before anything else.
         experiments: Sorted by name.
         differences: What was not the same, likeliest cause first.
+        suite: All experiments in one test; None unless there are several.
     """
 
     first: str
@@ -29,11 +31,13 @@ class Comparison:
     remarks: Sequence[str]
     experiments: Sequence[ComparedExperiment]
     differences: Sequence[Difference]
+    suite: ComparedSuite | None = None
 
     @property
     def checks(self) -> list[Check]:
-        """The baseline gate: one check for each experiment of the second run."""
-        return [_check(experiment) for experiment in self.experiments if experiment.in_second]
+        """The baseline gate: one check for each experiment of the second run, one of all."""
+        judged = [e for e in self.experiments if e.in_second and e.finding != "report only"]
+        return [*map(_check, judged), *([_suite_check(self.suite)] if self.suite else [])]
 
     @property
     def verdict(self) -> tuple[Verdict, str]:
@@ -44,34 +48,40 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         verdict, reason = self.verdict
-        return asdict(self) | {"verdict": verdict, "reason": reason}
+        data = asdict(self) | {"verdict": verdict, "reason": reason}
+        for experiment in data["experiments"]:
+            del experiment["flips"]
+        return data
 
 
 def compare(
-    first: Baseline, second: Baseline, names: tuple[str, str] = ("the first run", "the second run")
+    first: Baseline,
+    second: Baseline,
+    names: tuple[str, str] = ("the first run", "the second run"),
 ) -> Comparison:
     """Compare a run with an earlier one, experiment by experiment, as pairs of cases.
 
-    An experiment is worse or better if the exact McNemar test says so after Holm's correction over
-    all judged experiments, and the change exceeds the first run's ``noise``. Scores are compared
-    and corrected in the same way among themselves, but decide nothing: which way is better is not
-    known. Cases whose prompt changed are no pairs. ``names`` are what to call the two runs.
+    An experiment is worse or better if its test says so after Holm's correction over all that have
+    one, and the suite is worse if the test of all cases together says so (`suite_test`). Scores are
+    compared and corrected in the same way among themselves, but decide nothing: which way is better
+    is not known. Cases whose prompt changed are no pairs. The second run says which experiments may
+    lose how much, and which are only reported. ``names`` are what to call the two runs.
     """
     everything = sorted(first.experiments.keys() | second.experiments.keys())
     found = [compare_experiment(name, first, second, names) for name in everything]
-    judged = {e.name: e.p for e in found if e.finding != "not judged"}
-    adjusted = dict(zip(judged, holm(list(judged.values())), strict=True))
-    found = [
-        conclude(e, adjusted[e.name], len(judged), first.noise.get(e.name, 0.0))
-        if e.name in adjusted
-        else e
-        for e in found
-    ]
+    found, suite = conclude_all(found, *_rules(second))
     remarks = [
         *_run_remarks(first, second, names),
         *(f"{e.name}: {remark}" for e in found for remark in e.remarks),
     ]
-    return Comparison(*names, remarks, _adjust_scores(found), why(first, second))
+    return Comparison(*names, remarks, _adjust_scores(found), why(first, second), suite)
+
+
+def _rules(run: Baseline) -> tuple[dict[str, float], set[str]]:
+    """By experiment the drop that is allowed, and those that are no ground for a verdict."""
+    drops = {name: e.get("allowed_drop") for name, e in run.experiments.items()}
+    unjudged = {name for name, e in run.experiments.items() if e.get("judged") is False}
+    return {name: drop for name, drop in drops.items() if drop is not None}, unjudged
 
 
 def _run_remarks(first: Baseline, second: Baseline, names: tuple[str, str]) -> list[str]:
@@ -101,7 +111,14 @@ def _check(experiment: ComparedExperiment) -> Check:
     if experiment.errors or experiment.finding == "worse":
         verdict = "FAIL"
     reason = experiment.reason
-    if experiment.finding in ("worse", "better"):
+    if experiment.finding in ("worse", "better", "drop allowed"):
         reason = f"{experiment.finding}: {reason}"
     change = experiment.difference
     return Check(experiment.name, CHANGE, 0.0, "significant", change, verdict, reason)
+
+
+def _suite_check(suite: ComparedSuite) -> Check:
+    verdicts: dict[str, Verdict] = {"worse": "FAIL", "not judged": "NOT JUDGED"}
+    verdict = verdicts.get(suite.finding, "PASS")
+    reason = f"{suite.finding}: {suite.reason}"
+    return Check(SUITE, CHANGE, 0.0, "significant", suite.difference, verdict, reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -31,6 +31,7 @@ class Record:
     size: Any = None
     trial: Any = None
     group: str | None = None
+    shares_prefix: bool | None = None
     params: dict[str, Any] = field(default_factory=dict)
     prompt: str | None = None
     expected: Any = None
@@ -53,6 +54,11 @@ class Record:
     seed: int | None = None
     steered: list[str] = field(default_factory=list)
     steered_layers: int = 0
+
+    @property
+    def cluster(self) -> str | None:
+        """What it depends on beside itself: its group, unless that is known to be a mere label."""
+        return None if self.shares_prefix is False else self.group
 
     @property
     def is_correct(self) -> bool:
@@ -80,13 +86,15 @@ def build_record(
     error: str | None = None,
     prompt_characters: int = 0,
     details: Mapping[str, Any] | None = None,
+    clusters: Container[str] | None = None,
 ) -> Record:
     """Put together what is known about a case after its test ran.
 
     ``completions`` are all answers in this test, of which the last is the one received, and
     ``prompt_characters`` the length of all their prompts. ``explanation`` says in the evaluation's
     words why it missed or was skipped, ``error`` why it could not be measured. ``details``, what a
-    fixture found, are kept beside the case's metadata.
+    fixture found, are kept beside the case's metadata. ``clusters`` are the groups whose prompts
+    share a long beginning.
     """
     metadata = dict(plain(case.metadata)) if case else {}
     last = completions[-1] if completions else None
@@ -99,6 +107,7 @@ def build_record(
         size=metadata.pop("size", None),
         trial=metadata.pop("trial", None),
         group=case.group if case else None,
+        shares_prefix=_shares_prefix(case, clusters),
         params=metadata | plain(details or {}),
         prompt=_both_ends(plain(prompt_text(case.prompt))) if case else None,
         expected=plain(case.target) if case else None,
@@ -122,6 +131,12 @@ def build_record(
         steered=[str(bounded(text)) for text in last.steered] if last else [],
         steered_layers=last.steered_layers if last else 0,
     )
+
+
+def _shares_prefix(case: Case | None, clusters: Container[str] | None) -> bool | None:
+    if case is None or case.group is None or clusters is None:
+        return None
+    return case.group in clusters
 
 
 def bounded(text: str | None, limit: int = MAX_TEXT) -> str | None:
