@@ -23,8 +23,10 @@ LEVEL = 0.05
 SUITE_LEVEL = 0.01
 """The part of it that the test of all experiments together takes."""
 
-LEAST_LOST = 5
-"""Cases lost and none gained that fail an experiment which passes none any more, untested."""
+LEAST_LOST, SURELY_LOST = 5, 7
+"""Cases lost and none gained that fail an experiment which passes none any more, untested; of
+several experiments one that has clusters enough for a test of its own must lose the more, as among
+many of them chance makes some that passed five cases pass none."""
 
 ENOUGH_CLUSTERS = 20
 """Clusters of the other experiments from which on their silence means that there is no noise."""
@@ -126,14 +128,19 @@ def compare_suite(
             adjusted.get(name, 1.0),
             flips.n / design_effect(flips.sizes, correlation[name]),
             level,
-            name in fallen and methods[name] == "suite" and _outright(flips, others),
+            name in fallen
+            and _outright(
+                flips,
+                others,
+                SURELY_LOST if suite is not None and methods[name] == "clusters" else LEAST_LOST,
+            ),
         )
         for name, flips in experiments.items()
     }
     return tests, suite
 
 
-def _outright(flips: Flips, others: Sequence[Flips]) -> bool:
+def _outright(flips: Flips, others: Sequence[Flips], least: int) -> bool:
     """Whether a fall to 0 needs no test, as far as the other experiments do not tell of chance.
 
     Where they show clusters that flip as one, so many effective flips must be lost. Where they are
@@ -143,7 +150,7 @@ def _outright(flips: Flips, others: Sequence[Flips]) -> bool:
     most = 2 * sum(lost > 0 for lost in flips.lost) > len(flips.lost)
     if not most and sum(len(other.sizes) for other in others) < ENOUGH_CLUSTERS:
         return False
-    return deflated(flips, shown_correlation(others))[0] >= LEAST_LOST
+    return deflated(flips, shown_correlation(others))[0] >= least
 
 
 def _whole(experiments: Mapping[str, Flips], correlation: Mapping[str, float]) -> SuiteTest:
