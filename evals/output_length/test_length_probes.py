@@ -92,6 +92,7 @@ def summarise(records):
 
 
 @pytest.mark.probe(cases=probes, summary=summarise)
+@pytest.mark.gate(judge=False)  # its cases are probes of the same answers
 def test_length_probe(case, model, data, suite, score):
     from pytest_llmprobe.whitebox.length_probe import ProbeConfig
     from pytest_llmprobe.whitebox.length_probe_training import train_probe

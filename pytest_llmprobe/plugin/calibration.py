@@ -52,7 +52,7 @@ def _repeat(config: pytest.Config, number: int, path: Path) -> Baseline:
         [sys.executable, "-m", "pytest", *arguments],
         cwd=config.invocation_params.dir,
         env={name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
-        | {REPEAT: "1"},
+        | {REPEAT: str(number)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from pytest_llmprobe.case import Case, check_cases, spread
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.generation import GenerateConfig
+from pytest_llmprobe.plugin.command_line import REPEAT
 from pytest_llmprobe.plugin.options import Options
 from pytest_llmprobe.report.plan import Bar
 from pytest_llmprobe.report.summary_function import SummaryFunction
@@ -31,6 +33,9 @@ class Probe:
         collected: Its tests before -k, -m, --lf and node ids choose among them.
         left_out: Cases that ``--llmprobe-limit`` left out before.
         remarks: What its cases function wants said, such as sizes that it left out.
+        allowed_drop: What its pass rate may fall by against a baseline, or None.
+        judged: Whether it may be a ground for a verdict; else it is only reported.
+        clusters: The groups whose cases share a long beginning of their prompts.
     """
 
     experiment: str
@@ -43,6 +48,9 @@ class Probe:
     collected: int = 0
     left_out: int = 0
     remarks: tuple[str, ...] = ()
+    allowed_drop: float | None = None
+    judged: bool = True
+    clusters: frozenset[str] = frozenset()
 
 
 def build_cases(probe: Probe, options: Options) -> tuple[list[Case], int]:
@@ -71,12 +79,13 @@ def build_cases(probe: Probe, options: Options) -> tuple[list[Case], int]:
         raise CasesError(f"{source} yielded no cases: {'; '.join(remarks)}")
     cases = check_cases(given, source)
     limit, seed = options.limit, options.suite.seed
+    repeat = [os.environ[REPEAT]] if REPEAT in os.environ else []  # sampled anew, the same cases
     if limit is not None and any(case.spans for case in cases):
         limit = max(1, limit // max(1, len(probe.deltas)))  # all Deltas of a case, or none
     seeded = [
         replace(
             case,
-            seed=seed_of(seed, probe.experiment, case.id),
+            seed=seed_of(seed, probe.experiment, case.id, *repeat),
             max_new_tokens=_room(case, probe, options),
         )
         for case in spread(cases, limit)

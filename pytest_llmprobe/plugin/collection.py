@@ -16,9 +16,10 @@ from pytest_llmprobe.plugin.case_building import Probe, build_cases
 from pytest_llmprobe.plugin.gated_names import check_scores, is_narrowed, not_collected
 from pytest_llmprobe.plugin.options import Options, options_of
 from pytest_llmprobe.plugin.refusal import refuse
+from pytest_llmprobe.plugin.shared_prefixes import groups_with_prefix
 from pytest_llmprobe.plugin.units import function_of
 from pytest_llmprobe.report.files import check_writable
-from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan
+from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan, checked_drop
 from pytest_llmprobe.report.summary_function import SummaryFunction
 
 PROBE = pytest.StashKey[Probe]()
@@ -64,6 +65,7 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
                 collected=len(metafunc._calls),
                 left_out=left_out,
                 remarks=tuple(suite.said()),
+                clusters=groups_with_prefix(cases),
             )
         elif probe.cases is not None:
             raise SettingsError("the probe marker gives cases, but the test does not use `case`")
@@ -104,8 +106,18 @@ def read_probe(node: pytest.Function, options: Options) -> Probe:
         config = replace(config, max_new_tokens=room)
     if summary is not None:
         summary = SummaryFunction.of(summary, node.module, node.path)
-    bar = _bar(node, experiment, options)
-    return Probe(experiment, function, config, bar, cases, summary, options.deltas or deltas)
+    bar, allowed_drop, judged = _gate(node, experiment, options)
+    return Probe(
+        experiment,
+        function,
+        config,
+        bar,
+        cases,
+        summary,
+        options.deltas or deltas,
+        allowed_drop=allowed_drop,
+        judged=judged,
+    )
 
 
 def _of_profile(arguments: Mapping[str, Any], profile: str) -> dict[str, Any]:
@@ -118,11 +130,31 @@ def _of_profile(arguments: Mapping[str, Any], profile: str) -> dict[str, Any]:
     return {**arguments, **{name: values[profile] for name, values in by_profile.items()}}
 
 
-def _bar(node: pytest.Function, experiment: str, options: Options) -> Bar | None:
+def _gate(
+    node: pytest.Function, experiment: str, options: Options
+) -> tuple[Bar | None, float | None, bool]:
+    """The bar, the drop against a baseline that is allowed, and whether there is a verdict."""
     marked = node.get_closest_marker("gate")
     if marked is not None and marked.args:
         raise SettingsError("gate takes keyword arguments only, as in gate(pass_rate=0.9)")
-    bar = Bar.of(marked.kwargs, "gate marker") if marked is not None else None
+    said = dict(marked.kwargs) if marked is not None else {}
+    judged, drop = said.pop("judge", True), said.pop("allowed_drop", None)
+    if not isinstance(judged, bool):
+        raise SettingsError(f"gate marker: judge={judged!r}: give True or False")
+    if not judged and (said or drop is not None):
+        raise SettingsError("gate marker: judge=False goes with no bar and no allowed_drop")
+    if drop is not None:
+        try:
+            drop = checked_drop(drop)
+        except SettingsError as error:
+            raise SettingsError(f"gate marker: {error}") from None
+    alone = marked is None or (not said and (drop is not None or not judged))
+    bar = None if alone else Bar.of(said, "gate marker")
+    own = _bar(node, bar, experiment, options)
+    return own, options.allowed_drop if drop is None else drop, judged
+
+
+def _bar(node: pytest.Function, bar: Bar | None, experiment: str, options: Options) -> Bar | None:
     if options.gate in ("baseline", "none"):
         return None
     own = options.bars.get(experiment)
@@ -158,6 +190,8 @@ def plan_session(session: pytest.Session) -> tuple[Plan, dict[str, pytest.Functi
             [*probe.remarks, *_protocol_remarks(options, probe.config)],
             asdict(probe.config) | {"stop": list(probe.config.stop)},
             probe.left_out,
+            allowed_drop=probe.allowed_drop,
+            judged=probe.judged,
         )
         for function, probe in probes.items()
         if function in ids or function in gated

@@ -28,7 +28,9 @@ MARKERS = (
     "each case; cases is a list of Case or a function of the suite that yields them, summary a "
     "function of all records that gives a dict for the report, delta the steering of cases that "
     "name spans; an argument may be a dict of values by profile",
-    "gate(*, pass_rate=None, score=None, rule='observed'): what the experiment must reach",
+    "gate(*, pass_rate=None, score=None, rule='observed', allowed_drop=None, judge=True): what the "
+    "experiment must reach; by how much it may be worse than a baseline; judge=False: it is only "
+    "reported",
     "needle: values of keys in a haystack of UUID pairs",
     "multiple_needles: values of several keys, in order",
     "conditional_needles: values of all keys that contain a special character",
@@ -51,7 +53,7 @@ LATEST = ""
 """Of --llmprobe-resume: the model's last run."""
 
 REPEAT = "LLMPROBE_REPEAT"
-"""Environment variable of a run that repeats another one to measure its noise."""
+"""Environment variable of a run that repeats another one to measure its noise: which repeat."""
 
 
 def declare_markers(config: pytest.Config) -> None:
@@ -65,6 +67,19 @@ def whole(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
     return int(text)
+
+
+def allowed_drop(text: str) -> float:
+    """A drop of a pass rate from 0 to below 1, for argparse."""
+    from pytest_llmprobe.errors import SettingsError
+    from pytest_llmprobe.report.plan import checked_drop
+
+    try:
+        return checked_drop(float(text))
+    except (SettingsError, ValueError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no drop of a pass rate: give a number from 0 to below 1, such as 0.02"
+        ) from None
 
 
 def deltas(text: str) -> tuple[float, ...]:
@@ -217,6 +232,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="exit code 0 if all that could be judged has passed",
     )
     add(
+        "allowed-drop",
+        "with --llmprobe-compare: the drop of a pass rate that is allowed; an experiment passes "
+        "only if its drop is surely smaller (default: none; it fails if it is surely worse)",
+        allowed_drop,
+        metavar="X",
+    )
+    add(
         "engine",
         "process: a model in each worker; shared: one process with the model answers for all "
         "workers (default: process)",
@@ -248,7 +270,8 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "calibrate",
         "with --llmprobe-save: repeat the run N times and keep with the baseline how far pass "
-        "rates differ by chance; no gate fails for less",
+        "rates differ by chance, each repeat with sampling seeds of its own; intervals of a "
+        "difference become as much wider",
         positive,
         default=0,
         metavar="N",

@@ -69,6 +69,7 @@ class Options:
         misses: ``count`` or ``fail``.
         gate: ``all``, ``thresholds``, ``baseline`` or ``none``.
         require: Whether what was asked to be judged must be; `Require`.
+        allowed_drop: What a pass rate may fall by against the run compared with, or None.
         deltas: Values of Delta for every case with spans; empty: what the evaluation says.
         layers: Layers to steer.
         phase: When to steer.
@@ -111,6 +112,7 @@ class Options:
     resume: Path | None = None
     replay: Path | None = None
     calibrate: int = 0
+    allowed_drop: float | None = None
     self_check: bool = False
     require: Require = "nothing"
     gates: Gates = field(default_factory=dict)
@@ -162,6 +164,7 @@ class Options:
             "context": self.spec.context,
             "misses": self.misses,
             "gate": self.gate,
+            "allowed_drop": self.allowed_drop,
             "compare": self.compare[0] if self.compare else None,
             "engine": "shared" if self.shared else "process",
             "endpoint": self.endpoint.as_dict() if self.spec.protocol else None,
@@ -280,6 +283,7 @@ def _read(config: pytest.Config) -> Options:
         resume=resumed_run(config, storage, model, report),
         replay=replay,
         calibrate=option.llmprobe_calibrate,
+        allowed_drop=option.llmprobe_allowed_drop,
         self_check=read_self_check(option, spec),
         deltas=option.llmprobe_delta,
         layers=option.llmprobe_layers,

@@ -58,6 +58,7 @@ def attach_record(
         prompt_characters=trace.prompt_characters,
         details=trace.details,
         cut_off=trace.cut_off,
+        clusters=item.stash[PROBE].clusters,
     )
     payload: dict[str, Any] = {"record": record.as_dict()}
     if hasattr(error, INCAPABLE):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from pytest_llmprobe.errors import ReportError, SettingsError
@@ -27,6 +28,7 @@ class CaseResult:
     experiment: str
     outcome: Outcome
     group: str | None = None
+    shares_prefix: bool | None = None
     prompt_hash: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     received: str | None = None
@@ -40,8 +42,11 @@ class CaseResult:
 
     @property
     def cluster(self) -> str:
-        """What makes cases dependent: the shared haystack, else nothing but themselves."""
-        return self.group or self.id
+        """What makes cases dependent: the shared haystack, else nothing but themselves.
+
+        Where prompts were not measured, as in older files, a group counts as a haystack.
+        """
+        return self.id if self.shares_prefix is False else self.group or self.id
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Baseline:
     Args:
         experiments: By name: counts, pass rate, timings; ``generation`` if the report has it.
         cases: By id, in order.
-        noise: By experiment: how far apart the pass rates of repeated runs were.
+        noise: By experiment: standard deviation of the pass rate from run to run.
     """
 
     model: str
@@ -69,7 +74,8 @@ class Baseline:
 def with_noise(baseline: Baseline, repeats: Sequence[Baseline]) -> Baseline:
     """The baseline with the noise between it and repeated runs of the same configuration.
 
-    The noise of an experiment is the largest difference of two of their pass rates.
+    The noise of an experiment is the standard deviation of their pass rates, which more repeats
+    make more certain and not larger.
     """
     noise = {}
     for name in baseline.experiments:
@@ -79,7 +85,7 @@ def with_noise(baseline: Baseline, repeats: Sequence[Baseline]) -> Baseline:
             if name in run.experiments and run.experiments[name]["pass_rate"] is not None
         ]
         if len(rates) > 1:
-            noise[name] = max(rates) - min(rates)
+            noise[name] = stdev(rates)
     return replace(baseline, noise=noise)
 
 
@@ -114,7 +120,7 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
     head = vars(baseline) | {"kind": KIND, "schema_version": BASELINE_VERSION}
     cases = head.pop("cases")
     lines = [
-        _compact({k: v for k, v in asdict(cases[name]).items() if v not in (None, {}, 0.0)})
+        _compact({key: value for key, value in asdict(cases[name]).items() if _says(value)})
         for name in sorted(cases)
     ]
     keys = [f"{_compact(key)}: {_compact(head[key])}" for key in sorted(head)]
@@ -123,6 +129,11 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
         write_atomically(path, text)
     except OSError as error:
         raise ReportError(f"the baseline {path} cannot be written: {error.strerror}") from None
+
+
+def _says(value: object) -> bool:
+    """Whether it is more than what a field has if it is left out; False is, though equal to 0."""
+    return value is False or value not in (None, {}, 0.0)
 
 
 def _compact(data: object) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.comparison_causes import Difference, changed_prompts, why
-from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, compare_experiment, conclude
+from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, compare_experiment
+from pytest_llmprobe.report.comparison_verdicts import SUITE, ComparedSuite, conclude_all
 from pytest_llmprobe.report.gate import CHANGE, Check, Verdict, run_verdict
 from pytest_llmprobe.statistics.paired import holm
 
@@ -28,6 +29,7 @@ class Comparison:
         experiments: Sorted by name.
         differences: What was not the same, likeliest cause first.
         asked: Names of the experiments that the first run measured: a second run is judged by them.
+        suite: All experiments in one test; None unless there are several.
     """
 
     first: str
@@ -37,14 +39,20 @@ class Comparison:
     differences: Sequence[Difference]
     asked: Sequence[str]
     prompts: str | None = None
+    suite: ComparedSuite | None = None
 
     @property
     def checks(self) -> list[Check]:
-        """The baseline gate: one check for each experiment that was measured, or is in error now.
+        """The baseline gate: one check for each experiment that was measured, and one of all.
 
         What the first run did not measure is nothing that the second one could lose.
         """
-        return [_check(e) for e in self.experiments if e.name in self.asked or e.errors]
+        judged = (
+            e
+            for e in self.experiments
+            if e.errors or (e.name in self.asked and e.finding != "report only")
+        )
+        return [*map(_check, judged), *([_suite_check(self.suite)] if self.suite else [])]
 
     @property
     def verdict(self) -> tuple[Verdict, str]:
@@ -56,32 +64,31 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         verdict, reason = self.verdict
-        shown = {key: value for key, value in asdict(self).items() if key != "asked"}
-        return shown | {"verdict": verdict, "reason": reason}
+        data = asdict(self) | {"verdict": verdict, "reason": reason}
+        del data["asked"]
+        for experiment in data["experiments"]:
+            del experiment["flips"]
+        return data
 
 
 def compare(
-    first: Baseline, second: Baseline, names: tuple[str, str] = ("the first run", "the second run")
+    first: Baseline,
+    second: Baseline,
+    names: tuple[str, str] = ("the first run", "the second run"),
 ) -> Comparison:
     """Compare a run with an earlier one, experiment by experiment, as pairs of cases.
 
-    An experiment is worse or better if the exact McNemar test says so after Holm's correction over
-    all judged experiments, and the change exceeds the first run's ``noise``. Scores are compared
-    and corrected in the same way among themselves, but decide nothing: which way is better is not
-    known. A case whose prompt changed is a pair, too: then model and prompt are judged
+    An experiment is worse or better if its test says so after Holm's correction over all that have
+    one, and the suite is worse if the test of all cases together says so (`suite_test`). Scores are
+    compared and corrected in the same way among themselves, but decide nothing: which way is better
+    is not known. A case whose prompt changed is a pair, too: then model and prompt are judged
     together. An experiment of whose measured cases too few have a pair may be worse, and is else
-    not judged. ``names`` are what to call the two runs.
+    not judged. The second run says which experiments may lose how much, and which are only
+    reported. ``names`` are what to call the two runs.
     """
     everything = sorted(first.experiments.keys() | second.experiments.keys())
     found = [compare_experiment(name, first, second, names) for name in everything]
-    judged = {e.name: e.p for e in found if e.finding != "not judged"}
-    adjusted = dict(zip(judged, holm(list(judged.values())), strict=True))
-    found = [
-        conclude(e, adjusted[e.name], len(judged), first.noise.get(e.name, 0.0))
-        if e.name in adjusted
-        else e
-        for e in found
-    ]
+    found, suite = conclude_all(found, *_rules(second))
     measured = Counter(case.experiment for case in first.cases.values() if case.judged)
     found = [_with_enough_pairs(e, measured[e.name], names[0]) for e in found]
     remarks = [
@@ -90,7 +97,7 @@ def compare(
     ]
     found = [_with_prompts(e) for e in _adjust_scores(found)]
     causes, prompts = why(first, second), changed_prompts(first, second)
-    return Comparison(*names, remarks, found, causes, sorted(measured), prompts)
+    return Comparison(*names, remarks, found, causes, sorted(measured), prompts, suite)
 
 
 def _with_prompts(experiment: ComparedExperiment) -> ComparedExperiment:
@@ -106,10 +113,18 @@ def _with_enough_pairs(
     experiment: ComparedExperiment, measured: int, first: str
 ) -> ComparedExperiment:
     """Not judged where what is left of it says too little of the whole."""
-    if experiment.finding in ("worse", "not judged") or experiment.n >= ENOUGH * measured:
+    said = ("worse", "not judged", "report only")
+    if experiment.finding in said or experiment.n >= ENOUGH * measured:
         return experiment
     reason = f"only {experiment.n} of {measured} cases of {first} have a pair"
     return replace(experiment, finding="not judged", reason=reason)
+
+
+def _rules(run: Baseline) -> tuple[dict[str, float], set[str]]:
+    """By experiment the drop that is allowed, and those that are no ground for a verdict."""
+    drops = {name: e.get("allowed_drop") for name, e in run.experiments.items()}
+    unjudged = {name for name, e in run.experiments.items() if e.get("judged") is False}
+    return {name: drop for name, drop in drops.items() if drop is not None}, unjudged
 
 
 def _run_remarks(first: Baseline, second: Baseline, names: tuple[str, str]) -> list[str]:
@@ -137,7 +152,14 @@ def _check(experiment: ComparedExperiment) -> Check:
     if experiment.finding == "worse" or (experiment.errors and experiment.n):
         verdict = "FAIL"
     reason = experiment.reason
-    if experiment.finding in ("worse", "better"):
+    if experiment.finding in ("worse", "better", "drop allowed"):
         reason = f"{experiment.finding}: {reason}"
     change = experiment.difference
     return Check(experiment.name, CHANGE, 0.0, "significant", change, verdict, reason)
+
+
+def _suite_check(suite: ComparedSuite) -> Check:
+    verdicts: dict[str, Verdict] = {"worse": "FAIL", "not judged": "NOT JUDGED"}
+    verdict = verdicts.get(suite.finding, "PASS")
+    reason = f"{suite.finding}: {suite.reason}"
+    return Check(SUITE, CHANGE, 0.0, "significant", suite.difference, verdict, reason)

@@ -8,14 +8,23 @@ from statistics import fmean
 from typing import Literal, TypeAlias
 
 from pytest_llmprobe.report.baseline import Baseline, CaseResult
-from pytest_llmprobe.statistics import paired
-from pytest_llmprobe.statistics.intervals import Interval
+from pytest_llmprobe.statistics import paired, suite_test
+from pytest_llmprobe.statistics.clusters import Flips
+from pytest_llmprobe.statistics.intervals import Interval, effective_size
 
-Finding: TypeAlias = Literal["worse", "no change found", "better", "not judged"]
+Finding: TypeAlias = Literal[
+    "worse",
+    "no change found",
+    "better",
+    "drop allowed",
+    "no loss found",
+    "with the suite",
+    "report only",
+    "not judged",
+]
+"""``drop allowed``: surely less is lost than may be; ``no loss found`` is said of a suite."""
+
 Pairs: TypeAlias = Sequence[tuple[CaseResult, CaseResult]]
-
-LEVEL = 0.05
-"""Chance of any false alarm in a whole comparison."""
 
 RATIOS = ("p50_s", "p95_s", "tokens_per_s")
 MAX_NAMED = 5
@@ -52,13 +61,19 @@ class ComparedExperiment:
         remarks: What could not be compared.
         n: Pairs: cases judged in both runs, by id.
         prompts_changed: Pairs whose prompt is another one: model and prompt are judged together.
-        groups: Groups of pairs (haystacks); ``n`` if none share one.
+        groups: Clusters of pairs (haystacks); ``n`` if none share one.
         effective: Independent pairs that would be as certain, at most ``n``.
+        labels: Whether pairs have groups whose prompts share no beginning, so that they are none.
         first_rate: Pass rate of the first run on the pairs; None without pairs.
-        ci95: Interval of second rate minus first.
+        ci95: Interval of second rate minus first; as much wider as repeated runs differ.
+        recovery: Second rate over first; None if that is 0.
+        allowed_drop: What the pass rate may fall by, if that is what it was judged by.
+        flips: The pairs by cluster.
+        test: Signs of whole ``clusters``, ``cases`` on their effective number, or with the
+            ``suite``; None if it has no test.
         lost: Cases that passed and now miss.
         gained: Cases that missed and now pass.
-        p: Of the exact McNemar test, on effective flips where groups are shared.
+        p: Two-sided, of that test.
         p_adjusted: Holm's, over the judged experiments; None if not judged.
         detectable: Where no change was found, the change of the pass rate that would have been
             with 80 % probability; None if these pairs can show no change at all.
@@ -75,9 +90,14 @@ class ComparedExperiment:
     prompts_changed: int = 0
     groups: int = 0
     effective: float = 0.0
+    labels: bool = False
     first_rate: float | None = None
     second_rate: float | None = None
     ci95: Interval | None = None
+    recovery: float | None = None
+    allowed_drop: float | None = None
+    flips: Flips | None = None
+    test: suite_test.Method | None = None
     lost: Sequence[Flip] = ()
     gained: Sequence[Flip] = ()
     p: float = 1.0
@@ -100,7 +120,7 @@ def compare_experiment(
     """Everything that can be said of one experiment alone.
 
     Where nothing stands in the way of a judgement the finding is "no change found" for now:
-    ``conclude`` decides when all experiments are known.
+    ``conclude_all`` decides when all experiments are known.
     """
     for run, other in ((first, names[1]), (second, names[0])):
         if name not in run.experiments:
@@ -177,13 +197,15 @@ def _paired(name: str, pairs: Pairs, first: Baseline, second: Baseline) -> Compa
         "",
         n=len(pairs),
         groups=len(set(clusters)),
-        effective=paired.effective_pairs(changes, clusters),
+        effective=effective_size(changes, clusters)[0],
+        labels=any(a.group and a.cluster == a.id for a, _ in pairs),
         first_rate=fmean(before),
         second_rate=fmean(after),
-        ci95=paired.change_interval(changes, clusters),
+        ci95=paired.change_interval(changes, clusters, noise=first.noise.get(name, 0.0)),
+        recovery=sum(after) / sum(before) if any(before) else None,
+        flips=Flips.of(changes, clusters),
         lost=[flip for change, flip in flips if change < 0],
         gained=[flip for change, flip in flips if change > 0],
-        p=paired.clustered_mcnemar(changes, clusters),
         scores=_scores(pairs),
         ratios=_ratios(pairs, first.experiments[name], second.experiments[name]),
     )
@@ -210,28 +232,3 @@ def _ratios(
         name: [run["timings"].get(name) for run in (first, second)] for name in RATIOS
     }
     return {name: two / one if one and two else None for name, (one, two) in values.items()}
-
-
-def conclude(
-    experiment: ComparedExperiment, p_adjusted: float, judged: int, noise: float
-) -> ComparedExperiment:
-    """Judge an experiment that can be.
-
-    Args:
-        experiment: As ``compare_experiment`` gives it.
-        p_adjusted: Holm's, over all judged experiments.
-        judged: Their number.
-        noise: How far apart the pass rates of repeated runs of the first configuration were; a
-            change up to that is none.
-    """
-    difference = experiment.difference or 0.0
-    rates = f"{experiment.first_rate:.3f} -> {experiment.second_rate:.3f}"
-    numbers = f"pass rate {rates}, p = {p_adjusted:.2g}"
-    if p_adjusted < LEVEL and abs(difference) > noise:
-        finding: Finding = "worse" if difference < 0 else "better"
-        return replace(experiment, finding=finding, reason=numbers, p_adjusted=p_adjusted)
-    if p_adjusted < LEVEL:
-        numbers += f", inside the run-to-run noise of {noise:.3f}"
-    share = (len(experiment.lost) + len(experiment.gained)) / experiment.n
-    least = paired.minimum_detectable_change(round(experiment.effective), share, LEVEL / judged)
-    return replace(experiment, reason=numbers, p_adjusted=p_adjusted, detectable=least)

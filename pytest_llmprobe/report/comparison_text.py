@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Flip
+from pytest_llmprobe.report.comparison_verdicts import SUITE, ComparedSuite
 from pytest_llmprobe.report.record import bounded
 from pytest_llmprobe.report.terminal import aligned, printable, with_interval
 from pytest_llmprobe.statistics.similarity import matched_prefix
@@ -54,27 +55,57 @@ def notes(experiment: ComparedExperiment) -> list[str]:
     said = []
     if experiment.finding == "not judged" and not experiment.remarks:
         said.append(f"not judged: {experiment.reason}")
-    if 0 < experiment.groups < experiment.n:
+    elif experiment.finding in ("not judged", "with the suite", "drop allowed"):
+        said.append(experiment.reason)
+    if experiment.groups == 1 < experiment.n:
+        said.append(f"{experiment.n} cases share one group: the interval takes them as independent")
+    elif 0 < experiment.groups < experiment.n:
         said.append(
             f"{experiment.n} cases share {experiment.groups} groups and count as "
             f"{experiment.effective:.0f}"
         )
+    if experiment.labels:
+        said.append("groups whose prompts share no long beginning are labels: single cases")
     if experiment.finding == "no change found":
-        if "noise" in experiment.reason:
-            said.append(experiment.reason)
-        elif experiment.detectable is None:
-            said.append("so few cases can show no change at all")
-        else:
-            said.append(
-                f"a change of {experiment.detectable:.3f} or more would have been found with 80 % "
-                "probability"
-            )
+        said.append(_findable(experiment.detectable, "change"))
+    if experiment.recovery is not None and experiment.recovery != 1:
+        said.append(f"recovery {experiment.recovery:.3f} of the pass rate")
     for name, score in experiment.scores.items():
         if score.p_adjusted is not None and score.p_adjusted < 0.05:
             change = with_interval(score.change.mean, score.change.ci95, "+")
             means = f"{score.first:.3g} -> {score.second:.3g}"
             said.append(f"score {name} {means}: {change}, p = {score.p_adjusted:.2g}")
     return said
+
+
+def _findable(change: float | None, what: str) -> str:
+    if change is None:
+        return f"so few cases show a {what} only if nearly all of them turn"
+    return f"a {what} of {change:.3f} or more would have been found with 80 % probability"
+
+
+def suite_cells(suite: ComparedSuite) -> list[str]:
+    """The suite's row; its p is one-sided and has a level of its own."""
+    return [
+        SUITE,
+        str(suite.n),
+        f"{suite.first_rate:.3f}",
+        f"{suite.second_rate:.3f}",
+        f"{suite.difference:+.3f}",
+        str(suite.lost),
+        str(suite.gained),
+        f"{suite.p:.2g}",
+        "-",
+        suite.finding,
+    ]
+
+
+def suite_notes(suite: ComparedSuite) -> list[str]:
+    """What the suite's row does not say: what would have been found."""
+    if suite.finding == "not judged":
+        return [suite.reason]
+    count = f"{suite.n} cases in {suite.clusters} groups count as {suite.effective:.0f}"
+    return [count, *([] if suite.finding == "worse" else [_findable(suite.detectable, "drop")])]
 
 
 def differences(comparison: Comparison) -> list[str]:
@@ -94,10 +125,13 @@ def lines(comparison: Comparison) -> list[str]:
     said = [f"{comparison.second} compared with {comparison.first}"]
     said += [comparison.prompts] if comparison.prompts else []
     said += [f"not comparable: {remark}" for remark in comparison.remarks]
+    suite = comparison.suite
     rows = [HEADER, *(cells(e) for e in comparison.experiments)]
+    rows += [suite_cells(suite)] if suite else []
     said += aligned(rows, left=(0, len(HEADER) - 1))
     for experiment in comparison.experiments:
         said += [f"{experiment.name}: {note}" for note in notes(experiment)]
+    said += [f"{SUITE}: {note}" for note in suite_notes(suite)] if suite else []
     for experiment in comparison.experiments:
         for what, flips in (("lost", experiment.lost), ("gained", experiment.gained)):
             said += _flips(f"{experiment.name}: {what}", flips)

@@ -61,6 +61,17 @@ class Bar:
             raise SettingsError(f"{where}: {error}") from None
 
 
+def checked_drop(drop: object) -> float:
+    """An allowed drop of a pass rate.
+
+    Raises:
+        SettingsError: It is no number from 0 to below 1.
+    """
+    if isinstance(drop, bool) or not isinstance(drop, int | float) or not 0 <= drop < 1:
+        raise SettingsError(f"allowed_drop={drop!r}: give a number from 0 to below 1, such as 0.02")
+    return float(drop)
+
+
 @dataclass(frozen=True)
 class ExperimentPlan:
     """One experiment's cases.
@@ -74,6 +85,8 @@ class ExperimentPlan:
         remarks: What its cases function wants said, such as sizes that it left out.
         generation: The marker's generation options.
         left_out: Cases that ``--llmprobe-limit`` left out before they were collected.
+        allowed_drop: What its pass rate may fall by against a baseline, or None.
+        judged: Whether it may be a ground for a verdict; else it is only reported.
     """
 
     name: str
@@ -85,6 +98,8 @@ class ExperimentPlan:
     remarks: Sequence[str] = field(default_factory=list)
     generation: Mapping[str, Any] = field(default_factory=dict)
     left_out: int = 0
+    allowed_drop: float | None = None
+    judged: bool = True
 
     @property
     def partial(self) -> bool:

@@ -65,7 +65,7 @@ def _largest(noise: Mapping[str, float]) -> str:
     if not any(noise.values()):
         return "no pass rate changed"
     name = max(noise, key=lambda name: noise[name])
-    return f"pass rates changed by {noise[name]:.3f} at most ({name})"
+    return f"standard deviation of a pass rate up to {noise[name]:.3f} ({name})"
 
 
 def add_to_job_summary(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -35,6 +35,7 @@ class Record:
     size: Any = None
     trial: Any = None
     group: str | None = None
+    shares_prefix: bool | None = None
     params: dict[str, Any] = field(default_factory=dict)
     prompt: str | None = None
     expected: Any = None
@@ -59,6 +60,11 @@ class Record:
     max_new_tokens: int | None = None
     steered: list[str] = field(default_factory=list)
     steered_layers: int = 0
+
+    @property
+    def cluster(self) -> str | None:
+        """What it depends on beside itself: its group, unless that is known to be a mere label."""
+        return None if self.shares_prefix is False else self.group
 
     @property
     def is_correct(self) -> bool:
@@ -94,6 +100,7 @@ def build_record(
     prompt_characters: int = 0,
     details: Mapping[str, Any] | None = None,
     cut_off: bool = False,
+    clusters: Container[str] | None = None,
 ) -> Record:
     """Put together what is known about a case after its test ran.
 
@@ -101,7 +108,7 @@ def build_record(
     ``prompt_characters`` the length of all their prompts. ``explanation`` says in the evaluation's
     words why it missed or was skipped, ``error`` why it could not be measured. ``details``, what a
     fixture found, are kept beside the case's metadata. ``cut_off`` says that the last answer had no
-    room to become complete.
+    room to become complete. ``clusters`` are the groups whose prompts share a long beginning.
     """
     metadata = dict(plain(case.metadata)) if case else {}
     last = completions[-1] if completions else None
@@ -114,6 +121,7 @@ def build_record(
         size=metadata.pop("size", None),
         trial=metadata.pop("trial", None),
         group=case.group if case else None,
+        shares_prefix=_shares_prefix(case, clusters),
         params=metadata | plain(details or {}),
         prompt=_both_ends(plain(prompt_text(case.prompt))) if case else None,
         expected=plain(case.target) if case else None,
@@ -139,6 +147,12 @@ def build_record(
         steered=[str(bounded(text)) for text in last.steered] if last else [],
         steered_layers=last.steered_layers if last else 0,
     )
+
+
+def _shares_prefix(case: Case | None, clusters: Container[str] | None) -> bool | None:
+    if case is None or case.group is None or clusters is None:
+        return None
+    return case.group in clusters
 
 
 def bounded(text: str | None, limit: int = MAX_TEXT) -> str | None:

@@ -35,6 +35,8 @@ CONFLICT = re.compile(r"^(<<<<<<<|>>>>>>>)", re.MULTILINE)
 """What git leaves in a file that two branches changed."""
 
 EXPERIMENT_FIELDS = ("collected", "errors", "n", "pass_rate", "reported", "skipped", "timings")
+LATER_FIELDS = ("allowed_drop", "generation", "judged")
+"""Fields of an experiment that older reports do not have."""
 
 
 def find_run(given: str, storage: Path, model: str | None = None) -> Path:
@@ -124,7 +126,7 @@ def reduce_report(report: Mapping[str, Any]) -> Baseline:
         raise ReportError(f"it is a report of schema {version!r}, and this reads {SCHEMA_VERSION}")
     header = _header(report)
     experiments = {
-        name: {k: v for k, v in experiment.items() if k in (*EXPERIMENT_FIELDS, "generation")}
+        name: {k: v for k, v in experiment.items() if k in (*EXPERIMENT_FIELDS, *LATER_FIELDS)}
         for name, experiment in _experiments(report).items()
     }
     cases = [_case(test, n, MAX_ANSWER) for n, test in enumerate(_list(report, "tests"), 1)]
@@ -216,6 +218,8 @@ def _checked(experiments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             if not isinstance(experiment, dict) or key not in experiment:
                 raise ReportError(f"the experiment {name!r} has no {key!r}")
         values = {key: experiment[key] for key in EXPERIMENT_FIELDS}
+        if experiment.get("allowed_drop") is not None:
+            values["allowed_drop"] = experiment["allowed_drop"]
         if not isinstance(timings := values.pop("timings"), dict):
             raise ReportError(f"the experiment {name!r} has no timings")
         known = {k: value for k, value in (values | timings).items() if value is not None}
@@ -237,6 +241,8 @@ def _case(data: object, number: int, longest: int) -> CaseResult:
     for key in ("group", "prompt_hash", "received"):
         if not isinstance(data.get(key), str | None):
             raise ReportError(f"{where} has a {key!r} that is no text")
+    if not isinstance(data.get("shares_prefix"), bool | None):
+        raise ReportError(f"{where} has a 'shares_prefix' that is neither true nor false")
     numbers = {key: data[key] for key in ("duration", "batch_size") if data.get(key) is not None}
     _numbers(numbers, where)
     known = {f.name: data[f.name] for f in fields(CaseResult) if f.name in data}

@@ -41,7 +41,10 @@ def summarise(plan: ExperimentPlan, records: Iterable[Record]) -> dict[str, Any]
         "collected": plan.collected,
         "selected": len(plan.ids),
         "reported": columns.outcomes.total(),
-        "remarks": list(plan.remarks),
+        "remarks": [*plan.remarks, *_one_cluster(columns)],
+        "clusters": len(set(columns.clusters)),
+        "allowed_drop": plan.allowed_drop,
+        "judged": plan.judged,
         "generation": dict(plan.generation),
         "chance": fmean(columns.chances) if columns.chances else None,
         **_pass_rate(columns),
@@ -80,7 +83,7 @@ class _Columns:
     def _judge(self, record: Record) -> None:
         passed = record.outcome == "passed"
         # What makes records dependent: the shared haystack, else nothing but themselves.
-        group = record.group
+        group = record.cluster
         cluster = self._groups.setdefault(group, group) if group else len(self.passed)
         self.passed.append(passed)
         self.clusters.append(cluster)
@@ -106,6 +109,16 @@ def _pass_rate(columns: _Columns) -> dict[str, Any]:
         "ci95": list(wilson(sum(passed), len(passed))),
         "ci95_clustered": list(rate_interval(passed, columns.clusters)),
     }
+
+
+def _one_cluster(columns: _Columns) -> list[str]:
+    n, clusters = len(columns.passed), len(set(columns.clusters))
+    if clusters != 1 or n == 1:
+        return []
+    return [
+        f"all {n} cases share the beginning of one prompt: the interval is that of independent "
+        "cases, and says nothing of other prompts"
+    ]
 
 
 def _scores(columns: _Columns) -> dict[str, Any]:

@@ -6,11 +6,16 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean
+from statistics import fmean
 
 import numpy as np
 
-from pytest_llmprobe.statistics.intervals import Interval, clustered_standard_error
+from pytest_llmprobe.statistics.intervals import (
+    Interval,
+    clustered_standard_error,
+    effective_size,
+    quantile_for,
+)
 from pytest_llmprobe.statistics.resampling import Floats, percentiles
 
 EXACT_CLUSTERS = 14
@@ -68,19 +73,29 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def change_interval(
-    changes: Sequence[int], clusters: Sequence[Hashable], confidence: float = 0.95
+    changes: Sequence[int],
+    clusters: Sequence[Hashable],
+    confidence: float = 0.95,
+    noise: float = 0.0,
 ) -> Interval:
     """Interval of the second pass rate minus the first on the same cases, within [-1, 1].
 
     Adjusted Wald interval (Bonett and Price 2012, Journal of Educational and Behavioral Statistics
     37:479): one more case lost and one more gained, so it has a width even where nothing flipped.
-    Clustered cases count as ``effective_pairs``. Takes what ``clustered_mcnemar`` takes.
+    Clustered cases count as in ``rate_interval``, with Student's quantile. Takes what
+    ``clustered_mcnemar`` takes.
+
+    Args:
+        changes: For each case.
+        clusters: For each case.
+        confidence: Two-sided coverage.
+        noise: Standard deviation of a pass rate from run to run; the variances of both runs add.
     """
-    effective = effective_pairs(changes, clusters)
+    effective, kish = effective_size(changes, clusters)
     lost = (changes.count(-1) * effective / len(changes) + 1) / (effective + 2)
     gained = (changes.count(1) * effective / len(changes) + 1) / (effective + 2)
-    error = math.sqrt((lost + gained - (gained - lost) ** 2) / (effective + 2))
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * error
+    variance = (lost + gained - (gained - lost) ** 2) / (effective + 2) + 2 * noise**2
+    half = quantile_for(kish, len(changes), confidence) * math.sqrt(variance)
     return max(-1.0, gained - lost - half), min(1.0, gained - lost + half)
 
 

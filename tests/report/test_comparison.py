@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,9 +10,9 @@ from some_reports import CONFIG, ENVIRONMENT, MODEL_INFO, records, run
 
 from pytest_llmprobe.report.comparison import compare
 from pytest_llmprobe.report.comparison_causes import LAYERS, why
-from pytest_llmprobe.report.comparison_text import lines
+from pytest_llmprobe.report.comparison_text import lines, notes
 from pytest_llmprobe.report.schema import schema
-from pytest_llmprobe.statistics.paired import holm, mcnemar
+from pytest_llmprobe.statistics.paired import change_interval, holm, mcnemar
 
 
 def only(first, second, **options):
@@ -66,9 +67,17 @@ def test_five_lost_cases_are_not_enough():
     assert experiment.detectable > 0.3
 
 
-def test_so_few_cases_that_nothing_can_be_found_have_no_detectable_change():
-    experiment = only(run(records("ppppp")), run(records("mmmmm")))
-    assert (experiment.finding, experiment.detectable) == ("no change found", None)
+def test_so_few_cases_that_nothing_can_be_found_are_not_judged_unless_all_are_lost():
+    found = compare(run(records("ppppp")), run(records("pppmm")))
+    (experiment,) = found.experiments
+    assert (experiment.finding, experiment.detectable) == ("not judged", None)
+    assert "no outcome of 5 cases could tell chance from a change" in experiment.reason
+    assert found.verdict[0] == "NOT JUDGED"
+    found = compare(run(records("ppppp")), run(records("mmmmm")))
+    assert found.verdict == (
+        "FAIL",
+        "needle: worse: pass rate 1.000 -> 0.000, all of 5 passed cases lost",
+    )
 
 
 def test_several_experiments_are_corrected_together():
@@ -97,13 +106,159 @@ def test_cases_that_share_a_haystack_count_as_fewer():
     assert (together.finding, apart.finding) == ("no change found", "worse")
 
 
-def test_a_change_inside_the_noise_of_repeated_runs_is_none():
-    first = replace(run(records("p" * 100)), noise={"needle": 0.08})
-    inside = only(first, run(records("m" * 8 + "p" * 92)))
-    outside = only(first, run(records("m" * 9 + "p" * 91)))
-    assert inside.finding == "no change found"
-    assert "inside the run-to-run noise of 0.080" in inside.reason
-    assert outside.finding == "worse"
+def test_noise_widens_the_interval_and_swallows_no_proven_loss():
+    quiet = run(records("p" * 800 + "m" * 200))
+    noisy = replace(quiet, noise={"needle": 0.10})
+    second = run(records("m" * 90 + "p" * 710 + "m" * 200))
+    without, within = only(quiet, second), only(noisy, second)
+    assert (without.finding, within.finding) == ("worse", "worse")
+    assert within.p == without.p == mcnemar(90, 0)
+    half = (without.ci95[1] - without.ci95[0]) / 2
+    wide = (within.ci95[1] - within.ci95[0]) / 2
+    assert wide**2 == pytest.approx(half**2 + 2 * (0.10 * 1.959964) ** 2)
+
+
+# Clusters
+
+
+def grouped(sizes, shared=True):
+    """Groups of these sizes for ``records``, as measured at collection."""
+    groups = [f"g{n}" for n, size in enumerate(sizes) for _ in range(size)]
+    return {"group": groups, "shares_prefix": shared}
+
+
+COLLAPSES = {
+    "100 of 100 lost in one group": ([100], [100]),
+    "two groups that lose 10 and 50 of 100": ([100, 100], [10, 50]),
+    "four groups of 50 that lose 5, 15, 25, 35": ([50] * 4, [5, 15, 25, 35]),
+}
+
+
+@pytest.mark.parametrize("measured", [False, True, None], ids=["labels", "clusters", "unknown"])
+@pytest.mark.parametrize("collapse", COLLAPSES)
+def test_a_collapse_that_was_green_is_not(collapse, measured):
+    sizes, gone = COLLAPSES[collapse]
+    options = grouped(sizes, measured)
+    after = "".join("m" * g + "p" * (n - g) for n, g in zip(sizes, gone, strict=True))
+    first, second = run(records("p" * sum(sizes), **options)), run(records(after, **options))
+    verdict = compare(first, second).verdict[0]
+    total = sizes == gone
+    assert verdict == ("FAIL" if measured is False or total else "NOT JUDGED")
+
+
+def test_five_small_experiments_that_fall_to_0_at_once_fail():
+    names = [f"small{n}" for n in range(5)]
+    kept = [records("p" * 90 + "m" * 10, f"big{n}") for n in range(15)]
+    options = grouped([3, 3, 3])
+    first = run(*kept, *(records("p" * 8 + "m", name, **options) for name in names))
+    second = run(*kept, *(records("m" * 9, name, **options) for name in names))
+    found = compare(first, second)
+    assert {name for name, finding in findings(found).items() if finding == "worse"} == set(names)
+    assert found.verdict[0] == "FAIL"
+
+
+def test_labels_are_single_cases_and_said_to_be():
+    options = grouped([20, 20], shared=False)
+    experiment = only(run(records("p" * 40, **options)), run(records("m" + "p" * 39, **options)))
+    assert (experiment.groups, experiment.n, experiment.labels) == (40, 40, True)
+    assert any("are labels: single cases" in note for note in notes(experiment))
+
+
+def test_one_cluster_has_the_plain_interval_and_a_note():
+    options = grouped([32])
+    first = run(records("p" * 20 + "m" * 12, **options), records("p" * 60, "other"))
+    second = run(records("p" * 19 + "m" * 13, **options), records("p" * 60, "other"))
+    experiment = next(e for e in compare(first, second).experiments if e.name == "needle")
+    assert experiment.ci95 == change_interval([-1] + [0] * 31, range(32))
+    assert any("share one group" in note for note in notes(experiment))
+
+
+# The suite
+
+
+def test_a_little_lost_everywhere_is_found_in_the_suite():
+    names = [f"e{n:02}" for n in range(20)]
+    first = run(*(records("p" * 75, name) for name in names))
+    second = run(*(records("mm" + "p" * 73, name) for name in names))
+    found = compare(first, second)
+    assert set(findings(found).values()) == {"no change found"}
+    assert found.suite.finding == "worse"
+    assert found.suite.p == pytest.approx(0.5**40)
+    assert found.verdict[0] == "FAIL"
+    assert found.verdict[1].startswith("(suite): worse: pass rate 1.000 -> 0.973 over 1500 cases")
+    assert any(line.startswith("(suite)") for line in lines(found))
+
+
+def test_an_unchanged_suite_is_judged_whole_and_says_what_would_have_been_found():
+    small = records("p" * 15, "small", **grouped([5] * 3))
+    same = run(records("p" * 90 + "m" * 10), small)
+    found = compare(same, same)
+    assert findings(found) == {"needle": "no change found", "small": "with the suite"}
+    assert found.verdict == ("PASS", "3 of 3 checks passed")
+    assert 0 < found.suite.detectable < 0.12
+    text = "\n".join(lines(found))
+    assert "small: pass rate 1.000 -> 1.000: 3 independent groups of cases are judged with" in text
+    assert "(suite): a drop of 0." in text
+
+
+def test_what_is_no_ground_for_a_verdict_is_only_reported():
+    first = run(records("p" * 30), records("p" * 40, "probe"))
+    second = run(records("p" * 30), records("m" * 40, "probe"))
+    second.experiments["probe"]["judged"] = False
+    found = compare(first, second)
+    assert findings(found)["probe"] == "report only"
+    assert [check.experiment for check in found.checks] == ["needle"]
+    assert found.verdict[0] == "PASS"
+
+
+# How much worse is allowed
+
+
+def allowing(drop, outcomes, **options):
+    second = run(records(outcomes, **options))
+    second.experiments["needle"]["allowed_drop"] = drop
+    return compare(run(records("p" * len(outcomes), **options)), second)
+
+
+@pytest.mark.parametrize(
+    ("drop", "outcomes", "verdict"),
+    [
+        (0.02, "m" * 2 + "p" * 998, "PASS"),  # proven worse, and by less than is allowed
+        (0.02, "m" * 12 + "p" * 988, "PASS"),
+        (0.02, "m" * 60 + "p" * 940, "FAIL"),
+        (0.02, "m" * 20 + "p" * 980, "NOT JUDGED"),
+        (0.02, "m" * 1 + "p" * 49, "NOT JUDGED"),
+        (0.0, "p" * 500, "NOT JUDGED"),
+    ],
+)
+def test_a_drop_is_allowed_if_the_whole_interval_lies_above_it(drop, outcomes, verdict):
+    found = allowing(drop, outcomes)
+    (experiment,) = found.experiments
+    assert found.verdict[0] == verdict
+    low, high = experiment.ci95
+    assert (verdict == "PASS") == (low > -drop)
+    assert (verdict == "FAIL") == (high < -drop)
+
+
+def test_what_is_undecided_says_how_many_cases_would_decide():
+    (experiment,) = allowing(0.05, "m" * 3 + "p" * 97).experiments
+    needed = int(re.search(r"about (\d+) cases", experiment.reason)[1])
+    assert 200 < needed < 900
+    assert allowing(0.05, ("m" * 3 + "p" * 97) * 9).verdict[0] == "PASS"
+    assert "no number of cases" in allowing(0.02, "mm" + "p" * 98).experiments[0].reason
+
+
+def test_one_cluster_cannot_show_that_a_drop_is_small():
+    found = allowing(0.1, "p" * 200, **grouped([200]))
+    assert found.verdict[0] == "NOT JUDGED"
+    assert "one group of cases" in found.experiments[0].reason
+
+
+def test_recovery_is_the_ratio_of_the_rates():
+    experiment = only(run(records("p" * 40)), run(records("m" * 2 + "p" * 38)))
+    assert experiment.recovery == 0.95
+    assert "recovery 0.950 of the pass rate" in notes(experiment)
+    assert only(run(records("mm")), run(records("pp"))).recovery is None
 
 
 # What cannot be compared
@@ -295,7 +450,7 @@ def test_a_comparison_is_plain_json_and_its_checks_fit_the_report():
     scores = {"f1": 0.5}
     found = compare(run(records("pp", scores=scores)), run(records("mp", scores=scores)))
     data = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert (data["verdict"], data["experiments"][0]["lost"][0]["first"]) == ("PASS", "right")
+    assert (data["verdict"], data["experiments"][0]["lost"][0]["first"]) == ("NOT JUDGED", "right")
     assert found.checks[0].as_dict().keys() == set(schema()["$defs"]["check"]["required"])
     assert found.checks[0].value == -0.5
 

@@ -1,0 +1,180 @@
+"""What the pairs of all experiments say together: each finding, and that of the suite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Finding
+from pytest_llmprobe.statistics import suite_test
+from pytest_llmprobe.statistics.clusters import Flips
+from pytest_llmprobe.statistics.intervals import Interval
+from pytest_llmprobe.statistics.paired import minimum_detectable_change
+from pytest_llmprobe.statistics.suite_test import SUITE_LEVEL, ExperimentTest, SuiteTest
+
+SUITE = "(suite)"
+"""In place of an experiment's name: all that could be compared."""
+
+
+@dataclass(frozen=True)
+class ComparedSuite:
+    """The pairs of all experiments in one test.
+
+    Args:
+        reason: For the finding, in words.
+        n: Pairs.
+        clusters: Their clusters.
+        effective: Independent pairs that would be as certain.
+        p: One-sided, of signs of whole clusters: that the suite is no worse.
+        detectable: The drop of the pass rate that would have been found with 80 % probability.
+    """
+
+    finding: Finding
+    reason: str
+    n: int
+    clusters: int
+    effective: float
+    first_rate: float
+    second_rate: float
+    lost: int
+    gained: int
+    p: float
+    detectable: float | None
+
+    @property
+    def difference(self) -> float:
+        """Second rate minus first."""
+        return self.second_rate - self.first_rate
+
+
+def conclude_all(
+    experiments: Sequence[ComparedExperiment],
+    allowed: Mapping[str, float],
+    unjudged: Container[str],
+) -> tuple[list[ComparedExperiment], ComparedSuite | None]:
+    """Judge all experiments that can be, and with them the suite.
+
+    Args:
+        experiments: As ``compare_experiment`` gives them.
+        allowed: By name the drop of the pass rate that is allowed; those are judged by the interval
+            of their difference alone, and are no part of the suite.
+        unjudged: Names of experiments that are only reported.
+    """
+    found = {e.name: e for e in experiments}
+    judged = {}
+    for e in experiments:
+        if e.name in unjudged:
+            reason = e.reason if e.finding == "not judged" else _rates(e)
+            found[e.name] = replace(e, finding="report only", reason=reason)
+        elif e.finding != "not judged" and e.name in allowed:
+            found[e.name] = _within(e, allowed[e.name])
+        elif e.finding != "not judged":
+            judged[e.name] = e
+    flips = {name: e.flips or Flips([], [], []) for name, e in judged.items()}
+    passed = {name: round(e.n * (e.second_rate or 0.0)) for name, e in judged.items()}
+    tests, together = suite_test.compare_suite(flips, passed)
+    suite = _suite(together, judged) if together else None
+    tested = sum(test.method != "suite" for test in tests.values())
+    for name, test in tests.items():
+        found[name] = _concluded(judged[name], test, tested, suite)
+    return list(found.values()), suite
+
+
+def _rates(experiment: ComparedExperiment) -> str:
+    return f"pass rate {experiment.first_rate:.3f} -> {experiment.second_rate:.3f}"
+
+
+def _concluded(
+    experiment: ComparedExperiment, test: ExperimentTest, tested: int, suite: ComparedSuite | None
+) -> ComparedExperiment:
+    finding, reason = _finding(experiment, test, suite)
+    least = None
+    if finding == "no change found":
+        share = (len(experiment.lost) + len(experiment.gained)) / experiment.n
+        level = test.level / tested
+        least = minimum_detectable_change(round(test.effective), share, level)
+    return replace(
+        experiment,
+        finding=finding,
+        reason=reason,
+        effective=test.effective,
+        p=test.p,
+        p_adjusted=None if test.method == "suite" else test.p_adjusted,
+        detectable=least,
+        test=test.method,
+    )
+
+
+def _finding(
+    experiment: ComparedExperiment, test: ExperimentTest, suite: ComparedSuite | None
+) -> tuple[Finding, str]:
+    difference, rates = experiment.difference or 0.0, _rates(experiment)
+    if test.all_lost:
+        return "worse", f"{rates}, all of {len(experiment.lost)} passed cases lost"
+    if test.method != "suite":
+        numbers = f"{rates}, p = {test.p_adjusted:.2g}"
+        if not test.found:
+            return "no change found", numbers
+        return ("worse" if difference < 0 else "better"), numbers
+    few = f"{experiment.groups} independent groups of cases"
+    if experiment.groups == experiment.n:
+        few = f"{experiment.n} cases"
+    if suite is None or suite.finding == "not judged":
+        return "not judged", f"{rates}, and no outcome of {few} could tell chance from a change"
+    return "with the suite", f"{rates}: {few} are judged with the suite ({suite.finding})"
+
+
+def _suite(test: SuiteTest, judged: Mapping[str, ComparedExperiment]) -> ComparedSuite:
+    def rate(which: str) -> float:
+        return sum(e.n * (getattr(e, which) or 0.0) for e in judged.values()) / test.n
+
+    first, second = rate("first_rate"), rate("second_rate")
+    numbers = f"pass rate {first:.3f} -> {second:.3f} over {test.n} cases, p = {test.p:.2g}"
+    finding: Finding = "worse" if test.worse else "no loss found"
+    if not test.able:
+        finding = "not judged"
+        numbers = f"{test.clusters} independent groups of cases are too few for any test"
+    share = (test.lost + test.gained) / test.n
+    least = minimum_detectable_change(round(test.effective), share, 2 * SUITE_LEVEL)
+    return ComparedSuite(
+        finding,
+        numbers,
+        test.n,
+        test.clusters,
+        test.effective,
+        first,
+        second,
+        test.lost,
+        test.gained,
+        test.p,
+        least,
+    )
+
+
+def _within(experiment: ComparedExperiment, allowed: float) -> ComparedExperiment:
+    """Non-inferiority: which side of the allowed drop the whole interval lies on."""
+    low, high = experiment.ci95 or (-1.0, 1.0)
+    said = (
+        f"{_rates(experiment)}, a difference between {low:+.3f} and {high:+.3f}, "
+        f"with a drop of {allowed:g} allowed"
+    )
+    finding: Finding = "not judged"
+    if experiment.groups == 1 < experiment.n:
+        said += ": one group of cases does not say how others would differ"
+    elif low > -allowed:
+        finding = "drop allowed"
+    elif high < -allowed:
+        finding = "worse"
+    else:
+        said += f": {_needed(experiment, (low, high), allowed)}"
+    return replace(experiment, finding=finding, reason=said, allowed_drop=allowed)
+
+
+def _needed(experiment: ComparedExperiment, interval: Interval, allowed: float) -> str:
+    """How many cases would decide at this difference: a width goes with their square root."""
+    distance = abs((experiment.difference or 0.0) + allowed)
+    half = (interval[1] - interval[0]) / 2
+    if distance < half / 100:
+        return "the difference is so close to it that no number of cases would decide"
+    return f"about {math.ceil(experiment.n * (half / distance) ** 2)} cases like these would decide"
