@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S, EndpointOptions
 from pytest_llmprobe.errors import SettingsError
-from pytest_llmprobe.models.registry import ModelSpec
+from pytest_llmprobe.models.registry import ModelSpec, with_options
 
 if TYPE_CHECKING:
     import pytest
@@ -31,6 +32,25 @@ def model_said(config: pytest.Config, replay: Path | None) -> str:
             raise SettingsError("LLMPROBE_MODEL is empty: name a model, or unset the variable")
         return named
     return config.getini("llmprobe_model") or DEFAULT_MODEL
+
+
+def read_spec(option: Any, spec: ModelSpec, start: Path) -> ModelSpec:
+    """The model's spec with what the command line says of it."""
+    spec = with_options(
+        spec,
+        dtype=option.llmprobe_dtype,
+        device=option.llmprobe_device,
+        device_map=option.llmprobe_device_map,
+        attn_implementation=option.llmprobe_attn_implementation,
+        quantization=option.llmprobe_quantization,
+        adapter=option.llmprobe_adapter and str(start / option.llmprobe_adapter),
+        trust_remote_code=option.llmprobe_trust_remote_code or None,
+        base_url=option.llmprobe_base_url,
+        thinking=option.llmprobe_thinking,
+        date=option.llmprobe_date,
+        context=option.llmprobe_context,
+    )
+    return replace(spec, template=dict(spec.template) | dict(option.llmprobe_template))
 
 
 def read_generation(option: Any) -> dict[str, Any]:

@@ -6,22 +6,22 @@ Imported in every pytest run of the environment, so nothing of weight is importe
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmprobe.plugin.model_command_line import (
-    add_endpoint_options,
-    add_model_options,
+from pytest_llmprobe.plugin.argument_types import (
+    allowed_drop,
+    answer_room,
     auto_or_positive,
+    deltas,
+    layers,
     positive,
-    positive_number,
+    whole,
 )
+from pytest_llmprobe.plugin.model_command_line import add_endpoint_options, add_model_options
 
 if TYPE_CHECKING:
     import pytest
-
-    from pytest_llmprobe.suite import AnswerRoom
 
 MARKERS = (
     "probe(*, cases=None, experiment=None, summary=None, delta=(), **generation): ask the model "
@@ -60,67 +60,6 @@ def declare_markers(config: pytest.Config) -> None:
     """Make the markers known to ``--strict-markers`` and ``--markers``."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-
-
-def whole(text: str) -> int:
-    """A whole number from 0 up, for argparse."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
-    return int(text)
-
-
-def allowed_drop(text: str) -> float:
-    """A drop of a pass rate from 0 to below 1, for argparse."""
-    from pytest_llmprobe.errors import SettingsError
-    from pytest_llmprobe.report.plan import checked_drop
-
-    try:
-        return checked_drop(float(text))
-    except (SettingsError, ValueError):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no drop of a pass rate: give a number from 0 to below 1, such as 0.02"
-        ) from None
-
-
-def deltas(text: str) -> tuple[float, ...]:
-    """Numbers with commas between, for argparse."""
-    from pytest_llmprobe.errors import SettingsError
-    from pytest_llmprobe.generation import delta_grid
-
-    try:
-        return delta_grid([float(number) for number in text.split(",")])
-    except SettingsError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,1,2") from None
-
-
-def answer_room(text: str) -> AnswerRoom:
-    """``N`` tokens or ``xF`` times what the evaluations give, for argparse."""
-    from pytest_llmprobe.suite import AnswerRoom
-
-    if not text.startswith("x"):
-        try:
-            return AnswerRoom(positive(text))
-        except argparse.ArgumentTypeError as error:
-            raise argparse.ArgumentTypeError(f"{error}, nor a factor such as x2") from None
-    return AnswerRoom(factor=positive_number(text[1:]))
-
-
-def layers(text: str) -> str | tuple[int, ...]:
-    """``all``, ``first``, ``last``, or numbers and ranges with commas between, for argparse."""
-    if text in ("all", "first", "last"):
-        return text
-    numbers: set[int] = set()
-    for part in text.split(","):
-        found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip(), re.ASCII)
-        chosen = range(int(found[1]), int(found[2] or found[1]) + 1) if found else ()
-        if not chosen:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not all, first, last or numbers of layers such as 0,3-5"
-            )
-        numbers.update(chosen)
-    return tuple(sorted(numbers))
 
 
 def add_options(parser: pytest.Parser) -> None:

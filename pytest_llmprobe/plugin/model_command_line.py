@@ -5,70 +5,21 @@ Imported in every pytest run of the environment, so nothing of weight is importe
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from pytest_llmprobe.plugin.argument_types import (
+    positive,
+    positive_number,
+    template_argument,
+    told_date,
+)
 
 if TYPE_CHECKING:
     import pytest
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("4bit", "8bit")
-
-
-def positive(text: str) -> int:
-    """A whole number from 1 up, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
-    return int(text)
-
-
-def auto_or_positive(text: str) -> int | None:
-    """``auto`` (None) or a whole number from 1 up, for argparse."""
-    return None if text == "auto" else positive(text)
-
-
-def positive_number(text: str) -> float:
-    """A number above 0, for argparse."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
-
-
-def template_argument(text: str) -> tuple[str, Any]:
-    """``KEY=VALUE`` of a chat template, for argparse: true, false, null, numbers, JSON, or a text.
-
-    The value is read as JSON if it is any.
-    """
-    import json
-
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip().isidentifier():
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, such as enable_thinking=true")
-    plain = {"True": True, "False": False, "None": None}
-    if value in plain:
-        return name.strip(), plain[value]
-    try:
-        return name.strip(), json.loads(value, parse_constant=lambda word: word)
-    except ValueError:
-        return name.strip(), value
-
-
-def told_date(text: str) -> str:
-    """``today`` or a date, for argparse, as YYYY-MM-DD: workers are told the same day."""
-    from datetime import date
-
-    from pytest_llmprobe.errors import ModelError
-    from pytest_llmprobe.models.dates import iso_date
-
-    try:
-        return date.today().isoformat() if text == "today" else iso_date(text)
-    except ModelError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not today and no YYYY-MM-DD") from None
 
 
 def add_model_options(parser: pytest.Parser) -> None:

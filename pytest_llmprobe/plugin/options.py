@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from pytest_llmprobe.models.registry import (
     check_folder,
     registered,
     resolve,
-    with_options,
 )
 from pytest_llmprobe.models.settings import Gates, read_gates, read_settings, settings_file
 from pytest_llmprobe.models.token_counter import check_template, counter_of
@@ -32,6 +31,7 @@ from pytest_llmprobe.plugin.answer_options import (
     read_generation,
     read_self_check,
     read_shared,
+    read_spec,
 )
 from pytest_llmprobe.plugin.command_line import REPEAT
 from pytest_llmprobe.plugin.earlier_run import (
@@ -49,6 +49,12 @@ from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.model_names import canonical_name
 from pytest_llmprobe.report.plan import Bar
 from pytest_llmprobe.suite import AnswerRoom, Suite
+
+LOADING = (
+    *("dtype", "device", "device_map", "attn_implementation", "quantization", "adapter"),
+    *("trust_remote_code", "context"),
+)
+"""Fields of the spec that a report's config has by the same names."""
 
 UNIT_WAVES = 8
 """Requests of a unit for each that is under way: a unit waits for its slowest answer once."""
@@ -151,17 +157,11 @@ class Options:
             "batch_size": self.batch_size or "auto",
             "token_budget": self.token_budget or "auto",
             "drafts": self.drafts,
-            "dtype": self.spec.dtype,
-            "device": self.spec.device,
-            "device_map": self.spec.device_map,
-            "attn_implementation": self.spec.attn_implementation,
-            "quantization": self.spec.quantization,
-            "trust_remote_code": self.spec.trust_remote_code,
+            **{name: getattr(self.spec, name) for name in LOADING},
             "thinking": self.spec.thinking or "off",
             "thinking_tokens": self.generation.get("thinking_tokens", THINKING_TOKENS),
             "template": dict(self.spec.template),
             "date": None if self.spec.protocol else clock(self.spec.date)("%Y-%m-%d"),
-            "context": self.spec.context,
             "misses": self.misses,
             "gate": self.gate,
             "allowed_drop": self.allowed_drop,
@@ -238,21 +238,7 @@ def _read(config: pytest.Config) -> Options:
     replay = find_answers(given, start, storage) if (given := option.llmprobe_replay) else None
     said = model_said(config, replay)
     model = canonical_name(said, registered(models), storage.parent)
-    spec = with_options(
-        resolve(said, models),
-        dtype=option.llmprobe_dtype,
-        device=option.llmprobe_device,
-        device_map=option.llmprobe_device_map,
-        attn_implementation=option.llmprobe_attn_implementation,
-        quantization=option.llmprobe_quantization,
-        adapter=option.llmprobe_adapter and str(start / option.llmprobe_adapter),
-        trust_remote_code=option.llmprobe_trust_remote_code or None,
-        base_url=option.llmprobe_base_url,
-        thinking=option.llmprobe_thinking,
-        date=option.llmprobe_date,
-        context=option.llmprobe_context,
-    )
-    spec = replace(spec, template=dict(spec.template) | dict(option.llmprobe_template))
+    spec = read_spec(option, resolve(said, models), start)
     report = _path(start, option.llmprobe_json)
     check_calibration(option)
     options = Options(

@@ -1,0 +1,129 @@
+"""What options take, for argparse: each reads a text or says in one line why it cannot.
+
+Imported in every pytest run of the environment, so nothing of weight is imported here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.suite import AnswerRoom
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def auto_or_positive(text: str) -> int | None:
+    """``auto`` (None) or a whole number from 1 up, for argparse."""
+    return None if text == "auto" else positive(text)
+
+
+def positive_number(text: str) -> float:
+    """A number above 0, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def template_argument(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE`` of a chat template, for argparse: true, false, null, numbers, JSON, or a text.
+
+    The value is read as JSON if it is any.
+    """
+    import json
+
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip().isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, such as enable_thinking=true")
+    plain = {"True": True, "False": False, "None": None}
+    if value in plain:
+        return name.strip(), plain[value]
+    try:
+        return name.strip(), json.loads(value, parse_constant=lambda word: word)
+    except ValueError:
+        return name.strip(), value
+
+
+def whole(text: str) -> int:
+    """A whole number from 0 up, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
+
+
+def allowed_drop(text: str) -> float:
+    """A drop of a pass rate from 0 to below 1, for argparse."""
+    from pytest_llmprobe.errors import SettingsError
+    from pytest_llmprobe.report.plan import checked_drop
+
+    try:
+        return checked_drop(float(text))
+    except (SettingsError, ValueError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no drop of a pass rate: give a number from 0 to below 1, such as 0.02"
+        ) from None
+
+
+def deltas(text: str) -> tuple[float, ...]:
+    """Numbers with commas between, for argparse."""
+    from pytest_llmprobe.errors import SettingsError
+    from pytest_llmprobe.generation import delta_grid
+
+    try:
+        return delta_grid([float(number) for number in text.split(",")])
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0,1,2") from None
+
+
+def answer_room(text: str) -> AnswerRoom:
+    """``N`` tokens or ``xF`` times what the evaluations give, for argparse."""
+    from pytest_llmprobe.suite import AnswerRoom
+
+    if not text.startswith("x"):
+        try:
+            return AnswerRoom(positive(text))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"{error}, nor a factor such as x2") from None
+    return AnswerRoom(factor=positive_number(text[1:]))
+
+
+def layers(text: str) -> str | tuple[int, ...]:
+    """``all``, ``first``, ``last``, or numbers and ranges with commas between, for argparse."""
+    if text in ("all", "first", "last"):
+        return text
+    numbers: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip(), re.ASCII)
+        chosen = range(int(found[1]), int(found[2] or found[1]) + 1) if found else ()
+        if not chosen:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not all, first, last or numbers of layers such as 0,3-5"
+            )
+        numbers.update(chosen)
+    return tuple(sorted(numbers))
+
+
+def told_date(text: str) -> str:
+    """``today`` or a date, for argparse, as YYYY-MM-DD: workers are told the same day."""
+    from datetime import date
+
+    from pytest_llmprobe.errors import ModelError
+    from pytest_llmprobe.models.dates import iso_date
+
+    try:
+        return date.today().isoformat() if text == "today" else iso_date(text)
+    except ModelError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not today and no YYYY-MM-DD") from None
