@@ -43,6 +43,7 @@ LIGHT = {
             "controller",
             "distribution",
             "fixtures",
+            "argument_types",
             "model_command_line",
             "process",
             "refusal",

@@ -13,13 +13,14 @@ from pytest_llmprobe.case import Case, checked_spans
 from pytest_llmprobe.errors import CasesError, ReportError, SettingsError
 from pytest_llmprobe.generation import GenerateConfig, Request, Steer, delta_grid
 from pytest_llmprobe.plugin.case_building import Probe, build_cases
+from pytest_llmprobe.plugin.gate_marker import read_gate
 from pytest_llmprobe.plugin.gated_names import check_scores, is_narrowed, not_collected
 from pytest_llmprobe.plugin.options import Options, options_of
 from pytest_llmprobe.plugin.refusal import refuse
 from pytest_llmprobe.plugin.shared_prefixes import groups_with_prefix
 from pytest_llmprobe.plugin.units import function_of
 from pytest_llmprobe.report.files import check_writable
-from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan, checked_drop
+from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan
 from pytest_llmprobe.report.summary_function import SummaryFunction
 
 PROBE = pytest.StashKey[Probe]()
@@ -106,16 +107,16 @@ def read_probe(node: pytest.Function, options: Options) -> Probe:
         config = replace(config, max_new_tokens=room)
     if summary is not None:
         summary = SummaryFunction.of(summary, node.module, node.path)
-    bar, allowed_drop, judged = _gate(node, experiment, options)
+    bar, drop, judged = read_gate(node)
     return Probe(
         experiment,
         function,
         config,
-        bar,
+        _bar(node, bar, experiment, options),
         cases,
         summary,
         options.deltas or deltas,
-        allowed_drop=allowed_drop,
+        allowed_drop=options.allowed_drop if drop is None else drop,
         judged=judged,
     )
 
@@ -128,30 +129,6 @@ def _of_profile(arguments: Mapping[str, Any], profile: str) -> dict[str, Any]:
             known = ", ".join(map(str, values)) or "nothing"
             raise SettingsError(f"probe({name}=...) has no value for {profile!r}, only {known}")
     return {**arguments, **{name: values[profile] for name, values in by_profile.items()}}
-
-
-def _gate(
-    node: pytest.Function, experiment: str, options: Options
-) -> tuple[Bar | None, float | None, bool]:
-    """The bar, the drop against a baseline that is allowed, and whether there is a verdict."""
-    marked = node.get_closest_marker("gate")
-    if marked is not None and marked.args:
-        raise SettingsError("gate takes keyword arguments only, as in gate(pass_rate=0.9)")
-    said = dict(marked.kwargs) if marked is not None else {}
-    judged, drop = said.pop("judge", True), said.pop("allowed_drop", None)
-    if not isinstance(judged, bool):
-        raise SettingsError(f"gate marker: judge={judged!r}: give True or False")
-    if not judged and (said or drop is not None):
-        raise SettingsError("gate marker: judge=False goes with no bar and no allowed_drop")
-    if drop is not None:
-        try:
-            drop = checked_drop(drop)
-        except SettingsError as error:
-            raise SettingsError(f"gate marker: {error}") from None
-    alone = marked is None or (not said and (drop is not None or not judged))
-    bar = None if alone else Bar.of(said, "gate marker")
-    own = _bar(node, bar, experiment, options)
-    return own, options.allowed_drop if drop is None else drop, judged
 
 
 def _bar(node: pytest.Function, bar: Bar | None, experiment: str, options: Options) -> Bar | None:

@@ -129,11 +129,6 @@ def design_effect(sizes: Sequence[int], correlation: float) -> float:
     return 1 + correlation * (sum(size * size for size in sizes) / n - 1) if n else 1.0
 
 
-def kish_clusters(sizes: Sequence[int]) -> float:
-    """How many clusters of one size would be as certain: n^2 over the sum of squared sizes."""
-    return sum(sizes) ** 2 / sum(size * size for size in sizes)
-
-
 def deflated(flips: Flips, correlation: float) -> tuple[int, int]:
     """Flips and the rarer of them as independent ones, rounded against a finding.
 

@@ -152,9 +152,7 @@ FLAKY = """
 """
 
 
-def test_measured_noise_widens_the_interval_and_hides_no_loss(
-    project, probe, pytester, monkeypatch
-):
+def test_measured_noise_hides_no_proven_loss(project, probe, pytester, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "summary.md"))
     project(FLAKY)
     first = probe("--llmprobe-save=main", "--llmprobe-calibrate=2", "--junit-xml=junit.xml")
@@ -196,9 +194,8 @@ def test_repeats_sample_with_seeds_of_their_own(project, probe, pytester):
     assert {(case, seed) for _, case, seed in lines} == again
 
 
-ALLOWED = EVAL.replace(
-    "    def test_echo", "    @pytest.mark.gate(allowed_drop=0.5)\n    def test_echo"
-)
+MARKED = "    @pytest.mark.gate(allowed_drop=0.5)\n    def test_echo"
+ALLOWED = EVAL.replace("    def test_echo", MARKED)
 
 
 def test_a_drop_is_allowed_by_the_marker_or_the_option(project, probe):

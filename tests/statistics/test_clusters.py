@@ -13,7 +13,6 @@ from pytest_llmprobe.statistics.clusters import (
     correlations,
     deflated,
     design_effect,
-    kish_clusters,
     shown_correlation,
     sign_flip_test,
 )
@@ -61,8 +60,6 @@ def test_clusters_are_counted_one_by_one():
 def test_the_design_effect_by_hand():
     assert design_effect([5] * 4, 0.5) == 1 + 0.5 * 4
     assert design_effect([1] * 9, 0.9) == 1
-    assert kish_clusters([5] * 4) == 4
-    assert kish_clusters([3, 1]) == 16 / 10
 
 
 def test_clusters_that_flip_as_one_are_seen_to_and_others_are_not():

@@ -1,0 +1,163 @@
+"""What the gate promises, simulated: coverage, false alarms, power on the suite's own layout.
+
+    python tests/benchmarks/gate_simulation.py [DRAWS]
+
+Prints three tables, the same for the same DRAWS (default 200; minutes). Luck is shared inside
+clusters in two ways: the clusters' rates are beta distributed, or a case has its cluster's own luck
+with the root of the correlation. docs/comparison.md shows the tables.
+"""
+
+import math
+import sys
+from itertools import product
+
+import numpy as np
+
+from pytest_llmprobe.statistics.clusters import Flips
+from pytest_llmprobe.statistics.intervals import rate_interval
+from pytest_llmprobe.statistics.suite_test import compare_suite
+
+KINDS = ("beta", "shared")
+CORRELATIONS = (0.0, 0.3, 0.9)
+
+# clusters, cases in each, pass rate: the suite's experiments on the reference model at profile ci
+# that may be grounds for a verdict
+LAYOUT = {
+    "branched_threading": (33, 1, 0.36),
+    "closed_book": (9, 1, 0.98),
+    "conditional_needles": (36, 1, 0.22),
+    "exposure": (20, 1, 0.90),
+    "extraction": (160, 1, 0.81),
+    "french_summary": (9, 18, 0.61),
+    "json_format": (18, 3, 0.78),
+    "membership": (160, 1, 0.63),
+    "multi_threading": (33, 1, 0.70),
+    "multiple_needles": (6, 6, 0.67),
+    "single_needle": (20, 5, 0.98),
+    "steered_french": (16, 7, 0.50),
+    "steered_json": (20, 8, 0.54),
+    "steered_needle": (18, 12, 0.65),
+    "text_decoys": (3, 5, 0.60),
+    "text_needle": (9, 5, 0.96),
+    "threading": (54, 1, 0.78),
+    "verbatim": (60, 1, 0.93),
+}
+
+
+def luck(random, kind, rate, correlation, groups, size):
+    """Whether each case passes, (groups, size)."""
+    if correlation == 0:
+        rates = np.full(groups, rate)
+    elif kind == "beta":
+        weight = (1 - correlation) / correlation
+        rates = random.beta(rate * weight, (1 - rate) * weight, size=groups)
+    else:
+        shared = math.sqrt(correlation)
+        rates = (random.random(groups) < rate) * shared + (1 - shared) * rate
+    return random.random((groups, size)) < rates[:, None]
+
+
+def flips_of(first, second):
+    """The flips by cluster of two runs, each (groups, size)."""
+    return Flips(
+        [first.shape[1]] * len(first),
+        (first & ~second).sum(axis=1).tolist(),
+        (second & ~first).sum(axis=1).tolist(),
+    )
+
+
+def verdict(runs):
+    """Whether a test fails the gate, the suite's own does, and whether something is all lost."""
+    flips = {name: flips_of(*pair) for name, pair in runs.items()}
+    passed = {name: int(second.sum()) for name, (_, second) in runs.items()}
+    tests, suite = compare_suite(flips, passed)
+    by_suite = suite is not None and suite.worse
+    tested = any(t.found and not t.all_lost and sum(flips[n].sums) < 0 for n, t in tests.items())
+    return tested or by_suite, by_suite, any(test.all_lost for test in tests.values())
+
+
+def coverage(random, draws):
+    """How often the interval of a rate holds it: the least over rates and sizes."""
+    print("| clusters | correlation 0 | .3 | .9 |\n|---|---|---|---|")
+    for groups in (2, 3, 5, 8, 12, 20, 30):
+        row = []
+        for correlation in CORRELATIONS:
+            held = []
+            for kind, size, rate in product(KINDS, (3, 20), (0.05, 0.5, 0.95)):
+                clusters = np.repeat(np.arange(groups), size).tolist()
+                found = 0
+                for _ in range(draws):
+                    outcomes = luck(random, kind, rate, correlation, groups, size)
+                    low, high = rate_interval(outcomes.ravel().tolist(), clusters)
+                    found += low <= rate <= high
+                held.append(found / draws)
+            row.append(f"{np.mean(held):.3f} ({min(held):.2f})")
+        print(f"| {groups} | {' | '.join(row)} |", flush=True)
+
+
+def false_alarms(random, draws):
+    """How often equal models fail, over rates .05 to .95 and clusters of 2, 5 and 20 cases."""
+    print("| experiments | clusters | correlation 0 | .3 | .9 |\n|---|---|---|---|---|")
+    for experiments, groups in product((1, 5, 20), (2, 3, 6, 12, 30)):
+        row = []
+        for correlation in CORRELATIONS:
+            found = []
+            for kind, size, rate in product(KINDS, (2, 5, 20), (0.05, 0.3, 0.5, 0.95)):
+                how = (kind, rate, correlation, groups, size)
+                for _ in range(max(1, draws // (2 * experiments))):
+                    runs = {n: (luck(random, *how), luck(random, *how)) for n in range(experiments)}
+                    tested, _, lost = verdict(runs)
+                    found.append((tested, lost))
+            alarm, lost = np.mean(found, axis=0)
+            row.append(f"{alarm:.1%} ({lost:.1%})")
+        print(f"| {experiments} | {groups} | {' | '.join(row)} |", flush=True)
+
+
+def changed(random, rate, groups, size, noise, drop):
+    """A run and a later one: half of ``noise`` of the cases flips each way, ``drop`` is lost.
+
+    Where fewer pass, or fewer miss, than would flip, less does: chance alone changes no rate.
+    """
+    noise = min(noise, 2 * rate, 2 * (1 - rate))
+    first = random.random((groups, size)) < rate
+    flips = np.where(first, noise / 2 / rate, noise / 2 / (1 - rate))
+    second = first ^ (random.random(first.shape) < flips)
+    return first, second & ~(first & (random.random(first.shape) < drop / rate))
+
+
+def power(random, draws):
+    """How often losses are found on the suite's layout."""
+    print(
+        "| loss | noise | suite's test | any test | all of an experiment |\n|---|---|---|---|---|"
+    )
+    everywhere = dict.fromkeys(LAYOUT)
+    scenarios = [
+        ("none", everywhere, 0.0, 0.02),
+        ("none", everywhere, 0.0, 0.10),
+        ("2 points everywhere", everywhere, 0.02, 0.02),
+        ("5 points everywhere", everywhere, 0.05, 0.10),
+        ("20 points of french_summary", {"french_summary"}, 0.20, 0.02),
+        ("20 points of extraction", {"extraction"}, 0.20, 0.02),
+        ("50 points of multiple_needles", {"multiple_needles"}, 0.50, 0.02),
+        ("all of text_decoys", {"text_decoys"}, 1.0, 0.0),
+        ("all of closed_book", {"closed_book"}, 1.0, 0.0),
+    ]
+    for said, where, drop, noise in scenarios:
+        found = []
+        for _ in range(draws):
+            runs = {
+                name: changed(
+                    random, rate, groups, size, noise, min(drop, rate) if name in where else 0
+                )
+                for name, (groups, size, rate) in LAYOUT.items()
+            }
+            found.append(verdict(runs))
+        tested, suite, lost = np.mean(found, axis=0)
+        print(f"| {said} | {noise:.0%} | {suite:.1%} | {tested:.1%} | {lost:.1%} |", flush=True)
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    for table in (coverage, false_alarms, power):
+        print(f"\n{table.__doc__}\n")
+        table(np.random.default_rng(0), count)
