@@ -36,8 +36,15 @@ def config_facts(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def adapter_facts(folder: str | None) -> dict[str, Any]:
-    """The config of the adapter in a folder, under the folder's name."""
-    return {} if folder is None else config_facts({Path(folder).name: read_adapter(Path(folder))})
+    """The config of the adapter in a folder, under the folder's name.
+
+    Its lists are sets, such as the modules that it changes, and saved in any order.
+    """
+    if folder is None:
+        return {}
+    config = read_adapter(Path(folder))
+    sets = {name: sorted(map(str, v)) for name, v in config.items() if isinstance(v, list)}
+    return config_facts({Path(folder).name: config | sets})
 
 
 def file_facts(folder: Path | None) -> dict[str, str]:

@@ -68,19 +68,14 @@ def add_gates(
     hears of them like of any test, and then of the session's end once more. Nobody else does: a
     check is no test, and must not count as one.
     """
-    manager = session.config.pluginmanager
-    plugins = manager.get_plugins()
-    writers = {p for p in plugins if type(p).__module__ == "_pytest.junitxml"}
-    if not writers or not checks:
-        return
-    others = plugins - writers
-    log = manager.subset_hook_caller("pytest_runtest_logreport", others)
+    named = session.config.pluginmanager.list_name_plugin()  # a set of them would hash strangers'
+    writers: list[Any] = [p for _, p in named if type(p).__module__ == "_pytest.junitxml"]
     misses = {e["name"]: "\n".join(first_misses(e)) for e in experiments}
-    for check in checks:
-        for report in _reports(check, misses.get(check["experiment"], "")):
-            log(report=report)
-    finish = manager.subset_hook_caller("pytest_sessionfinish", others)
-    finish(session=session, exitstatus=session.exitstatus)
+    for writer in writers if checks else ():
+        for check in checks:
+            for report in _reports(check, misses.get(check["experiment"], "")):
+                writer.pytest_runtest_logreport(report)
+        writer.pytest_sessionfinish()
 
 
 def _reports(check: Mapping[str, Any], misses: str) -> Iterator[pytest.TestReport]:

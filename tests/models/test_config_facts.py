@@ -81,25 +81,21 @@ def test_however_large_a_config_is_its_facts_are_not():
     assert config_facts(huge | {"table": {str(n): n + 1 for n in range(5000)}}) != facts
 
 
-def test_adapters_are_known_by_their_configs_in_whatever_order():
-    class Config:
-        def __init__(self, **values):
-            self._values = values
+def test_adapters_are_known_by_their_configs_in_whatever_order(tmp_path):
+    def facts(name="lora", **config):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        (folder / "adapter_model.safetensors").touch()
+        return adapter_facts(str(folder))
 
-        def to_dict(self):
-            return self._values
-
-    class Model:
-        def __init__(self, **adapters):
-            self.peft_config = adapters
-
-    lora = {"r": 8, "lora_alpha": 16, "target_modules": {"q_proj", "v_proj"}}
-    facts = adapter_facts(Model(default=Config(**lora, base_model_name_or_path="/here")))
-    assert facts["default.lora_alpha"] == 16
-    same = {**lora, "target_modules": {"v_proj", "q_proj"}, "base_model_name_or_path": "/there"}
-    assert adapter_facts(Model(default=Config(**same))) == facts
-    assert adapter_facts(Model(default=Config(**lora | {"lora_alpha": 32}))) != facts
-    assert adapter_facts(object()) == {}
+    lora = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
+    first = facts(**lora, base_model_name_or_path="/here")
+    assert first["lora.lora_alpha"] == 16
+    same = {**lora, "target_modules": ["v_proj", "q_proj"], "base_model_name_or_path": "/there"}
+    assert facts(**same) == first
+    assert facts(**lora | {"lora_alpha": 32}) != first
+    assert adapter_facts(None) == {}
 
 
 def test_files_that_changed_are_named(tmp_path):

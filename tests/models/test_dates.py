@@ -64,7 +64,7 @@ def by_transformers(tokenizer, **arguments):
 
 def ours(tokenizer, day=None):
     arguments = template_arguments(tokenizer.chat_template, None, {}, day)
-    encoder = PromptEncoder(tokenizer, True, arguments, day)
+    encoder = PromptEncoder(tokenizer, True, arguments, date=day)
     return encoder.text([{"role": "user", "content": ASKED}]), arguments
 
 

@@ -81,12 +81,17 @@ def test_answers_of_another_room_are_not_taken_for_those_of_this_one(project, pr
     project(EVAL, ANSWER)
     first = probe()
     folder = first.report_path.parent
-    same = probe(f"--llmprobe-replay={folder}")
-    assert same.outcomes == {"passed": 3}
-    assert rooms(same) == rooms(first)
     again = probe(f"--llmprobe-resume={folder}", "--llmprobe-max-new-tokens=x2")
     assert rooms(again) == {"own": 2 * OWN, "marker": 16, "small": 6}
     assert {len(test["received"]) for test in again.report["tests"]} == {2 * OWN, 16, 6}
+
+
+def test_a_replay_has_the_rooms_of_its_run(project, probe):
+    project(EVAL, ANSWER)
+    first = probe()
+    same = probe(f"--llmprobe-replay={first.report_path.parent}")
+    assert same.outcomes == {"passed": 3}
+    assert rooms(same) == rooms(first)
 
 
 def test_a_replay_with_another_room_is_refused(project, pytester):

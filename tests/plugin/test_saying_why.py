@@ -142,7 +142,7 @@ def test_github_is_told_of_failed_gates_just_before_the_verdict(project, probe, 
     told = [line for line in lines if line.startswith("::")]
     shown = [
         "::error title=llmprobe%3A echo%3A pass_rate::pass_rate 0.000 is below 0.9",
-        "::error title=llmprobe%3A echo%3A absent::no case gave the score 'absent'",
+        "::error title=llmprobe%3A echo%3A absent::no case gave the score 'absent'; scores: length",
     ]
     assert told == (shown if job else [])
     place = next(n for n, line in enumerate(lines) if line.startswith("report: "))
