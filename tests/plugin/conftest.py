@@ -1,11 +1,14 @@
 """Real pytest runs of the plugin, each in three modes, on a scripted model."""
 
 import json
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 MODES = {"plain": ("-p", "no:xdist"), "n0": ("-n", "0"), "n2": ("-n", "2")}
+IDLE_XDIST = ("test_runs", "test_resumed_runs")
+"""Modules that try n0, too: xdist is loaded, and hardly anything is otherwise than without."""
 
 ENGINE = """
     import pytest
@@ -73,6 +76,16 @@ class Run:
     def experiment(self):
         (experiment,) = self.report["experiments"]
         return experiment
+
+
+def pytest_collection_modifyitems(items):
+    def is_wanted(item):
+        if item.path.parent != Path(__file__).parent or item.path.stem in IDLE_XDIST:
+            return True
+        callspec = getattr(item, "callspec", None)
+        return callspec is None or callspec.params.get("mode") != "n0"
+
+    items[:] = filter(is_wanted, items)
 
 
 @pytest.fixture(params=MODES)
