@@ -113,10 +113,12 @@ def _with_enough_pairs(
     experiment: ComparedExperiment, measured: int, first: str
 ) -> ComparedExperiment:
     """Not judged where what is left of it says too little of the whole."""
-    said = ("worse", "not judged", "report only")
-    if experiment.finding in said or experiment.n >= ENOUGH * measured:
+    enough = not experiment.n or experiment.n >= ENOUGH * measured  # none: it says so itself
+    if experiment.finding in ("worse", "report only") or enough:
         return experiment
     reason = f"only {experiment.n} of {measured} cases of {first} have a pair"
+    if experiment.finding == "not judged":
+        reason = f"{reason}; {experiment.reason}"
     return replace(experiment, finding="not judged", reason=reason)
 
 
