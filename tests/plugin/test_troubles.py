@@ -152,7 +152,7 @@ def test_an_error_of_one_answer(project, probe, answer, words):
     )
     run = probe()
     validate(run.report)
-    assert (run.exit_code, run.verdict) == (1, "FAIL")
+    assert (run.exit_code, run.verdict) == (1, "NOT JUDGED")
     errors = [test for test in run.report["tests"] if test["outcome"] == "error"]
     # A request's own error is its own; an unexpected exception is everybody's in its unit.
     assert len(errors) == (1 if "NaN" in words else 10)
@@ -202,7 +202,7 @@ def test_what_a_test_body_can_do(project, probe, body, outcome, exit_code):
     run = probe("-k", "c1", "--llmprobe-gate=none")
     assert run.outcomes == {outcome: 1}, run.text
     assert run.exit_code == exit_code
-    assert run.verdict == ("FAIL" if exit_code else "NOT JUDGED")
+    assert run.verdict == ("FAIL" if outcome == "failed" else "NOT JUDGED")
 
 
 @pytest.mark.parametrize("when", ["setup", "teardown"])
@@ -221,7 +221,7 @@ def test_a_fixture_that_fails_makes_an_error(project, probe, when):
     run = probe("-k", "c1")
     assert run.outcomes == {"error": 1}
     assert "ZeroDivisionError" in run.report["tests"][0]["error"]
-    assert (run.exit_code, run.verdict) == (1, "FAIL")
+    assert (run.exit_code, run.verdict) == (1, "NOT JUDGED")
 
 
 def test_an_ordinary_failure_beside_a_passing_gate_fails_the_verdict(project, probe, pytester):
