@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmprobe.errors import ModelError
-from pytest_llmprobe.report.model_names import local_folder
+from pytest_llmprobe.report.model_names import local_folder, local_path
 
 ADAPTER = "adapter_config.json"
 
@@ -29,15 +29,6 @@ TOKENIZERS = (
 
 _ON_THE_HUB = re.compile(r"(\w[\w.-]*/\w[\w.-]*):([\w./-]+\.gguf)")
 _PIECE = re.compile(r"-\d+-of-\d+\.gguf$")
-
-
-def local_path(source: str) -> Path | None:
-    """The file or folder that a source names, if there is one."""
-    try:
-        path = Path(source).expanduser()
-        return path if source and path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # too long, nobody's home folder, a null byte
-        return None
 
 
 def is_gguf(source: str) -> bool:

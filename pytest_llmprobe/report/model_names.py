@@ -7,13 +7,19 @@ from collections.abc import Container
 from pathlib import Path
 
 
-def local_folder(source: str) -> Path | None:
-    """The folder of this machine that a text names, if it names one."""
+def local_path(source: str) -> Path | None:
+    """The file or folder of this machine that a text names, if it names one."""
     try:
         path = Path(source).expanduser()
-        return path if source and path.is_dir() else None
+        return path if source and path.exists() else None
     except (OSError, RuntimeError, ValueError):  # too long, nobody's home folder, a null byte
         return None
+
+
+def local_folder(source: str) -> Path | None:
+    """The folder of this machine that a text names, if it names one."""
+    path = local_path(source)
+    return path if path is not None and path.is_dir() else None
 
 
 def place_of(folder: str) -> Path:
