@@ -138,13 +138,13 @@ def test_two_experiments_of_one_name(project, pytester):
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "words", "verdict"),
     [
-        ("raise RequestError('the model computed NaN')", "the model computed NaN"),
-        ("raise KeyError(prompt)", "KeyError: 'say 3'"),
+        ("raise RequestError('the model computed NaN')", "the model computed NaN", "FAIL"),
+        ("raise KeyError(prompt)", "KeyError: 'say 3'", "NOT JUDGED"),  # no case has an answer
     ],
 )
-def test_an_error_of_one_answer(project, probe, answer, words):
+def test_an_error_of_one_answer(project, probe, answer, words, verdict):
     project(
         evaluation(),
         answer="from pytest_llmprobe.errors import RequestError\n"
@@ -152,7 +152,7 @@ def test_an_error_of_one_answer(project, probe, answer, words):
     )
     run = probe()
     validate(run.report)
-    assert (run.exit_code, run.verdict) == (1, "NOT JUDGED")
+    assert (run.exit_code, run.verdict) == (1, verdict)
     errors = [test for test in run.report["tests"] if test["outcome"] == "error"]
     # A request's own error is its own; an unexpected exception is everybody's in its unit.
     assert len(errors) == (1 if "NaN" in words else 10)
