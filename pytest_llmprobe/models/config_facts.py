@@ -49,9 +49,10 @@ def adapter_facts(folder: str | None) -> dict[str, Any]:
 
 def file_facts(folder: Path | None) -> dict[str, str]:
     """Hashes of the configs in a folder, to see without loading it whether they have changed."""
+    if folder is None:
+        return {}
     found = {}
-    for name in FILES if folder is not None else ():
-        assert folder is not None
+    for name in FILES:
         try:
             content = json.loads((folder / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -105,5 +106,5 @@ def _json(value: object) -> str:
 
 
 def _sorted(value: object) -> object:
-    """A set in order, which peft's configs hold; anything else as a text."""
+    """A set in order, as a config in memory may hold one; anything else as a text."""
     return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)

@@ -82,8 +82,8 @@ def load_spec(
             "folder or a hub id, or evaluate it with `pytest --model`"
         )
     spec = with_options(spec, device=device)
-    if spec.folder is not None:
-        check_folder(spec.folder)
+    if (folder := spec.folder) is not None:
+        check_folder(folder)
     else:
         check_hub(spec)
     if threads is not None:
@@ -113,7 +113,7 @@ def load_spec(
     info = model_info(spec, model, tokenizer) | {
         "weights": read,
         "generation_config": own,
-        "files": file_facts(spec.folder),
+        "files": file_facts(folder),
         "end_ids": sorted({*end_ids, *turn_ids}),
         "template": dict(thinking.arguments),
         "date": told_date(template_of(tokenizer), thinking.arguments, spec.date),

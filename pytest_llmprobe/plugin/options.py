@@ -215,8 +215,8 @@ def check_explicit(config: pytest.Config) -> None:
             check_endpoint(spec)
             if not config.option.collectonly:
                 check_server(spec)
-        elif spec.folder is not None:
-            check_folder(spec.folder)
+        elif (folder := spec.folder) is not None:
+            check_folder(folder)
             check_template(spec)
         elif not config.option.collectonly:
             check_hub(spec)

@@ -190,9 +190,13 @@ class Recorder:
             "tests": self._log or [],
         }
 
+    def _checks_said(self) -> list[dict[str, Any]]:
+        """The checks as the report has them."""
+        return [check.as_dict() for check in self._checks]
+
     def _report(self, measured: Mapping[str, Any]) -> dict[str, Any]:
         verdict, reason = self._verdict()
-        checks = [check.as_dict() for check in self._checks]
+        checks = self._checks_said()
         return {
             **measured,
             "experiments": [
@@ -221,13 +225,12 @@ class Recorder:
     def _annotations(self) -> list[str]:
         from pytest_llmprobe.report.annotations import github_annotations, is_wanted
 
-        checks = [check.as_dict() for check in self._checks]
-        return (
-            github_annotations(self._experiments, checks, self._comparison) if is_wanted() else []
-        )
+        if not is_wanted():
+            return []
+        return github_annotations(self._experiments, self._checks_said(), self._comparison)
 
     def _first_misses(self) -> list[str]:
-        failed = failed_names([check.as_dict() for check in self._checks])
+        failed = failed_names(self._checks_said())
         return [line for e in self._experiments if e["name"] in failed for line in first_misses(e)]
 
     def print_summary(self, terminal: pytest.TerminalReporter) -> None:
