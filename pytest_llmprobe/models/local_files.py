@@ -79,8 +79,11 @@ def _fetched(source: str, revision: str | None) -> Path:
     except EntryNotFoundError:
         raise ModelError(f"{name} on the hub has no file {file}") from None
     except Exception as error:
-        first = str(error).strip().partition("\n")[0][:500]
-        raise ModelError(f"{source} cannot be fetched: {type(error).__name__}: {first}") from None
+        from pytest_llmprobe.models.hub import explain
+        from pytest_llmprobe.models.registry import ModelSpec
+
+        why = explain(ModelSpec(source, name, revision), error)
+        raise ModelError(f"{source} cannot be fetched: {why}") from None
 
 
 def is_adapter(folder: Path) -> bool:

@@ -6,8 +6,10 @@ Every folder here is made of one tiny Llama with the reference model's tokenizer
 import json
 import shutil
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub import errors
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny_gguf import write_gguf
@@ -319,10 +321,23 @@ def test_a_gguf_file_that_transformers_cannot_read_can_be_served(gguf):
         load_model(str(file))
 
 
-def test_a_gguf_file_on_the_hub_is_a_source(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("LocalEntryNotFoundError", r"hf download org/name-GGUF sub/name-Q4_K_M\.gguf"),
+        ("EntryNotFoundError", r"org/name-GGUF on the hub has no file sub/name-Q4_K_M\.gguf"),
+        ("GatedRepoError", "accept its licence"),
+        ("RepositoryNotFoundError", "or it is private"),
+    ],
+)
+def test_a_gguf_file_on_the_hub_is_a_source(monkeypatch, kind, says):
+    def download(name, file, revision):
+        assert (name, file, revision) == ("org/name-GGUF", "sub/name-Q4_K_M.gguf", None)
+        raise getattr(errors, kind).__new__(getattr(errors, kind))
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     spec = resolve("org/name-GGUF:sub/name-Q4_K_M.gguf")
-    with pytest.raises(ModelError, match=r"hf download org/name-GGUF sub/name-Q4_K_M\.gguf"):
+    with pytest.raises(ModelError, match=says):
         _ = spec.folder
 
 
