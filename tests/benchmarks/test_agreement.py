@@ -112,7 +112,8 @@ def test_verdicts_agree_with_a_plain_protocol(capsys, request, smollm2, experime
     file, function, trials, sizes, is_right = FAMILIES[experiment]
     folder = request.config.cache.mkdir("agreement")
     cases = cases_of(file, function, trials, sizes)
-    product = judged_by_the_product(file, experiment, trials, cases, folder / f"{experiment}.json")
+    report = folder / experiment / "report.json"  # records and answers lie beside it
+    product = judged_by_the_product(file, experiment, trials, cases, report)
     answers = plain_answers(smollm2, cases, folder / f"{experiment}.jsonl")
     verdicts = {case.id: is_right(case, answers[case.id]) for case in cases}
     others = [name for name, right in verdicts.items() if product[name]["is_correct"] != right]
