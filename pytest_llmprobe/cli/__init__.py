@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from pytest_llmprobe.cli import (
     bars,
     influence,
+    init,
     memorization,
     models,
     output_length,
@@ -30,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"this command takes no options for pytest: {' '.join(options.for_pytest)}")
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `llmprobe ... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell calls it
     except LlmprobeError as error:
         print(f"llmprobe: {error}", file=sys.stderr)
         return 1
@@ -41,8 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llmprobe", description=__doc__)
+    parser.add_argument(
+        "--version", action="version", version=f"pytest-llmprobe {version('pytest-llmprobe')}"
+    )
     parser.set_defaults(takes_pytest_options=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (models, reports, bars, memorization, output_length, influence, search):
+    for group in (init, models, reports, bars, memorization, output_length, influence, search):
         group.add_commands(commands)
     return parser
