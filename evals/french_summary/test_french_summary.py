@@ -37,7 +37,7 @@ SIZES = {  # tokens of the prompt at most; the length bin begins 500 below
 TEXTS = {"smoke": 2, "ci": 3, "full": 20}  # of each bin
 PHRASINGS = {"smoke": 1, "ci": 3, "full": 3}
 STYLES = {"plain": str, "capitals": capitals, "important": important}  # the paper's baselines
-GENERATIONS = {"smoke": 1, "ci": 2, "full": 10}  # sampled answers to each prompt
+GENERATIONS = {"smoke": 1, "ci": 1, "full": 10}  # sampled answers to each prompt
 ANSWER = {"smoke": 100, "ci": 200, "full": 200}  # tokens
 
 

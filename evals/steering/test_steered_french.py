@@ -34,7 +34,7 @@ from pytest_llmprobe.experiments.steering.summary import steering_summary, win_r
 pytestmark = [pytest.mark.steering, pytest.mark.whitebox]
 
 SWEEP = (-5, 0, 1, 2, 5)  # paper: 0.5, 1, 2, 5
-DELTAS = {"smoke": (-5, 0, 2), "ci": SWEEP, "full": SWEEP}
+DELTAS = {"smoke": (-5, 0, 2), "ci": (-5, 0, 2), "full": SWEEP}
 SIZES = {"smoke": (500,), "ci": (1_000, 2_000), "full": range(500, 5_001, 500)}  # tokens
 WORD = {"smoke": (), "ci": (2_000,), "full": range(500, 5_001, 500)}  # sizes with that span too
 TEXTS = {"smoke": 2, "ci": 8, "full": 20}  # of each length bin

@@ -22,7 +22,7 @@ PROMPT = "{instruction}\n\n{types}\n\n{text}\n\nJSON:"
 INSTRUCTION = "Return one JSON object with the keys {keys}."
 
 SWEEP = (-4, 0, 1, 2, 3, 6)  # paper: 1, 2, 3
-DELTAS = {"smoke": (-4, 0, 2), "ci": SWEEP, "full": SWEEP}
+DELTAS = {"smoke": (-4, 0, 2), "ci": (-4, 0, 2), "full": SWEEP}
 KINDS = {"smoke": ("person",), "ci": ("person", "event"), "full": ("book", "person", "event")}
 # Characters of the text.
 SIZES = {"smoke": (600,), "ci": (1_000, 1_600), "full": (2_000, 8_000, 16_000, 24_000)}

@@ -24,7 +24,7 @@ PROMPT = (
 )
 
 SWEEP = (-1, 0, 0.5, 1, 2, 4)  # paper: 0.25, 0.5, 1
-DELTAS = {"smoke": (-1, 0, 1), "ci": SWEEP, "full": SWEEP}
+DELTAS = {"smoke": (-1, 0, 1), "ci": (-1, 0, 1, 4), "full": SWEEP}
 SIZES = {"smoke": (500,), "ci": (500, 1_500), "full": range(2_000, 18_001, 2_000)}  # characters
 DEPTHS = {"smoke": (50,), "ci": (0, 50, 100), "full": range(0, 101, 10)}  # per cent
 DECOYS = {"smoke": 4, "ci": 4, "full": 0}

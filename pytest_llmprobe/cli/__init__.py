@@ -23,7 +23,7 @@ from pytest_llmprobe.errors import LlmprobeError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (1 for an error, 2 for wrong usage)."""
-    parser = _parser()
+    parser = command_parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
     # argparse takes what follows "--" for paths only where no option stands before it.
     end = given.index("--") if "--" in given else len(given)
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(prog="llmprobe", description=__doc__)
     parser.add_argument(
         "--version", action="version", version=f"pytest-llmprobe {version('pytest-llmprobe')}"

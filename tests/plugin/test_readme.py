@@ -1,9 +1,16 @@
-"""The README's example is a working evaluation."""
+"""What README and docs/ show works: examples, commands, options."""
 
 import re
+import shlex
 from pathlib import Path
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
+import pytest
+
+from pytest_llmprobe import cli
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [path for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")) if path.stem != "LOG"]
 
 
 def test_the_evaluation_in_the_readme_runs(project, probe):
@@ -16,23 +23,52 @@ def test_the_evaluation_in_the_readme_runs(project, probe):
     assert run.experiment["scores"]["words"]["mean"] == 3.0
 
 
-def test_the_readme_names_every_option():
+class Names:
+    """A parser of pytest that only learns which options there are."""
+
+    def __init__(self):
+        self.names = []
+
+    def getgroup(self, *_):
+        return self
+
+    def addoption(self, name, **_):
+        self.names.append(name)
+
+    def addini(self, *_, **__):
+        pass
+
+
+@pytest.fixture(scope="module")
+def options():
     from pytest_llmprobe.plugin import command_line
 
-    class Names:
-        def __init__(self):
-            self.names = []
+    names = Names()
+    command_line.add_options(names)
+    return names.names
 
-        def getgroup(self, *_):
-            return self
 
-        def addoption(self, name, **_):
-            self.names.append(name)
+def test_every_option_is_documented(options):
+    page = (ROOT / "docs/options.md").read_text(encoding="utf-8")
+    assert len(options) > 10
+    assert [name for name in options if name not in page] == []
 
-        def addini(self, *_, **__):
-            pass
 
-    parser = Names()
-    command_line.add_options(parser)
-    assert len(parser.names) > 10
-    assert [name for name in parser.names if name not in README] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_commands_are_written_as_they_are_understood(page, options, capsys):
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:sh|yaml)\n(.*?)```", text, flags=re.DOTALL)
+    shown = {word for block in blocks for word in re.findall(r"--(?:no-)?llmprobe-[\w-]+", block)}
+    assert shown <= {*options, *(f"--no-{name[2:]}" for name in options)}
+    for path in {word for block in blocks for word in re.findall(r"\bevals/[\w/.]*", block)}:
+        assert (ROOT / path).exists(), path
+    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+        if line.lstrip("$ ").startswith("llmprobe "):
+            words = shlex.split(line.lstrip("$ "), comments=True)[1:]
+            words = words[: words.index("&&")] if "&&" in words else words
+            try:
+                cli.command_parser().parse_args(
+                    words[: words.index("--")] if "--" in words else words
+                )
+            except SystemExit:
+                pytest.fail(f"{line}: {capsys.readouterr().err}")
