@@ -68,6 +68,12 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
                 remarks=tuple(suite.said()),
                 clusters=groups_with_prefix(cases),
             )
+        elif probe.cases is None and "case" in metafunc.fixturenames:
+            raise SettingsError(
+                "the test uses `case`, and the probe marker gives none: write "
+                "probe(cases=[Case('name', prompt='...', target='...')]), or name a function that "
+                "yields cases"
+            )
         elif probe.cases is not None:
             raise SettingsError("the probe marker gives cases, but the test does not use `case`")
     except (CasesError, ReportError, SettingsError) as error:

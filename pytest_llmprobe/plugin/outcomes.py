@@ -56,7 +56,7 @@ def attach_record(
         explanation=_why(outcome, report, trace),
         error=explained(error) if outcome == "error" and error is not None else None,
         prompt_characters=trace.prompt_characters,
-        details=trace.details,
+        details=parameters(item) | trace.details,
         cut_off=trace.cut_off,
         clusters=item.stash[PROBE].clusters,
     )
@@ -75,6 +75,15 @@ def attach_record(
         shown = list(properties(record))
         item.user_properties += shown  # JUnit XML takes those of the report on the teardown
         report.user_properties += shown
+
+
+def parameters(item: pytest.Item) -> dict[str, Any]:
+    """What a test was parametrised with beside its case, by itself or by a fixture."""
+    callspec = getattr(item, "callspec", None)
+    params: dict[str, Any] = callspec.params if callspec is not None else {}
+    case, kinds = case_of(item), str | int | float | bool | None
+    known = case.metadata if case is not None else ()
+    return {k: v for k, v in params.items() if isinstance(v, kinds) and k not in known}
 
 
 def _outcome(

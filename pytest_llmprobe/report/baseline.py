@@ -42,11 +42,12 @@ class CaseResult:
 
     @property
     def cluster(self) -> str:
-        """What makes cases dependent: the shared haystack, else nothing but themselves.
+        """What makes cases dependent: the shared haystack, else the same prompt.
 
         Where prompts were not measured, as in older files, a group counts as a haystack.
         """
-        return self.id if self.shares_prefix is False else self.group or self.id
+        group = None if self.shares_prefix is False else self.group
+        return group or self.prompt_hash or self.id
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ def _paired(name: str, pairs: Pairs, first: Baseline, second: Baseline) -> Compa
         n=len(pairs),
         groups=len(set(clusters)),
         effective=effective_size(changes, clusters)[0],
-        labels=any(a.group and a.cluster == a.id for a, _ in pairs),
+        labels=any(a.group and a.cluster != a.group for a, _ in pairs),
         first_rate=fmean(before),
         second_rate=fmean(after),
         ci95=paired.change_interval(changes, clusters, noise=first.noise.get(name, 0.0)),

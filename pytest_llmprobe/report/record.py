@@ -63,8 +63,11 @@ class Record:
 
     @property
     def cluster(self) -> str | None:
-        """What it depends on beside itself: its group, unless that is known to be a mere label."""
-        return None if self.shares_prefix is False else self.group
+        """What it depends on beside itself: its group, unless that is known to be a mere label.
+
+        Without one it is what it was asked: repeats of a prompt are one cluster.
+        """
+        return (None if self.shares_prefix is False else self.group) or self.prompt_hash
 
     @property
     def is_correct(self) -> bool:

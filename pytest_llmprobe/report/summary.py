@@ -82,7 +82,7 @@ class _Columns:
 
     def _judge(self, record: Record) -> None:
         passed = record.outcome == "passed"
-        # What makes records dependent: the shared haystack, else nothing but themselves.
+        # What makes records dependent: the shared haystack or prompt, else nothing but themselves.
         group = record.cluster
         cluster = self._groups.setdefault(group, group) if group else len(self.passed)
         self.passed.append(passed)
