@@ -23,6 +23,45 @@ def test_the_evaluation_in_the_readme_runs(project, probe):
     assert run.experiment["scores"]["words"]["mean"] == 3.0
 
 
+def cookbook():
+    page = (ROOT / "docs/own-evals.md").read_text(encoding="utf-8")
+    found = re.findall(r"### ([^\n]*)\n(.*?)(?=\n##|\Z)", page, flags=re.DOTALL)
+    blocks = {title: re.findall(r"```python\n(.*?)```", text, re.DOTALL) for title, text in found}
+    return {title: block[0] for title, block in blocks.items() if block}
+
+
+ANSWERS = {  # a model that is right; how many tests there are
+    "Rows of your own": ("return '4' if '2 + 2' in prompt else '7.'", 2),
+    "A system prompt, turns, few-shot": ("return 'chien' if 'dog' in prompt else 'Arbre'", 4),
+    "A tool call": (
+        """return 'Gladly: {"tool": "get_weather", "arguments": {"city": "Lyon", "days": 1}}'""",
+        1,
+    ),
+    "A judge": ("return 'Because clouds are heavy.'", 1),
+}
+
+
+@pytest.mark.parametrize("mode", [("-n", "0")], ids=[""])
+@pytest.mark.parametrize("title", ANSWERS)
+def test_a_recipe_of_the_cookbook_runs(project, probe, title):
+    answer, tests = ANSWERS[title]
+    project(cookbook()[title], answer=answer)
+    run = probe()
+    assert run.exit_code == 0, run.text
+    assert run.outcomes == {"passed": tests}
+
+
+def test_every_recipe_is_tried():
+    assert cookbook().keys() == ANSWERS.keys()
+
+
+def test_the_engine_answers_without_pytest(capsys):
+    page = (ROOT / "docs/own-evals.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"## Without pytest\n\n```python\n(.*?)```", page, flags=re.DOTALL)
+    exec(compile(snippet, "own-evals.md", "exec"), {})
+    assert capsys.readouterr().out == "482913\n"
+
+
 class Names:
     """A parser of pytest that only learns which options there are."""
 
