@@ -64,7 +64,7 @@ def _init(options: argparse.Namespace) -> None:
         raise SettingsError(f"{folder} is a file: name a folder")
     for source, target in _files(chosen, folder, options.ci):
         _write(source.read_bytes(), target)
-    _write(_configuration(chosen).encode(), folder / CONFIGURATION)
+    _write(configuration(chosen).encode(), folder / CONFIGURATION)
     _ignore_runs(folder / ".gitignore")
     print_line("next:")
     if folder != Path():
@@ -97,7 +97,7 @@ def _files(chosen: Sequence[str], folder: Path, ci: str) -> list[tuple[Path, Pat
     return files
 
 
-def _configuration(chosen: Sequence[str]) -> str:
+def configuration(chosen: Sequence[str]) -> str:
     """The template, without bars of experiments that are not copied: a run would refuse them."""
     texts = [
         path.read_text(encoding="utf-8")
