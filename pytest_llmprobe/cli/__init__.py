@@ -17,6 +17,7 @@ from pytest_llmprobe.cli import (
     output_length,
     reports,
     search,
+    show,
 )
 from pytest_llmprobe.errors import LlmprobeError
 
@@ -54,6 +55,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(takes_pytest_options=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (init, models, reports, bars, memorization, output_length, influence, search):
+    groups = (init, models, reports, show, bars, memorization, output_length, influence, search)
+    for group in groups:
         group.add_commands(commands)
     return parser

@@ -22,6 +22,7 @@ from pytest_llmprobe.generation import Completion, GenerateConfig, Request
 from pytest_llmprobe.plugin.collection import PROBE, case_of, request_of, steer_of
 from pytest_llmprobe.plugin.engines import skip_incapable, stop
 from pytest_llmprobe.plugin.run import Run
+from pytest_llmprobe.report.prompt_file import keep_prompts
 from pytest_llmprobe.suite import seed_of
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ def _generate_unit(
     unit = run.unit(item)
     outcomes: Sequence[Completion | Exception]
     requests = [request_of(member, run.options) for member in unit]
+    asked = zip((member.nodeid for member in unit), requests, strict=True)
+    keep_prompts(run.folder.prompts, ((name, request.prompt) for name, request in asked))
     with run.progress.unit(item.stash[PROBE].experiment) as on_progress:
         try:
             outcomes = engine.attempt(requests, on_progress)

@@ -16,6 +16,7 @@ from pytest_llmprobe.plugin.options import Options
 from pytest_llmprobe.plugin.process import Process
 from pytest_llmprobe.report.environment import commit
 from pytest_llmprobe.report.files import RunFiles, open_run, write_atomically
+from pytest_llmprobe.report.prompt_file import PROMPTS
 from pytest_llmprobe.report.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -75,9 +76,15 @@ class RunFolder:
             _set_aside(files.records)
             return files
         files = open_run(options.storage, options.model, options.report, self._start)
+        files.report.with_name(PROMPTS).unlink(missing_ok=True)  # of an older run with this path
         if options.replay is None:
             begin(files.report.with_name(COMPLETIONS), self.header)
         return files
+
+    @property
+    def prompts(self) -> Path:
+        """Where whole prompts are kept."""
+        return self.files.report.with_name(PROMPTS)
 
     @cached_property
     def replayed(self) -> CompletionStore:

@@ -1,0 +1,114 @@
+"""``llmprobe show``: all that a run knows of a case."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_llmprobe.cli.reports import STORAGE, print_line
+from pytest_llmprobe.errors import ReportError
+
+FIRST = ("outcome", "explanation", "error", "finish_reason", "failure", "params", "scores")
+MOST_LISTED = 20
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command on the parser's subparsers."""
+    parser = commands.add_parser("show", help="show a case of a run with its whole prompt")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        "llmprobe show .llmprobe/runs/20261121T124327Z-mistral 'single_needle[10-pairs-0/key-3]'\n"
+        "llmprobe show RUN threading --missed\n\n"
+        "CASE is a part of the case's id; where several have it, they are listed."
+    )
+    parser.add_argument("report", metavar="RUN", help="a report, a run's folder, or its name")
+    parser.add_argument("case", metavar="CASE", nargs="?", default="", help="a part of its id")
+    parser.add_argument("--missed", action="store_true", help="only cases that missed")
+    parser.add_argument("--json", action="store_true", help="the record as JSON, with the prompt")
+    parser.add_argument(
+        "--storage", type=Path, default=STORAGE, metavar="DIR", help=f"default: {STORAGE}"
+    )
+    parser.set_defaults(run=_show)
+
+
+def _show(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.report.prompt_file import PROMPTS, kept_prompt
+    from pytest_llmprobe.report.run_file import find_run, read_json
+    from pytest_llmprobe.report.schema import validate
+
+    found = find_run(options.report, options.storage)
+    path = found / "report.json" if found.is_dir() else found
+    report = read_json(path)
+    validate(report)
+    tests = report["tests"]
+    chosen = [test for test in tests if options.case in test["id"]]
+    exact = [test for test in chosen if options.case in (test["id"], _short(test["id"]))]
+    chosen = exact or chosen
+    if options.missed:
+        chosen = [test for test in chosen if test["outcome"] == "missed"]
+    if not chosen:
+        what = "missed case" if options.missed else "case"
+        raise ReportError(
+            f"{path} has no {what} with {options.case!r} in its id; it has {len(tests)}"
+        )
+    if len(chosen) > 1:
+        _list(chosen)
+        return
+    (record,) = chosen
+    try:
+        prompt = kept_prompt(path.with_name(PROMPTS), record["id"])
+    except ReportError as error:
+        print_line(f"the prompt's two ends only: {error}")
+        prompt = record["prompt"]
+    if options.json:
+        print_line(json.dumps(record | {"prompt": prompt}, ensure_ascii=False, indent=2))
+        return
+    for line in _lines(record, prompt):
+        print_line(line)
+
+
+def _short(name: str) -> str:
+    """``single_needle[...]`` of a node id."""
+    return name.rpartition("::")[2].removeprefix("test_")
+
+
+def _list(tests: Sequence[Mapping[str, Any]]) -> None:
+    from pytest_llmprobe.report.terminal import printable
+
+    for test in tests[:MOST_LISTED]:
+        why = f"  {printable(test['explanation'])[:80]}" if test["explanation"] else ""
+        print_line(f"{test['outcome']:7}  {printable(_short(test['id']))}{why}")
+    if len(tests) > MOST_LISTED:
+        print_line(f"[...] {len(tests)} in all")
+
+
+def _lines(record: Mapping[str, Any], prompt: Any) -> list[str]:
+    from pytest_llmprobe.report.terminal import printable
+
+    lines = [printable(record["id"])]
+    for name in FIRST:
+        if record.get(name):
+            value = record[name]
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            lines.append(f"{name}: {printable(text)}")
+    parts = {"prompt": _text(prompt), "thought": record.get("thought")}
+    parts |= {"received": record["received"], "expected": _text(record["expected"])}
+    for name, text in parts.items():
+        if text:
+            lines += ["", f"--- {name}", *(printable(line) for line in text.split("\n"))]
+    return lines
+
+
+def _text(value: Any) -> str:
+    """A prompt or a target as a person reads it."""
+    if isinstance(value, Mapping):
+        return str(value.get("text", ""))
+    if isinstance(value, list):
+        return "\n".join(
+            f"[{part['role']}] {part['content']}" if isinstance(part, Mapping) else str(part)
+            for part in value
+        )
+    return "" if value is None else str(value)

@@ -1,0 +1,76 @@
+"""The whole prompts of a run, compressed beside its report, which has only their two ends.
+
+A file of concatenated xz streams, one for each work unit, so that several processes append to it
+and a killed one loses nothing of the others. Prompts of a unit share their haystack: a stream's
+dictionary holds it, and each further prompt takes some bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pytest_llmprobe.case import Prompt, prompt_json
+from pytest_llmprobe.errors import ReportError
+
+PROMPTS = "prompts.jsonl.xz"
+FAST = 1
+"""Preset of the compression: a dictionary of 1 MiB, and about 30 MB of text in a second."""
+
+MOST_BYTES = 2**31
+"""Of a file that is read: what claims to be more is none of ours."""
+
+
+def keep_prompts(path: Path, prompts: Iterable[tuple[str, Prompt]]) -> None:
+    """Append prompts with the ids of their cases, in one write."""
+    lines = "".join(
+        json.dumps({"id": name, "prompt": prompt_json(prompt)}) + "\n" for name, prompt in prompts
+    )
+    if not lines:
+        return
+    packed = lzma.compress(lines.encode(), preset=FAST)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(descriptor, packed)
+    finally:
+        os.close(descriptor)
+
+
+def kept_prompt(path: Path, case: str) -> Any:
+    """The prompt of a case as JSON has it: a string, a list of messages, or a text with ids.
+
+    Args:
+        path: The file.
+        case: The id of the case.
+
+    Raises:
+        ReportError: There is no such file, it is damaged before that prompt, or it has none.
+    """
+    found = None
+    for name, prompt in _lines(path):
+        found = prompt if name == case else found  # the last one: a case may be asked again
+    if found is None:
+        raise ReportError(f"{path} has no prompt of {case}")
+    return found
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    read = 0
+    try:
+        with lzma.open(path) as file:
+            for line in file:
+                read += len(line)
+                if read > MOST_BYTES:
+                    raise ReportError(f"{path} holds more than {MOST_BYTES} bytes")
+                data = json.loads(line)
+                yield data["id"], data["prompt"]
+    except FileNotFoundError:
+        raise ReportError(f"{path} is not there: this run has kept no prompts") from None
+    except EOFError:  # the last process was killed while it wrote
+        return
+    except (OSError, lzma.LZMAError, ValueError, KeyError, TypeError) as error:
+        raise ReportError(f"{path} is damaged: {error}") from None
