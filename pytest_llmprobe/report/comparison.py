@@ -9,8 +9,14 @@ from typing import Any
 
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.comparison_causes import Difference, changed_prompts, why
+from pytest_llmprobe.report.comparison_limits import limit_checks
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, compare_experiment
-from pytest_llmprobe.report.comparison_verdicts import SUITE, ComparedSuite, conclude_all
+from pytest_llmprobe.report.comparison_verdicts import (
+    SUITE,
+    Allowed,
+    ComparedSuite,
+    conclude_all,
+)
 from pytest_llmprobe.report.gate import CHANGE, Check, Verdict, run_verdict
 from pytest_llmprobe.statistics.paired import holm
 
@@ -30,6 +36,7 @@ class Comparison:
         differences: What was not the same, likeliest cause first.
         asked: Names of the experiments that the first run measured: a second run is judged by them.
         suite: All experiments in one test; None unless there are several.
+        limits: Checks of scores and timings that may change by so much.
     """
 
     first: str
@@ -40,6 +47,7 @@ class Comparison:
     asked: Sequence[str]
     prompts: str | None = None
     suite: ComparedSuite | None = None
+    limits: Sequence[Check] = ()
 
     @property
     def checks(self) -> list[Check]:
@@ -52,7 +60,8 @@ class Comparison:
             for e in self.experiments
             if e.errors or (e.name in self.asked and e.finding != "report only")
         )
-        return [*map(_check, judged), *([_suite_check(self.suite)] if self.suite else [])]
+        suite = [_suite_check(self.suite)] if self.suite else []
+        return [*map(_check, judged), *suite, *self.limits]
 
     @property
     def verdict(self) -> tuple[Verdict, str]:
@@ -88,8 +97,11 @@ def compare(
     """
     everything = sorted(first.experiments.keys() | second.experiments.keys())
     found = [compare_experiment(name, first, second, names) for name in everything]
-    found, suite = conclude_all(found, *_rules(second))
     measured = Counter(case.experiment for case in first.cases.values() if case.judged)
+    whole = [_with_enough_pairs(e, measured[e.name], names[0]) for e in found]
+    pairless = {e.name: e.reason for e in whole if e.finding == "not judged"}
+    limits = limit_checks(first, second, found, pairless)
+    found, suite = conclude_all(found, *_rules(second))
     found = [_with_enough_pairs(e, measured[e.name], names[0]) for e in found]
     remarks = [
         *_run_remarks(first, second, names),
@@ -97,7 +109,7 @@ def compare(
     ]
     found = [_with_prompts(e) for e in _adjust_scores(found)]
     causes, prompts = why(first, second), changed_prompts(first, second)
-    return Comparison(*names, remarks, found, causes, sorted(measured), prompts, suite)
+    return Comparison(*names, remarks, found, causes, sorted(measured), prompts, suite, limits)
 
 
 def _with_prompts(experiment: ComparedExperiment) -> ComparedExperiment:
@@ -122,11 +134,16 @@ def _with_enough_pairs(
     return replace(experiment, finding="not judged", reason=reason)
 
 
-def _rules(run: Baseline) -> tuple[dict[str, float], set[str]]:
-    """By experiment the drop that is allowed, and those that are no ground for a verdict."""
-    drops = {name: e.get("allowed_drop") for name, e in run.experiments.items()}
+def _rules(run: Baseline) -> tuple[dict[str, Allowed], set[str]]:
+    """By experiment what may be lost, and those that are no ground for a verdict."""
     unjudged = {name for name, e in run.experiments.items() if e.get("judged") is False}
-    return {name: drop for name, drop in drops.items() if drop is not None}, unjudged
+    allowed = {
+        name: Allowed(e.get("allowed_drop"), (e.get("against_baseline") or {}).get("recovery"))
+        for name, e in run.experiments.items()
+    }
+    return {name: rule for name, rule in allowed.items() if any(r is not None for r in rule)}, (
+        unjudged
+    )
 
 
 def _run_remarks(first: Baseline, second: Baseline, names: tuple[str, str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Finding
 from pytest_llmprobe.statistics import suite_test
@@ -48,16 +49,23 @@ class ComparedSuite:
         return self.second_rate - self.first_rate
 
 
+class Allowed(NamedTuple):
+    """What an experiment may lose: of its pass rate, and which part of it must be left."""
+
+    drop: float | None = None
+    recovery: float | None = None
+
+
 def conclude_all(
     experiments: Sequence[ComparedExperiment],
-    allowed: Mapping[str, float],
+    allowed: Mapping[str, Allowed],
     unjudged: Container[str],
 ) -> tuple[list[ComparedExperiment], ComparedSuite | None]:
     """Judge all experiments that can be, and with them the suite.
 
     Args:
         experiments: As ``compare_experiment`` gives them.
-        allowed: By name the drop of the pass rate that is allowed; those are judged by the interval
+        allowed: By name what may be lost of the pass rate; those are judged by the interval
             of their difference alone, and are no part of the suite.
         unjudged: Names of experiments that are only reported.
     """
@@ -152,29 +160,65 @@ def _suite(test: SuiteTest, judged: Mapping[str, ComparedExperiment]) -> Compare
     )
 
 
-def _within(experiment: ComparedExperiment, allowed: float) -> ComparedExperiment:
-    """Non-inferiority: which side of the allowed drop the whole interval lies on."""
-    low, high = experiment.ci95 or (-1.0, 1.0)
-    said = (
-        f"{_rates(experiment)}, a difference between {low:+.3f} and {high:+.3f}, "
-        f"with a drop of {allowed:g} allowed"
+def _within(experiment: ComparedExperiment, allowed: Allowed) -> ComparedExperiment:
+    """Non-inferiority: which side of what is allowed the whole interval lies on.
+
+    Of two limits the one that is worst for the experiment decides.
+    """
+    found: list[tuple[Finding, str]] = []
+    if allowed.drop is not None:
+        found.append(_drop(experiment, allowed.drop))
+    if allowed.recovery is not None:
+        found.append(_recovery(experiment, allowed.recovery))
+    finding, said = min(found, key=lambda one: SEVERITY.index(one[0]))
+    return replace(
+        experiment,
+        finding=finding,
+        reason=f"{_rates(experiment)}, {said}",
+        allowed_drop=allowed.drop,
+        required_recovery=allowed.recovery,
     )
-    finding: Finding = "not judged"
+
+
+SEVERITY: Sequence[Finding] = ("worse", "not judged", "drop allowed")
+"""Findings of what may be lost, the worst first."""
+
+
+def _drop(experiment: ComparedExperiment, allowed: float) -> tuple[Finding, str]:
+    low, high = experiment.ci95 or (-1.0, 1.0)
+    said = f"a difference between {low:+.3f} and {high:+.3f}, with a drop of {allowed:g} allowed"
+    return _side(experiment, said, (low, high), -allowed, experiment.difference)
+
+
+def _recovery(experiment: ComparedExperiment, least: float) -> tuple[Finding, str]:
+    if experiment.recovery is None:
+        return "not judged", "and of a pass rate of 0 nothing can be left"
+    if experiment.recovery_ci95 is None:
+        return "not judged", "so few passed before that no recovery can be told"
+    low, high = experiment.recovery_ci95
+    said = f"a recovery between {low:.3f} and {high:.3f}, with {least:g} required"
+    return _side(experiment, said, (low, high), least, experiment.recovery)
+
+
+def _side(
+    experiment: ComparedExperiment,
+    said: str,
+    interval: Interval,
+    limit: float,
+    value: float | None,
+) -> tuple[Finding, str]:
     if experiment.groups == 1 < experiment.n:
-        said += ": one group of cases does not say how others would differ"
-    elif low > -allowed:
-        finding = "drop allowed"
-    elif high < -allowed:
-        finding = "worse"
-    else:
-        said += f": {_needed(experiment, (low, high), allowed)}"
-    return replace(experiment, finding=finding, reason=said, allowed_drop=allowed)
+        return "not judged", f"{said}: one group of cases does not say how others would differ"
+    if interval[0] > limit:
+        return "drop allowed", said
+    if interval[1] < limit:
+        return "worse", said
+    return "not judged", f"{said}: {_needed(experiment.n, interval, (value or 0.0) - limit)}"
 
 
-def _needed(experiment: ComparedExperiment, interval: Interval, allowed: float) -> str:
+def _needed(n: int, interval: Interval, distance: float) -> str:
     """How many cases would decide at this difference: a width goes with their square root."""
-    distance = abs((experiment.difference or 0.0) + allowed)
     half = (interval[1] - interval[0]) / 2
-    if distance < half / 100:
+    if abs(distance) < half / 100:
         return "the difference is so close to it that no number of cases would decide"
-    return f"about {math.ceil(experiment.n * (half / distance) ** 2)} cases like these would decide"
+    return f"about {math.ceil(n * (half / distance) ** 2)} cases like these would decide"
