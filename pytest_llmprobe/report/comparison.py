@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from pytest_llmprobe.report.baseline import Baseline
@@ -12,7 +13,6 @@ from pytest_llmprobe.report.comparison_causes import Difference, changed_prompts
 from pytest_llmprobe.report.comparison_limits import limit_checks
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, compare_experiment
 from pytest_llmprobe.report.comparison_verdicts import (
-    SUITE,
     Allowed,
     ComparedSuite,
     conclude_all,
@@ -36,6 +36,7 @@ class Comparison:
         differences: What was not the same, likeliest cause first.
         asked: Names of the experiments that the first run measured: a second run is judged by them.
         suite: All experiments in one test; None unless there are several.
+        families: Each family of experiments that has a test because one of them has none.
         limits: Checks of scores and timings that may change by so much.
     """
 
@@ -47,6 +48,7 @@ class Comparison:
     asked: Sequence[str]
     prompts: str | None = None
     suite: ComparedSuite | None = None
+    families: Sequence[ComparedSuite] = ()
     limits: Sequence[Check] = ()
 
     @property
@@ -60,8 +62,12 @@ class Comparison:
             for e in self.experiments
             if e.errors or (e.name in self.asked and e.finding != "report only")
         )
-        suite = [_suite_check(self.suite)] if self.suite else []
-        return [*map(_check, judged), *suite, *self.limits]
+        return [*map(_check, judged), *map(_suite_check, self.together), *self.limits]
+
+    @property
+    def together(self) -> list[ComparedSuite]:
+        """All that was judged over several experiments, the suite last."""
+        return [*self.families, *([self.suite] if self.suite else [])]
 
     @property
     def verdict(self) -> tuple[Verdict, str]:
@@ -101,7 +107,7 @@ def compare(
     whole = [_with_enough_pairs(e, measured[e.name], names[0]) for e in found]
     pairless = {e.name: e.reason for e in whole if e.finding == "not judged"}
     limits = limit_checks(first, second, found, pairless)
-    found, suite = conclude_all(found, *_rules(second))
+    found, suite, families = conclude_all(found, *_rules(second), _families(second))
     found = [_with_enough_pairs(e, measured[e.name], names[0]) for e in found]
     remarks = [
         *_run_remarks(first, second, names),
@@ -109,7 +115,9 @@ def compare(
     ]
     found = [_with_prompts(e) for e in _adjust_scores(found)]
     causes, prompts = why(first, second), changed_prompts(first, second)
-    return Comparison(*names, remarks, found, causes, sorted(measured), prompts, suite, limits)
+    return Comparison(
+        *names, remarks, found, causes, sorted(measured), prompts, suite, families, limits
+    )
 
 
 def _with_prompts(experiment: ComparedExperiment) -> ComparedExperiment:
@@ -144,6 +152,15 @@ def _rules(run: Baseline) -> tuple[dict[str, Allowed], set[str]]:
     return {name: rule for name, rule in allowed.items() if any(r is not None for r in rule)}, (
         unjudged
     )
+
+
+def _families(run: Baseline) -> dict[str, str]:
+    """By experiment the folder that its test file is in; none for one that is in no folder."""
+    folders = {
+        case.experiment: PurePosixPath(case.id.partition("::")[0]).parent.name
+        for case in run.cases.values()
+    }
+    return {name: folder for name, folder in folders.items() if folder}
 
 
 def _run_remarks(first: Baseline, second: Baseline, names: tuple[str, str]) -> list[str]:
@@ -181,4 +198,4 @@ def _suite_check(suite: ComparedSuite) -> Check:
     verdicts: dict[str, Verdict] = {"worse": "FAIL", "not judged": "NOT JUDGED"}
     verdict = verdicts.get(suite.finding, "PASS")
     reason = f"{suite.finding}: {suite.reason}"
-    return Check(SUITE, CHANGE, 0.0, "significant", suite.difference, verdict, reason)
+    return Check(suite.name, CHANGE, 0.0, "significant", suite.difference, verdict, reason)

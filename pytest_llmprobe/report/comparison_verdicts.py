@@ -12,7 +12,12 @@ from pytest_llmprobe.statistics import suite_test
 from pytest_llmprobe.statistics.clusters import Flips
 from pytest_llmprobe.statistics.intervals import Interval
 from pytest_llmprobe.statistics.paired import minimum_detectable_change
-from pytest_llmprobe.statistics.suite_test import SUITE_LEVEL, ExperimentTest, SuiteTest
+from pytest_llmprobe.statistics.suite_test import (
+    SUITE_LEVEL,
+    ExperimentTest,
+    FamilyTest,
+    SuiteTest,
+)
 
 SUITE = "(suite)"
 """In place of an experiment's name: all that could be compared."""
@@ -20,17 +25,19 @@ SUITE = "(suite)"
 
 @dataclass(frozen=True)
 class ComparedSuite:
-    """The pairs of all experiments in one test.
+    """The pairs of all experiments, or of one family, in one test.
 
     Args:
+        name: ``SUITE``, or what a family is called in its place.
         reason: For the finding, in words.
         n: Pairs.
         clusters: Their clusters.
         effective: Independent pairs that would be as certain.
-        p: One-sided, of signs of whole clusters: that the suite is no worse.
+        p: One-sided, of signs of whole clusters: that they are no worse; a family's is Holm's.
         detectable: The drop of the pass rate that would have been found with 80 % probability.
     """
 
+    name: str
     finding: Finding
     reason: str
     n: int
@@ -60,14 +67,16 @@ def conclude_all(
     experiments: Sequence[ComparedExperiment],
     allowed: Mapping[str, Allowed],
     unjudged: Container[str],
-) -> tuple[list[ComparedExperiment], ComparedSuite | None]:
-    """Judge all experiments that can be, and with them the suite.
+    families: Mapping[str, str],
+) -> tuple[list[ComparedExperiment], ComparedSuite | None, list[ComparedSuite]]:
+    """Judge all experiments that can be, and with them the suite and families.
 
     Args:
         experiments: As ``compare_experiment`` gives them.
         allowed: By name what may be lost of the pass rate; those are judged by the interval
             of their difference alone, and are no part of the suite.
         unjudged: Names of experiments that are only reported.
+        families: By name, the family of an experiment.
     """
     found = {e.name: e for e in experiments}
     judged = {}
@@ -81,12 +90,18 @@ def conclude_all(
             judged[e.name] = e
     flips = {name: e.flips or Flips([], [], []) for name, e in judged.items()}
     passed = {name: round(e.n * (e.second_rate or 0.0)) for name, e in judged.items()}
-    tests, together = suite_test.compare_suite(flips, passed)
-    suite = _suite(together, judged) if together else None
-    tested = sum(test.method != "suite" for test in tests.values())
-    for name, test in tests.items():
-        found[name] = _concluded(judged[name], test, tested, suite)
-    return list(found.values()), suite
+    tests = suite_test.compare_suite(flips, passed, families)
+    suite = _suite(tests.suite, judged) if tests.suite else None
+    tested = sum(test.method != "suite" for test in tests.experiments.values())
+    tested += len(tests.families)
+    together = {
+        family: _family(family, test, [e for n, e in judged.items() if families.get(n) == family])
+        for family, test in tests.families.items()
+    }
+    for name, test in tests.experiments.items():
+        family = together.get(families.get(name, ""))
+        found[name] = _concluded(judged[name], test, tested, suite, family)
+    return list(found.values()), suite, list(together.values())
 
 
 def _rates(experiment: ComparedExperiment) -> str:
@@ -94,9 +109,13 @@ def _rates(experiment: ComparedExperiment) -> str:
 
 
 def _concluded(
-    experiment: ComparedExperiment, test: ExperimentTest, tested: int, suite: ComparedSuite | None
+    experiment: ComparedExperiment,
+    test: ExperimentTest,
+    tested: int,
+    suite: ComparedSuite | None,
+    family: ComparedSuite | None,
 ) -> ComparedExperiment:
-    finding, reason = _finding(experiment, test, suite)
+    finding, reason = _finding(experiment, test, suite, family)
     least = None
     if finding == "no change found":
         share = (len(experiment.lost) + len(experiment.gained)) / experiment.n
@@ -115,7 +134,10 @@ def _concluded(
 
 
 def _finding(
-    experiment: ComparedExperiment, test: ExperimentTest, suite: ComparedSuite | None
+    experiment: ComparedExperiment,
+    test: ExperimentTest,
+    suite: ComparedSuite | None,
+    family: ComparedSuite | None,
 ) -> tuple[Finding, str]:
     difference, rates = experiment.difference or 0.0, _rates(experiment)
     if test.all_lost:
@@ -130,22 +152,45 @@ def _finding(
         few = f"{experiment.n} cases"
     if suite is None or suite.finding == "not judged":
         return "not judged", f"{rates}, and no outcome of {few} could tell chance from a change"
-    return "with the suite", f"{rates}: {few} are judged with the suite ({suite.finding})"
+    those = [f"the suite ({suite.finding})"]
+    if family is not None:
+        those.insert(0, f"{family.name} ({family.finding})")
+    return "with the suite", f"{rates}: {few} are judged with {' and '.join(those)}"
 
 
 def _suite(test: SuiteTest, judged: Mapping[str, ComparedExperiment]) -> ComparedSuite:
-    def rate(which: str) -> float:
-        return sum(e.n * (getattr(e, which) or 0.0) for e in judged.values()) / test.n
-
-    first, second = rate("first_rate"), rate("second_rate")
-    numbers = f"pass rate {first:.3f} -> {second:.3f} over {test.n} cases, p = {test.p:.2g}"
     finding: Finding = "worse" if test.worse else "no loss found"
     if not test.able:
         finding = "not judged"
+    return _together(SUITE, finding, test, list(judged.values()), test.p, SUITE_LEVEL)
+
+
+def _family(
+    name: str, test: FamilyTest, experiments: Sequence[ComparedExperiment]
+) -> ComparedSuite:
+    finding: Finding = "worse" if test.worse else "no loss found"
+    return _together(f"({name})", finding, test.whole, experiments, test.p_adjusted, test.level)
+
+
+def _together(
+    name: str,
+    finding: Finding,
+    test: SuiteTest,
+    experiments: Sequence[ComparedExperiment],
+    p: float,
+    level: float,
+) -> ComparedSuite:
+    def rate(which: str) -> float:
+        return sum(e.n * (getattr(e, which) or 0.0) for e in experiments) / test.n
+
+    first, second = rate("first_rate"), rate("second_rate")
+    numbers = f"pass rate {first:.3f} -> {second:.3f} over {test.n} cases, p = {p:.2g}"
+    if finding == "not judged":
         numbers = f"{test.clusters} independent groups of cases are too few for any test"
     share = (test.lost + test.gained) / test.n
-    least = minimum_detectable_change(round(test.effective), share, 2 * SUITE_LEVEL)
+    least = minimum_detectable_change(round(test.effective), share, 2 * level)
     return ComparedSuite(
+        name,
         finding,
         numbers,
         test.n,
@@ -155,7 +200,7 @@ def _suite(test: SuiteTest, judged: Mapping[str, ComparedExperiment]) -> Compare
         second,
         test.lost,
         test.gained,
-        test.p,
+        p,
         least,
     )
 
