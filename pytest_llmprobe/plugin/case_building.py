@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_llmprobe.case import Case, check_cases, spread
@@ -34,6 +34,7 @@ class Probe:
         left_out: Cases that ``--llmprobe-limit`` left out before.
         remarks: What its cases function wants said, such as sizes that it left out.
         allowed_drop: What its pass rate may fall by against a baseline, or None.
+        against_baseline: What else a comparison holds it to.
         judged: Whether it may be a ground for a verdict; else it is only reported.
         clusters: The groups whose cases share a long beginning of their prompts.
     """
@@ -49,6 +50,7 @@ class Probe:
     left_out: int = 0
     remarks: tuple[str, ...] = ()
     allowed_drop: float | None = None
+    against_baseline: Mapping[str, Any] = field(default_factory=dict)
     judged: bool = True
     clusters: frozenset[str] = frozenset()
 

@@ -113,16 +113,17 @@ def read_probe(node: pytest.Function, options: Options) -> Probe:
         config = replace(config, max_new_tokens=room)
     if summary is not None:
         summary = SummaryFunction.of(summary, node.module, node.path)
-    bar, drop, judged = read_gate(node)
+    bar, judged = _marked(node, function)
+    own = _own_bar(node, experiment, options)
     return Probe(
         experiment,
         function,
         config,
-        _bar(node, bar, experiment, options),
+        _alone(bar, own, options),
         cases,
         summary,
         options.deltas or deltas,
-        allowed_drop=options.allowed_drop if drop is None else drop,
+        **_against_baseline(bar, own, options),
         judged=judged,
     )
 
@@ -137,16 +138,51 @@ def _of_profile(arguments: Mapping[str, Any], profile: str) -> dict[str, Any]:
     return {**arguments, **{name: values[profile] for name, values in by_profile.items()}}
 
 
-def _bar(node: pytest.Function, bar: Bar | None, experiment: str, options: Options) -> Bar | None:
-    if options.gate in ("baseline", "none"):
-        return None
+def _marked(node: pytest.Function, function: str) -> tuple[Bar | None, bool]:
+    """What the gate marker says; one that says nothing possible ends the run."""
+    try:
+        bar, judged = read_gate(node)
+        if bar is not None:
+            check_scores(node, "gate marker", bar)
+    except SettingsError as error:
+        refuse(node.config, f"llmprobe: {function}: {error}")
+        return None, True
+    return bar, judged
+
+
+def _own_bar(node: pytest.Function, experiment: str, options: Options) -> Bar | bool | None:
+    """What the configuration says of this experiment for this model."""
     own = options.bars.get(experiment)
     if isinstance(own, Bar):
         try:
             check_scores(node, f"[tool.llmprobe.gates.{options.model}] {experiment}", own)
         except SettingsError as error:
             refuse(node.config, f"llmprobe: {error}")
-    return own if isinstance(own, Bar) else None if own is False else bar
+    return own
+
+
+def _alone(bar: Bar | None, own: Bar | bool | None, options: Options) -> Bar | None:
+    """The bar for the run by itself: the configuration's if it has one, else the marker's."""
+    if options.gate in ("baseline", "none") or own is False:
+        return None
+    of_model = own.alone if isinstance(own, Bar) else None
+    return of_model or (bar.alone if bar else None)
+
+
+def _against_baseline(bar: Bar | None, own: Bar | bool | None, options: Options) -> dict[str, Any]:
+    """What a comparison holds the experiment to.
+
+    Each is as the configuration says, or else the marker, or for the drop the command line.
+    """
+    found: dict[str, Any] = {"allowed_drop": options.allowed_drop, "against_baseline": {}}
+    for said in (bar, own):
+        if isinstance(said, Bar):
+            if said.allowed_drop is not None:
+                found["allowed_drop"] = said.allowed_drop
+            found["against_baseline"] |= {
+                name: value for name, value in said.against_baseline.items() if value
+            }
+    return found
 
 
 def plan_session(session: pytest.Session) -> tuple[Plan, dict[str, pytest.Function]]:
@@ -174,6 +210,7 @@ def plan_session(session: pytest.Session) -> tuple[Plan, dict[str, pytest.Functi
             asdict(probe.config) | {"stop": list(probe.config.stop)},
             probe.left_out,
             allowed_drop=probe.allowed_drop,
+            against_baseline=probe.against_baseline,
             judged=probe.judged,
         )
         for function, probe in probes.items()

@@ -28,9 +28,9 @@ MARKERS = (
     "each case; cases is a list of Case or a function of the suite that yields them, summary a "
     "function of all records that gives a dict for the report, delta the steering of cases that "
     "name spans; an argument may be a dict of values by profile",
-    "gate(*, pass_rate=None, score=None, rule='observed', allowed_drop=None, judge=True): what the "
-    "experiment must reach; by how much it may be worse than a baseline; judge=False: it is only "
-    "reported",
+    "gate(*, pass_rate=None, score=None, rule='observed', allowed_drop=None, recovery=None, "
+    "judge=True): what the experiment must reach; by how much it may be worse than a baseline; "
+    "judge=False: it is only reported",
     "needle: values of keys in a haystack of UUID pairs",
     "multiple_needles: values of several keys, in order",
     "conditional_needles: values of all keys that contain a special character",

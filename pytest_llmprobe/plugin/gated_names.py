@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.plugin.options import Options
+from pytest_llmprobe.report.limits import TIMINGS
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def not_collected(
     config: pytest.Config, options: Options, collected: Collection[str]
 ) -> Iterator[ExperimentPlan]:
     """Experiments with a bar for this model whose file this run was to collect, and gave none."""
-    gated = {name: bar for name, bar in options.bars.items() if isinstance(bar, Bar)}
+    bars = options.bars if options.gate in ("all", "thresholds") else {}
+    gated = {n: bar.alone for n, bar in bars.items() if isinstance(bar, Bar) and bar.alone}
     if is_narrowed(config) or not (missing := gated.keys() - set(collected)):
         return
     asked = [
@@ -116,11 +118,12 @@ def check_scores(node: pytest.Function, experiment: str, bar: Bar) -> None:
     Raises:
         SettingsError: Names the score, with those that are given.
     """
-    given = _scores(node)
-    unknown = sorted((bar.score or {}).keys() - (given or ()))
-    if given is not None and unknown:
-        close = difflib.get_close_matches(unknown[0], given, n=3)
-        hint = f"did you mean {' or '.join(close)}" if close else f"it gives {sorted(given)}"
+    gated = (bar.score or {}).keys() - TIMINGS.keys()
+    given = _scores(node) if gated else None
+    if given is not None and (unknown := sorted(gated - given)):
+        close = difflib.get_close_matches(unknown[0], [*given, *TIMINGS], n=3)
+        names = ", ".join(sorted(given)) or "none"
+        hint = f"did you mean {' or '.join(close)}" if close else f"it gives {names}"
         raise SettingsError(f"{experiment}: the test gives no score {unknown[0]!r}; {hint}")
 
 

@@ -126,8 +126,8 @@ class Options:
 
     @property
     def bars(self) -> Mapping[str, Bar | bool]:
-        """This model's bars by experiment, if thresholds are gated at all."""
-        return self.gates.get(self.model, {}) if self.gate in ("all", "thresholds") else {}
+        """This model's bars by experiment, if anything is gated at all."""
+        return self.gates.get(self.model, {}) if self.gate != "none" else {}
 
     @property
     def unit_size(self) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_llmprobe.plugin.process import PROPERTY
 from pytest_llmprobe.report.misses_text import first_misses
-from pytest_llmprobe.report.terminal import printable
+from pytest_llmprobe.report.terminal import metric_name, printable
 
 if TYPE_CHECKING:
     from pytest_llmprobe.report.record import Record
@@ -80,7 +80,7 @@ def add_gates(
 
 def _reports(check: Mapping[str, Any], misses: str) -> Iterator[pytest.TestReport]:
     """What pytest reports of a test that ended as the check did."""
-    name = f"{GATES}::{printable(check['experiment'])}: {printable(check['metric'])}"
+    name = f"{GATES}::{printable(check['experiment'])}: {printable(metric_name(check))}"
     reason = printable(check["reason"])
     outcome: Literal["passed", "failed", "skipped"] = "passed"
     shown: str | tuple[str, int, str] | None = None

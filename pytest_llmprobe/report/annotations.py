@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_llmprobe.report.misses_text import failed_names
 from pytest_llmprobe.report.record import bounded
-from pytest_llmprobe.report.terminal import printable
+from pytest_llmprobe.report.terminal import metric_name, printable
 
 if TYPE_CHECKING:
     from pytest_llmprobe.report.comparison import Comparison
@@ -39,7 +39,7 @@ def github_annotations(
     a warning.
     """
     errors = [
-        _command("error", f"llmprobe: {check['experiment']}: {check['metric']}", check["reason"])
+        _command("error", f"llmprobe: {check['experiment']}: {metric_name(check)}", check["reason"])
         for check in checks
         if check["verdict"] == "FAIL"
     ]

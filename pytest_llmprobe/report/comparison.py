@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.comparison_causes import Difference, changed_prompts, why
+from pytest_llmprobe.report.comparison_limits import limit_checks
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, compare_experiment
-from pytest_llmprobe.report.comparison_verdicts import SUITE, ComparedSuite, conclude_all
+from pytest_llmprobe.report.comparison_verdicts import (
+    Allowed,
+    ComparedSuite,
+    conclude_all,
+)
 from pytest_llmprobe.report.gate import CHANGE, Check, Verdict, run_verdict
 from pytest_llmprobe.statistics.paired import holm
 
@@ -30,6 +36,8 @@ class Comparison:
         differences: What was not the same, likeliest cause first.
         asked: Names of the experiments that the first run measured: a second run is judged by them.
         suite: All experiments in one test; None unless there are several.
+        families: Each family of experiments that has a test because one of them has none.
+        limits: Checks of scores and timings that may change by so much.
     """
 
     first: str
@@ -40,6 +48,8 @@ class Comparison:
     asked: Sequence[str]
     prompts: str | None = None
     suite: ComparedSuite | None = None
+    families: Sequence[ComparedSuite] = ()
+    limits: Sequence[Check] = ()
 
     @property
     def checks(self) -> list[Check]:
@@ -52,7 +62,12 @@ class Comparison:
             for e in self.experiments
             if e.errors or (e.name in self.asked and e.finding != "report only")
         )
-        return [*map(_check, judged), *([_suite_check(self.suite)] if self.suite else [])]
+        return [*map(_check, judged), *map(_suite_check, self.together), *self.limits]
+
+    @property
+    def together(self) -> list[ComparedSuite]:
+        """All that was judged over several experiments, the suite last."""
+        return [*self.families, *([self.suite] if self.suite else [])]
 
     @property
     def verdict(self) -> tuple[Verdict, str]:
@@ -88,8 +103,11 @@ def compare(
     """
     everything = sorted(first.experiments.keys() | second.experiments.keys())
     found = [compare_experiment(name, first, second, names) for name in everything]
-    found, suite = conclude_all(found, *_rules(second))
     measured = Counter(case.experiment for case in first.cases.values() if case.judged)
+    whole = [_with_enough_pairs(e, measured[e.name], names[0]) for e in found]
+    pairless = {e.name: e.reason for e in whole if e.finding == "not judged"}
+    limits = limit_checks(first, second, found, pairless)
+    found, suite, families = conclude_all(found, *_rules(second), _families(second))
     found = [_with_enough_pairs(e, measured[e.name], names[0]) for e in found]
     remarks = [
         *_run_remarks(first, second, names),
@@ -97,7 +115,9 @@ def compare(
     ]
     found = [_with_prompts(e) for e in _adjust_scores(found)]
     causes, prompts = why(first, second), changed_prompts(first, second)
-    return Comparison(*names, remarks, found, causes, sorted(measured), prompts, suite)
+    return Comparison(
+        *names, remarks, found, causes, sorted(measured), prompts, suite, families, limits
+    )
 
 
 def _with_prompts(experiment: ComparedExperiment) -> ComparedExperiment:
@@ -122,11 +142,25 @@ def _with_enough_pairs(
     return replace(experiment, finding="not judged", reason=reason)
 
 
-def _rules(run: Baseline) -> tuple[dict[str, float], set[str]]:
-    """By experiment the drop that is allowed, and those that are no ground for a verdict."""
-    drops = {name: e.get("allowed_drop") for name, e in run.experiments.items()}
+def _rules(run: Baseline) -> tuple[dict[str, Allowed], set[str]]:
+    """By experiment what may be lost, and those that are no ground for a verdict."""
     unjudged = {name for name, e in run.experiments.items() if e.get("judged") is False}
-    return {name: drop for name, drop in drops.items() if drop is not None}, unjudged
+    allowed = {
+        name: Allowed(e.get("allowed_drop"), (e.get("against_baseline") or {}).get("recovery"))
+        for name, e in run.experiments.items()
+    }
+    return {name: rule for name, rule in allowed.items() if any(r is not None for r in rule)}, (
+        unjudged
+    )
+
+
+def _families(run: Baseline) -> dict[str, str]:
+    """By experiment the folder that its test file is in; none for one that is in no folder."""
+    folders = {
+        case.experiment: PurePosixPath(case.id.partition("::")[0]).parent.name
+        for case in run.cases.values()
+    }
+    return {name: folder for name, folder in folders.items() if folder}
 
 
 def _run_remarks(first: Baseline, second: Baseline, names: tuple[str, str]) -> list[str]:
@@ -164,4 +198,4 @@ def _suite_check(suite: ComparedSuite) -> Check:
     verdicts: dict[str, Verdict] = {"worse": "FAIL", "not judged": "NOT JUDGED"}
     verdict = verdicts.get(suite.finding, "PASS")
     reason = f"{suite.finding}: {suite.reason}"
-    return Check(SUITE, CHANGE, 0.0, "significant", suite.difference, verdict, reason)
+    return Check(suite.name, CHANGE, 0.0, "significant", suite.difference, verdict, reason)

@@ -67,7 +67,9 @@ class ComparedExperiment:
         first_rate: Pass rate of the first run on the pairs; None without pairs.
         ci95: Interval of second rate minus first; as much wider as repeated runs differ.
         recovery: Second rate over first; None if that is 0.
+        recovery_ci95: Its interval; None if so few passed before that it has no end.
         allowed_drop: What the pass rate may fall by, if that is what it was judged by.
+        required_recovery: Which part of it must be left, if that is.
         flips: The pairs by cluster.
         test: Signs of whole ``clusters``, ``cases`` on their effective number, or with the
             ``suite``; None if it has no test.
@@ -95,7 +97,9 @@ class ComparedExperiment:
     second_rate: float | None = None
     ci95: Interval | None = None
     recovery: float | None = None
+    recovery_ci95: Interval | None = None
     allowed_drop: float | None = None
+    required_recovery: float | None = None
     flips: Flips | None = None
     test: suite_test.Method | None = None
     lost: Sequence[Flip] = ()
@@ -187,6 +191,7 @@ def _paired(name: str, pairs: Pairs, first: Baseline, second: Baseline) -> Compa
     before, after = ([case.outcome == "passed" for case in run] for run in zip(*pairs, strict=True))
     changes = [now - then for then, now in zip(before, after, strict=True)]
     clusters = [a.cluster for a, _ in pairs]
+    noise = first.noise.get(name, 0.0)
     flips = [
         (change, Flip(a.id, a.received, b.received))
         for change, (a, b) in zip(changes, pairs, strict=True)
@@ -201,8 +206,9 @@ def _paired(name: str, pairs: Pairs, first: Baseline, second: Baseline) -> Compa
         labels=any(a.group and a.cluster != a.group for a, _ in pairs),
         first_rate=fmean(before),
         second_rate=fmean(after),
-        ci95=paired.change_interval(changes, clusters, noise=first.noise.get(name, 0.0)),
+        ci95=paired.change_interval(changes, clusters, noise=noise),
         recovery=sum(after) / sum(before) if any(before) else None,
+        recovery_ci95=paired.recovery_interval(before, after, clusters, noise=noise),
         flips=Flips.of(changes, clusters),
         lost=[flip for change, flip in flips if change < 0],
         gained=[flip for change, flip in flips if change > 0],

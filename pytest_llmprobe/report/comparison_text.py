@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Flip
-from pytest_llmprobe.report.comparison_verdicts import SUITE, ComparedSuite
+from pytest_llmprobe.report.comparison_verdicts import ComparedSuite
 from pytest_llmprobe.report.record import bounded
 from pytest_llmprobe.report.terminal import aligned, printable, with_interval
 from pytest_llmprobe.statistics.similarity import matched_prefix
@@ -85,9 +85,9 @@ def _findable(change: float | None, what: str) -> str:
 
 
 def suite_cells(suite: ComparedSuite) -> list[str]:
-    """The suite's row; its p is one-sided and has a level of its own."""
+    """The row of the suite or of a family; p is one-sided, the suite's has a level of its own."""
     return [
-        SUITE,
+        suite.name,
         str(suite.n),
         f"{suite.first_rate:.3f}",
         f"{suite.second_rate:.3f}",
@@ -108,6 +108,23 @@ def suite_notes(suite: ComparedSuite) -> list[str]:
     return [count, *([] if suite.finding == "worse" else [_findable(suite.detectable, "drop")])]
 
 
+def rows(comparison: Comparison) -> list[list[str]]:
+    """The rows under ``HEADER``: each experiment, then families and the suite."""
+    return [
+        *map(cells, comparison.experiments),
+        *map(suite_cells, comparison.together),
+    ]
+
+
+def all_notes(comparison: Comparison) -> list[str]:
+    """What the rows do not say, each with its row's name; then limits of scores and timings."""
+    return [
+        *(f"{e.name}: {note}" for e in comparison.experiments for note in notes(e)),
+        *(f"{s.name}: {note}" for s in comparison.together for note in suite_notes(s)),
+        *(f"{check.experiment}: {check.verdict}: {check.reason}" for check in comparison.limits),
+    ]
+
+
 def differences(comparison: Comparison) -> list[str]:
     """What was not the same in the two runs, the likeliest cause first."""
     if not comparison.differences:
@@ -125,13 +142,8 @@ def lines(comparison: Comparison) -> list[str]:
     said = [f"{comparison.second} compared with {comparison.first}"]
     said += [comparison.prompts] if comparison.prompts else []
     said += [f"not comparable: {remark}" for remark in comparison.remarks]
-    suite = comparison.suite
-    rows = [HEADER, *(cells(e) for e in comparison.experiments)]
-    rows += [suite_cells(suite)] if suite else []
-    said += aligned(rows, left=(0, len(HEADER) - 1))
-    for experiment in comparison.experiments:
-        said += [f"{experiment.name}: {note}" for note in notes(experiment)]
-    said += [f"{SUITE}: {note}" for note in suite_notes(suite)] if suite else []
+    said += aligned([HEADER, *rows(comparison)], left=(0, len(HEADER) - 1))
+    said += all_notes(comparison)
     for experiment in comparison.experiments:
         for what, flips in (("lost", experiment.lost), ("gained", experiment.gained)):
             said += _flips(f"{experiment.name}: {what}", flips)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan, Rule
+from pytest_llmprobe.report.limits import TIMINGS, Kind
+from pytest_llmprobe.report.plan import Bar, Plan, Rule
 from pytest_llmprobe.statistics.intervals import wilson
 
 CHANGE = "change of the pass rate"
@@ -28,7 +29,11 @@ Verdict: TypeAlias = Literal["PASS", "FAIL", "NOT JUDGED"]
 
 @dataclass(frozen=True)
 class Check:
-    """One bar held against one measured value."""
+    """One bar held against one measured value.
+
+    Args:
+        kind: Which side of the bar the value must be on, and whether it is a change.
+    """
 
     experiment: str
     metric: str
@@ -37,6 +42,7 @@ class Check:
     value: float | None
     verdict: Verdict
     reason: str
+    kind: Kind = "min"
 
     def as_dict(self) -> dict[str, Any]:
         """For the report."""
@@ -60,43 +66,76 @@ def judge(
         bar = planned.bar
         if bar is None or (planned.name in incapable and not bar.of_model):
             continue
-        for metric, lowest in _bars(bar):
-            checks.append(_check(experiment, planned, bar, metric, lowest))
+        for metric, kind, limit in _bars(bar):
+            check = Check(planned.name, metric, limit, bar.rule, None, "NOT JUDGED", "", kind)
+            checks.append(_held(check, experiment, planned.left_out))
     return checks
 
 
-def _bars(bar: Bar) -> list[tuple[str, float]]:
-    rate = [] if bar.pass_rate is None else [("pass_rate", bar.pass_rate)]
-    return [*rate, *(bar.score or {}).items()]
+def _bars(bar: Bar) -> list[tuple[str, Kind, float]]:
+    bars: list[tuple[str, Kind, float]] = []
+    if bar.pass_rate is not None:
+        bars.append(("pass_rate", "min", bar.pass_rate))
+    for name, limits in (bar.score or {}).items():
+        bars += [(name, kind, limit) for kind, limit in limits.alone]
+    return bars
 
 
-def _check(
-    experiment: Mapping[str, Any], planned: ExperimentPlan, bar: Bar, metric: str, lowest: float
-) -> Check:
-    if metric == "pass_rate":
-        value, interval = experiment["pass_rate"], experiment["ci95_clustered"]
-    else:
-        score = experiment["scores"].get(metric, {"mean": None, "ci95": None})
-        value, interval = score["mean"], score["ci95"]
+def _held(check: Check, experiment: Mapping[str, Any], left_out: int) -> Check:
+    """The check with its verdict."""
+    value, interval = _measured(experiment, check.metric)
+    reached, surely_not = _sides(check, value, interval)
+    shown = "" if value is None else f"{check.metric} {_shown(value, check.bar)}"
+    beyond = f"{shown} is {'below' if check.kind == 'min' else 'above'} {check.bar:g}"
     verdict: Verdict
     if experiment["errors"] and experiment["n"]:
         errors, n = experiment["errors"], experiment["n"]
         verdict, reason = "FAIL", f"{errors} of {n + errors} cases ended in an error"
-    elif missing := _missing(experiment, planned.left_out):
+    elif missing := _missing(experiment, left_out):
         verdict, reason = "NOT JUDGED", missing
     elif value is None:
-        given = ", ".join(experiment["scores"]) or "none"
-        verdict, reason = "FAIL", f"no case gave the score {metric!r}; scores: {given}"
-    elif reason := _cannot_fail(experiment["n"], bar, metric, lowest):
+        verdict, reason = _without_value(check.metric, experiment)
+    elif reason := _cannot_fail(experiment["n"], check):
         verdict = "NOT JUDGED"
-    elif value >= lowest:
-        verdict, reason = "PASS", f"{metric} {_shown(value, lowest)} reaches {lowest:g}"
-    elif bar.rule == "significant" and interval is not None and interval[1] >= lowest:
-        verdict = "PASS"
-        reason = f"{metric} {_shown(value, lowest)} is below {lowest:g}, but not significantly"
+    elif reached:
+        word = "reaches" if check.kind == "min" else "is at most"
+        verdict, reason = "PASS", f"{shown} {word} {check.bar:g}"
+    elif check.rule == "significant" and interval is not None and not surely_not:
+        verdict, reason = "PASS", f"{beyond}, but not significantly"
     else:
-        verdict, reason = "FAIL", f"{metric} {_shown(value, lowest)} is below {lowest:g}"
-    return Check(experiment["name"], metric, lowest, bar.rule, value, verdict, reason)
+        verdict, reason = "FAIL", beyond
+    return replace(check, value=value, verdict=verdict, reason=reason)
+
+
+def _measured(
+    experiment: Mapping[str, Any], metric: str
+) -> tuple[float | None, Sequence[float] | None]:
+    """A metric's value and its interval; a timing has none."""
+    if metric == "pass_rate":
+        return experiment["pass_rate"], experiment["ci95_clustered"]
+    if metric in TIMINGS:
+        return experiment["timings"][TIMINGS[metric]], None
+    score = experiment["scores"].get(metric, {"mean": None, "ci95": None})
+    return score["mean"], score["ci95"]
+
+
+def _sides(
+    check: Check, value: float | None, interval: Sequence[float] | None
+) -> tuple[bool, bool]:
+    """Whether the value is on the right side of the bar, and its interval wholly on the wrong."""
+    low, high = interval or (value, value)
+    if value is None or low is None or high is None:
+        return False, False
+    if check.kind == "min":
+        return value >= check.bar, high < check.bar
+    return value <= check.bar, low > check.bar
+
+
+def _without_value(metric: str, experiment: Mapping[str, Any]) -> tuple[Verdict, str]:
+    if metric in TIMINGS:
+        return "NOT JUDGED", f"no case generated anything: there is no {metric}"
+    given = ", ".join(experiment["scores"]) or "none"
+    return "FAIL", f"no case gave the score {metric!r}; scores: {given}"
 
 
 def _missing(experiment: Mapping[str, Any], left_out: int) -> str:
@@ -115,21 +154,22 @@ def _missing(experiment: Mapping[str, Any], left_out: int) -> str:
     return ""
 
 
-def _cannot_fail(n: int, bar: Bar, metric: str, lowest: float) -> str:
+def _cannot_fail(n: int, check: Check) -> str:
     """Why no outcome at all would fail, if so: such a bar passes nobody."""
-    if metric != "pass_rate":
+    if check.metric != "pass_rate":
         return ""
-    if lowest == 0:
+    if check.bar == 0:
         return "no pass rate is below 0: give a higher bar"
-    if bar.rule == "significant" and wilson(0, n)[1] >= lowest:
-        return f"with {n} cases no result would be significantly below {lowest:g}: run more"
+    if check.rule == "significant" and wilson(0, n)[1] >= check.bar:
+        return f"with {n} cases no result would be significantly below {check.bar:g}: run more"
     return ""
 
 
-def _shown(value: float, lowest: float) -> str:
+def _shown(value: float, bar: float) -> str:
     """Three decimals, or more where they would hide on which side of the bar the value is."""
     text = f"{value:.3f}"
-    return text if (float(text) >= lowest) == (value >= lowest) else f"{value:.6g}"
+    same = (float(text) >= bar) == (value >= bar) and (float(text) <= bar) == (value <= bar)
+    return text if same else f"{value:.6g}"
 
 
 def lost_to_errors(

@@ -62,7 +62,7 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
         compared_text=comparison_text,
         style=Markup(style),
         script=Markup(script),
-        compared_notes=[f"{e.name}: {note}" for e in compared for note in comparison_text.notes(e)],
+        compared_notes=comparison_text.all_notes(comparison) if comparison else [],
         rows=[_row(experiment) for experiment in experiments],
         notes=[
             *miss_lines(experiments),

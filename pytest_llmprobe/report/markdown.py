@@ -109,9 +109,8 @@ def _compared(comparison: Comparison) -> list[str]:
         blocks += _list([comparison.prompts])
     if comparison.remarks:
         blocks += ["**Cannot be compared:**", *_list(comparison.remarks)]
-    rows = map(comparison_text.cells, comparison.experiments)
-    blocks.append(_table([comparison_text.HEADER, *rows]))
-    said = [f"{e.name}: {n}" for e in comparison.experiments for n in comparison_text.notes(e)]
+    blocks.append(_table([comparison_text.HEADER, *comparison_text.rows(comparison)]))
+    said = comparison_text.all_notes(comparison)
     return [*blocks, *_list(said), *_list(comparison_text.differences(comparison))]
 
 

@@ -22,6 +22,7 @@ from pytest_llmprobe.report.baseline import (
 )
 from pytest_llmprobe.report.files import RecordLog
 from pytest_llmprobe.report.model_names import canonical_name
+from pytest_llmprobe.report.plan import Bar
 from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded
 from pytest_llmprobe.report.schema import SCHEMA_VERSION
 
@@ -35,7 +36,7 @@ CONFLICT = re.compile(r"^(<<<<<<<|>>>>>>>)", re.MULTILINE)
 """What git leaves in a file that two branches changed."""
 
 EXPERIMENT_FIELDS = ("collected", "errors", "n", "pass_rate", "reported", "skipped", "timings")
-LATER_FIELDS = ("allowed_drop", "generation", "judged")
+LATER_FIELDS = ("against_baseline", "allowed_drop", "generation", "judged")
 """Fields of an experiment that older reports do not have."""
 
 
@@ -220,11 +221,27 @@ def _checked(experiments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         values = {key: experiment[key] for key in EXPERIMENT_FIELDS}
         if experiment.get("allowed_drop") is not None:
             values["allowed_drop"] = experiment["allowed_drop"]
+        _check_limits(name, experiment.get("against_baseline"))
         if not isinstance(timings := values.pop("timings"), dict):
             raise ReportError(f"the experiment {name!r} has no timings")
         known = {k: value for k, value in (values | timings).items() if value is not None}
         _numbers(known, f"the experiment {bounded(name, 200)!r}")
     return dict(experiments)
+
+
+def _check_limits(name: str, given: object) -> None:
+    """Refuse what a comparison could not hold an experiment to."""
+    limits = {} if given is None else given
+    try:
+        if not isinstance(limits, dict):
+            raise SettingsError("give a table")
+        if limits.get("recovery") is not None:
+            Bar(recovery=limits["recovery"])
+        if limits.get("score"):
+            Bar(score=limits["score"])
+    except SettingsError as error:
+        where = f"the experiment {bounded(name, 200)!r}"
+        raise ReportError(f"{where} has an impossible 'against_baseline': {error}") from None
 
 
 def _case(data: object, number: int, longest: int) -> CaseResult:

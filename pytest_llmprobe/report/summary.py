@@ -44,6 +44,7 @@ def summarise(plan: ExperimentPlan, records: Iterable[Record]) -> dict[str, Any]
         "remarks": [*plan.remarks, *_one_cluster(columns)],
         "clusters": len(set(columns.clusters)),
         "allowed_drop": plan.allowed_drop,
+        "against_baseline": {"recovery": None, "score": {}, **plan.against_baseline},
         "judged": plan.judged,
         "generation": dict(plan.generation),
         "chance": fmean(columns.chances) if columns.chances else None,

@@ -9,6 +9,9 @@ from pytest_llmprobe.report.gate import CHANGE, MEASURED, Check
 from pytest_llmprobe.report.record import MAX_TEXT, bounded
 from pytest_llmprobe.report.summary_function import FAILED
 
+SIGNS = {"min": ">=", "max": "<=", "max_drop": "drop <=", "max_increase": "increase <="}
+"""What a value must be to its bar."""
+
 MAX_SAID = 80
 """Characters of a text in a summary that are printed."""
 
@@ -47,13 +50,20 @@ def _gate(experiment: Mapping[str, Any], checks: Sequence[Check]) -> str:
     return gate_cell(own, experiment["n"])
 
 
+def metric_name(check: Mapping[str, Any]) -> str:
+    """What a check is of, told apart from others of the same score."""
+    kind = check.get("kind", "min")
+    return str(check["metric"]) if kind == "min" else f"{check['metric']} {kind}"
+
+
 def gate_cell(checks: Sequence[Mapping[str, Any]], n: int) -> str:
     """The verdicts of one experiment's checks, each with its bar; or that it was measured."""
     shown = []
     for check in checks:
-        metric = "" if check["metric"] == "pass_rate" else f"{check['metric']} "
-        bar = "baseline" if check["metric"] == CHANGE else f"{metric}>= {check['bar']:g}"
-        shown.append(f"{check['verdict']} ({bar})")
+        metric, kind = check["metric"], SIGNS[check.get("kind", "min")]
+        metric = "" if metric == "pass_rate" else f"{metric} "
+        bar = f"{metric}{kind} {check['bar']:g}"
+        shown.append(f"{check['verdict']} ({'baseline' if check['metric'] == CHANGE else bar})")
     return ", ".join(shown) or (MEASURED if n else "-")
 
 

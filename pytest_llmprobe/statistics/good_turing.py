@@ -134,4 +134,4 @@ def good_toulmin(counts_of_counts: Mapping[int, int], t: float) -> float:
     """
     if not 0 <= t <= 1:
         raise SettingsError(f"t = {t!r}: Good-Toulmin looks ahead between 0 and 1 times the sample")
-    return -math.fsum((-t) ** r * n for r, n in _checked(counts_of_counts).items())
+    return 0.0 - math.fsum((-t) ** r * n for r, n in _checked(counts_of_counts).items())  # no -0.0

@@ -99,6 +99,42 @@ def change_interval(
     return max(-1.0, gained - lost - half), min(1.0, gained - lost + half)
 
 
+def recovery_interval(
+    before: Sequence[bool],
+    after: Sequence[bool],
+    clusters: Sequence[Hashable],
+    confidence: float = 0.95,
+    noise: float = 0.0,
+) -> Interval | None:
+    """Interval of the second pass rate over the first on the same cases.
+
+    The ratios r that a test of the mean of ``after - r before`` does not reject (Fieller 1954,
+    Journal of the Royal Statistical Society B 16:175), on the effective number of pairs and with
+    one more case lost and one more gained, as in ``change_interval``.
+
+    Returns:
+        None if the first rate cannot be told from 0, so that the ratio could be any.
+    """
+    n = len(before)
+    changes = [now - then for then, now in zip(before, after, strict=True)]
+    effective, kish = effective_size(changes, clusters)
+    kept = sum(then and now for then, now in zip(before, after, strict=True)) * effective / n
+    lost, gained = (changes.count(flip) * effective / n + 1 for flip in (-1, 1))
+    size = effective + 2
+    first, second, both = (kept + lost) / size, (kept + gained) / size, kept / size
+    squared = quantile_for(kish, n, confidence) ** 2
+    # (second - r first)^2 <= squared (variance of second - 2 r covariance + r^2 variance of first)
+    variances = [rate * (1 - rate) / size + noise**2 for rate in (first, second)]
+    covariance = (both - first * second) / size
+    a = first**2 - squared * variances[0]
+    b = first * second - squared * covariance
+    c = second**2 - squared * variances[1]
+    if a <= 0:
+        return None
+    root = math.sqrt(max(0.0, b * b - a * c))
+    return max(0.0, (b - root) / a), (b + root) / a
+
+
 def effective_pairs(changes: Sequence[float], clusters: Sequence[Hashable]) -> float:
     """How many independent pairs would make the mean change as certain; never more than there are.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from pytest_llmprobe.statistics.clusters import (
     TIE,
@@ -89,9 +89,39 @@ class SuiteTest:
         return self.able and self.p < SUITE_LEVEL
 
 
+@dataclass(frozen=True)
+class FamilyTest:
+    """The test of the experiments of one family, some of which have none of their own.
+
+    Args:
+        whole: Their pairs in one test.
+        p_adjusted: Holm's, over the experiments with a test and the families.
+        level: What it must be below.
+    """
+
+    whole: SuiteTest
+    p_adjusted: float
+    level: float
+
+    @property
+    def worse(self) -> bool:
+        """Whether the family has become worse."""
+        return self.p_adjusted < self.level
+
+
+class SuiteTests(NamedTuple):
+    """All tests of a comparison, by name; the suite's is None for one experiment alone."""
+
+    experiments: dict[str, ExperimentTest]
+    suite: SuiteTest | None
+    families: dict[str, FamilyTest]
+
+
 def compare_suite(
-    experiments: Mapping[str, Flips], second_passed: Mapping[str, int]
-) -> tuple[dict[str, ExperimentTest], SuiteTest | None]:
+    experiments: Mapping[str, Flips],
+    second_passed: Mapping[str, int],
+    families: Mapping[str, str] | None = None,
+) -> SuiteTests:
     """Test each experiment and all together; a false alarm of any has the chance ``LEVEL``.
 
     The suite has its own part of the level, which goes to the experiments once it is found to be
@@ -99,21 +129,29 @@ def compare_suite(
     Statistics 15:929); Holm's correction shares the rest among those that can have a test. One
     experiment alone is its own suite: it has the whole level, and the second result is None.
 
+    A family has a test of its own beside those of its experiments, in the same correction, if one
+    of them can have none.
+
     Args:
         experiments: By name, the flips of their pairs.
         second_passed: By name, how many of the pairs passed in the second run.
+        families: By name, the family of an experiment that has one.
     """
     found = correlations(list(experiments.values()))
     correlation = dict(zip(experiments, found, strict=True))
     suite = _whole(experiments, correlation) if len(experiments) > 1 else None
     level = LEVEL if suite is None or suite.worse else LEVEL - SUITE_LEVEL
     strict = LEVEL if suite is None else LEVEL - SUITE_LEVEL  # what can be tested, whatever comes
-    methods = _methods(experiments, correlation, strict)
+    methods, members = _methods(experiments, correlation, strict, families or {})
+    wholes = {
+        family: _whole({name: experiments[name] for name in names}, correlation)
+        for family, names in members.items()
+    }
     p_values = {
-        name: _p_value(experiments[name], method, correlation[name])
+        (name, False): _p_value(experiments[name], method, correlation[name])
         for name, method in methods.items()
         if method != "suite"
-    }
+    } | {(family, True): whole.p for family, whole in wholes.items()}
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     fallen = {
         name
@@ -124,8 +162,8 @@ def compare_suite(
     tests = {
         name: ExperimentTest(
             methods[name],
-            p_values.get(name, 1.0),
-            adjusted.get(name, 1.0),
+            p_values.get((name, False), 1.0),
+            adjusted.get((name, False), 1.0),
             flips.n / design_effect(flips.sizes, correlation[name]),
             level,
             name in fallen
@@ -137,7 +175,10 @@ def compare_suite(
         )
         for name, flips in experiments.items()
     }
-    return tests, suite
+    together = {
+        family: FamilyTest(whole, adjusted[family, True], level) for family, whole in wholes.items()
+    }
+    return SuiteTests(tests, suite, together)
 
 
 def _outright(flips: Flips, others: Sequence[Flips], least: int) -> bool:
@@ -178,17 +219,49 @@ def _together(experiments: Mapping[str, Flips], correlation: Mapping[str, float]
 
 
 def _methods(
-    experiments: Mapping[str, Flips], correlation: Mapping[str, float], level: float
-) -> dict[str, Method]:
-    """For each experiment the test that could be significant among the others that can be."""
+    experiments: Mapping[str, Flips],
+    correlation: Mapping[str, float],
+    level: float,
+    families: Mapping[str, str],
+) -> tuple[dict[str, Method], dict[str, list[str]]]:
+    """For each experiment the test that could be significant among the others that can be.
+
+    And the families that have a test, with their experiments: those of several experiments, but not
+    all there are, of which one is left without a test and which have clusters enough for one.
+    """
     least = {name: _least_p(flips, correlation[name]) for name, flips in experiments.items()}
     ordered = sorted(min(both) for both in least.values())
-    tested = max((k for k, p in enumerate(ordered, 1) if p < level / k), default=0)
-    share = level / tested if tested else 0.0
+
+    def tested(besides: int) -> int:
+        """Experiments that can have a test, if so many others share the level."""
+        found = (k for k, p in enumerate(ordered, 1) if p < level / (k + besides))
+        return max(found, default=0)
+
+    count = tested(0)
+    untested = {n for n, both in least.items() if not count or min(both) >= level / count}
+    several = _several(families, experiments)
+    members = {f: names for f, names in several.items() if not untested.isdisjoint(names)}
+    share = level / ((tested(len(members)) + len(members)) or 1)
+    members = {
+        family: names
+        for family, names in members.items()
+        if 0.5 ** sum(len(experiments[name].sizes) for name in names) < share
+    }
+    count = tested(len(members))
+    share = level / (count + len(members)) if count else 0.0
     return {
         name: "clusters" if by_clusters < share else "cases" if by_cases < share else "suite"
         for name, (by_clusters, by_cases) in least.items()
-    }
+    }, members
+
+
+def _several(families: Mapping[str, str], experiments: Mapping[str, Flips]) -> dict[str, list[str]]:
+    """The families of several experiments, but not of all there are."""
+    members: dict[str, list[str]] = {}
+    for name in experiments:
+        if family := families.get(name):
+            members.setdefault(family, []).append(name)
+    return {f: names for f, names in members.items() if 1 < len(names) < len(experiments)}
 
 
 def _least_p(flips: Flips, correlation: float) -> tuple[float, float]:

@@ -17,6 +17,21 @@ from pytest_llmprobe.statistics.clusters import Flips
 from pytest_llmprobe.statistics.intervals import rate_interval
 from pytest_llmprobe.statistics.suite_test import compare_suite
 
+FAMILIES = {
+    "haystack": ("closed_book", "text_decoys", "text_needle"),
+    "memorization": ("exposure", "extraction", "membership", "verbatim"),
+    "needle": (
+        "branched_threading",
+        "conditional_needles",
+        "multi_threading",
+        "multiple_needles",
+        "single_needle",
+        "threading",
+    ),
+    "steering": ("steered_french", "steered_json", "steered_needle"),
+}
+FAMILY_OF = {name: family for family, names in FAMILIES.items() for name in names}
+
 KINDS = ("beta", "shared")
 CORRELATIONS = (0.0, 0.3, 0.9)
 
@@ -67,12 +82,17 @@ def flips_of(first, second):
 
 
 def verdict(runs):
-    """Whether a test fails the gate, the suite's own does, and whether something is all lost."""
+    """Whether a test fails the gate, the suite's own does, and whether something is all lost.
+
+    Runs of the layout have its families; numbered ones are in families of four.
+    """
     flips = {name: flips_of(*pair) for name, pair in runs.items()}
     passed = {name: int(second.sum()) for name, (_, second) in runs.items()}
-    tests, suite = compare_suite(flips, passed)
+    family = {n: FAMILY_OF.get(n) if isinstance(n, str) else f"family {n // 4}" for n in runs}
+    tests, suite, families = compare_suite(flips, passed, {n: f for n, f in family.items() if f})
     by_suite = suite is not None and suite.worse
     tested = any(t.found and not t.all_lost and sum(flips[n].sums) < 0 for n, t in tests.items())
+    tested = tested or any(family.worse for family in families.values())
     return tested or by_suite, by_suite, any(test.all_lost for test in tests.values())
 
 

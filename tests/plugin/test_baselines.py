@@ -227,13 +227,47 @@ def test_an_impossible_drop_is_a_usage_error(project, pytester, given):
         ("allowed_drop=2", "gate marker: allowed_drop=2: give a number from 0"),
         ("judge=False, pass_rate=0.5", "judge=False goes with no bar"),
         ("judge=1", "judge=1: give True or False"),
+        ("0.5", "gate takes keyword arguments only"),
+        ("pass_rate='high'", "gate marker: pass_rate='high': the bar is no number"),
+        ("score={'lenght': 1}", "no score 'lenght'; it gives none"),
+        ("scores={'a': 1}", "unknown 'scores'; did you mean score?"),
+        ("recovery=1.5", "recovery=1.5: give a number above 0, at most 1"),
     ],
 )
-def test_an_impossible_gate_marker_is_named(project, pytester, arguments, words):
+def test_an_impossible_gate_marker_is_a_usage_error(project, probe, arguments, words):
     project(ALLOWED.replace("WRONG", "0").replace("allowed_drop=0.5", arguments))
-    result = pytester.runpytest_subprocess()
-    assert result.ret != 0
-    assert words in result.stdout.str()
+    run = probe()
+    assert run.exit_code == 4
+    (message,) = {line for line in run.result.errlines if line.startswith("ERROR: ")}
+    assert message.startswith("ERROR: llmprobe: test_eval.py::test_echo: ")
+    assert words in message
+
+
+LIMITED = EVAL.replace("completion):", "completion, score):").replace(
+    "assert", "score('edit_distance', SPOILT)\n        assert"
+)
+
+
+def test_a_score_is_held_to_the_baseline_by_marker_and_configuration(project, probe, pytester):
+    gate = "    @pytest.mark.gate(score={'edit_distance': {'max_increase': 0.5}})\n"
+    marked = LIMITED.replace("    def test_echo", f"{gate}    def test_echo")
+    marked = marked.replace("WRONG", "0")
+    project(marked.replace("SPOILT", "case.id[-1] in '159'"))
+    assert probe("--llmprobe-save=main").exit_code == 0
+    assert probe("--llmprobe-compare=main").verdict == "PASS"
+    project(marked.replace("SPOILT", "2"))
+    worse = probe("--llmprobe-compare=main")
+    assert worse.exit_code == 1
+    assert "edit_distance 0.3 -> 2, with an increase of 0.5 allowed: surely beyond" in worse.text
+    assert "FAIL (edit_distance increase <= 0.5)" in worse.text
+    (pytester.path / "pyproject.toml").write_text(
+        "[tool.llmprobe.gates.reference.echo]\n"
+        "score = { edit_distance = { max_increase = '1500%' }, latency_p95 = 1e6 }\n"
+        "recovery = 0.5\n"
+    )
+    within = probe("--llmprobe-compare=main")
+    assert "a recovery between" in within.text
+    assert gate_line(within) == "llmprobe: GATE PASS (3 of 3 checks passed)"
 
 
 LABELS = EVAL.replace('f"c{n:02}", f"say', 'f"geo/c{n:02}", PREFIX + f"say')

@@ -4,13 +4,16 @@ import json
 import random
 import re
 from dataclasses import replace
+from html import unescape
 
 import pytest
-from some_reports import CONFIG, ENVIRONMENT, MODEL_INFO, records, run
+from some_reports import CONFIG, ENVIRONMENT, MODEL_INFO, records, report, run
 
 from pytest_llmprobe.report.comparison import compare
 from pytest_llmprobe.report.comparison_causes import LAYERS, why
 from pytest_llmprobe.report.comparison_text import lines, notes
+from pytest_llmprobe.report.html import html
+from pytest_llmprobe.report.markdown import markdown
 from pytest_llmprobe.report.schema import schema
 from pytest_llmprobe.statistics.paired import change_interval, holm, mcnemar
 
@@ -451,7 +454,7 @@ def test_a_comparison_is_plain_json_and_its_checks_fit_the_report():
     found = compare(run(records("pp", scores=scores)), run(records("mp", scores=scores)))
     data = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     assert (data["verdict"], data["experiments"][0]["lost"][0]["first"]) == ("NOT JUDGED", "right")
-    assert found.checks[0].as_dict().keys() == set(schema()["$defs"]["check"]["required"])
+    assert found.checks[0].as_dict().keys() == schema()["$defs"]["check"]["properties"].keys()
     assert found.checks[0].value == -0.5
 
 
@@ -632,3 +635,37 @@ def test_equal_models_fail_the_gate_no_more_often_than_one_time_in_twenty(group_
         for _ in range(40)
     )
     assert failed <= 2
+
+
+def several(*of):
+    """A run of experiments in folders of their own: folder, name, outcomes."""
+    return [
+        [replace(r, id=r.id.replace("evals/", f"evals/{folder}/")) for r in records(letters, name)]
+        for folder, name, letters in of
+    ]
+
+
+def test_families_and_the_suite_stand_in_every_output():
+    names = [("haystack", f"small {n}") for n in range(4)] + [("needle", "big")]
+    first = several(*((f, n, "p" * (200 if n == "big" else 4)) for f, n in names))
+    second = several(*((f, n, "p" * 200 if n == "big" else "mmmp") for f, n in names))
+    found = compare(run(*first), run(*second))
+    assert [one.name for one in found.together] == ["(haystack)", "(suite)"]
+    family, suite = found.together
+    assert (family.n, family.lost, family.finding, suite.finding) == (16, 12, "worse", "worse")
+    small = next(e for e in found.experiments if e.name == "small 0")
+    assert small.finding == "with the suite"
+    assert "judged with (haystack) (worse) and the suite (worse)" in small.reason
+    assert {c.experiment for c in found.checks if c.verdict == "FAIL"} == {"(haystack)", "(suite)"}
+    fine = compare(run(*first), run(*first))
+    made = report(*first)
+    for shown in ("\n".join(lines(fine)), html(made, fine), plain(markdown(made, fine))):
+        for row in ("(haystack)", "(suite)"):
+            assert row in shown
+        assert shown.count("or more would have been found with 80 % probability") == 3
+    assert {one["name"] for one in fine.as_dict()["families"]} == {"(haystack)"}
+
+
+def plain(text):
+    """Markdown with its character references read."""
+    return unescape(text)

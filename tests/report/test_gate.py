@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.report.gate import NO_BAR, Check, judge, lost_to_errors, run_verdict
+from pytest_llmprobe.report.limits import Limits
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, read_plan, write_plan
 from pytest_llmprobe.report.schema import schema
 from pytest_llmprobe.report.summary_function import SummaryFunction
@@ -28,6 +29,7 @@ def experiment(
     collected=None,
     interval=(0.6, 0.98),
     scores=None,
+    timings=None,
 ):
     reported = n + errors + skipped
     return {
@@ -40,6 +42,7 @@ def experiment(
         "collected": reported if collected is None else collected,
         "ci95_clustered": list(interval) if n else None,
         "scores": scores or {},
+        "timings": timings or {},
     }
 
 
@@ -78,6 +81,21 @@ def verdict_of(verdict, name="needle", reason="because"):
         {"score": "f1"},
         {"pass_rate": 0.5, "rule": "exact"},
         {"passrate": 0.5},
+        {"score": {"f1": {}}},
+        {"score": {"f1": {"minimum": 1}}},
+        {"score": {"f1": {"min": "1%"}}},
+        {"score": {"f1": {"min": 0.9, "max": 0.8}}},
+        {"score": {"f1": {"max_drop": -0.1}}},
+        {"score": {"f1": {"max_drop": "-1%"}}},
+        {"score": {"f1": {"max_drop": "much"}}},
+        {"score": {"f1": {"max_drop": "nan%"}}},
+        {"score": {"f1": {"max_increase": True}}},
+        {"allowed_drop": 1},
+        {"allowed_drop": -0.1},
+        {"allowed_drop": "2%"},
+        {"recovery": 0},
+        {"recovery": 1.1},
+        {"recovery": math.nan},
     ],
 )
 def test_an_impossible_bar_is_refused_and_the_error_says_where_it_stands(options):
@@ -86,7 +104,7 @@ def test_an_impossible_bar_is_refused_and_the_error_says_where_it_stands(options
 
 
 def test_a_misspelt_option_is_named_with_the_known_ones():
-    with pytest.raises(SettingsError, match=r"passrate.*known: pass_rate, score, rule"):
+    with pytest.raises(SettingsError, match=r"passrate.*mean pass_rate\? known: pass_rate, score,"):
         Bar.of({"passrate": 0.5}, "here")
 
 
@@ -101,13 +119,38 @@ def test_a_known_option_with_a_wrong_value_is_not_called_unknown():
     [
         {"pass_rate": 0},
         {"pass_rate": 1},
-        {"score": {"f1": 0.5, "loss": -3}},
-        {"pass_rate": 0.5, "score": {"f1": 1}, "rule": "significant"},
+        {"allowed_drop": 0},
+        {"recovery": 0.95},
+        {"pass_rate": 0.5, "recovery": 1, "rule": "significant"},
     ],
 )
 def test_a_possible_bar_is_kept(options):
     bar = Bar.of(options, "here")
     assert {key: getattr(bar, key) for key in options} == options
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        ({"f1": 0.5, "own": -3}, {"f1": Limits(min=0.5), "own": Limits(min=-3)}),
+        ({"perplexity": 20, "edit_distance": 0.1}, [Limits(max=20), Limits(max=0.1)]),
+        ({"latency_p95": 2.0, "tokens_per_s": 50}, [Limits(max=2.0), Limits(min=50)]),
+        ({"perplexity": {"min": 20}}, [Limits(min=20)]),  # whoever says which way means it
+        ({"f1": {"max_drop": "1%"}}, [Limits(max_drop="1%")]),
+        ({"f1": {"min": 0.5, "max": 0.9}}, [Limits(min=0.5, max=0.9)]),
+    ],
+)
+def test_a_score_has_a_direction_that_is_known_or_said(given, limits):
+    found = Bar.of({"score": given}, "here").score
+    assert found == (limits if isinstance(limits, dict) else dict(zip(given, limits, strict=True)))
+
+
+def test_a_bar_falls_into_what_is_judged_alone_and_against_a_baseline():
+    both = Bar(pass_rate=0.5, score={"f1": {"min": 0.8, "max_drop": 0.1}}, recovery=0.9)
+    assert both.alone == Bar(pass_rate=0.5, score={"f1": 0.8})
+    change = {"max_drop": 0.1, "max_increase": None}
+    assert both.against_baseline == {"recovery": 0.9, "score": {"f1": change}}
+    assert Bar(allowed_drop=0.1).alone is None
 
 
 bars = st.none() | st.builds(
@@ -329,3 +372,39 @@ def test_a_run_that_failed_without_a_gate_counts_its_failures():
 def test_an_interrupted_run_is_not_judged():
     assert run_verdict([verdict_of("PASS")], 2, 0) == ("NOT JUDGED", "the run was interrupted")
     assert run_verdict([verdict_of("PASS")], 5, 0) == ("NOT JUDGED", "exit code 5")
+
+
+@pytest.mark.parametrize(
+    ("limits", "rule", "verdict", "words"),
+    [
+        ({"max": 0.8}, "observed", "PASS", "loss 0.700 is at most 0.8"),
+        ({"max": 0.65}, "observed", "FAIL", "loss 0.700 is above 0.65"),
+        ({"max": 0.65}, "significant", "PASS", "but not significantly"),
+        ({"max": 0.5}, "significant", "FAIL", "loss 0.700 is above 0.5"),
+        ({"min": 0.65}, "observed", "PASS", "reaches"),
+        (0.65, "observed", "FAIL", "above"),  # the less loss, the better
+    ],
+)
+def test_the_verdict_on_a_score_that_may_not_be_too_high(limits, rule, verdict, words):
+    scores = {"loss": {"mean": 0.7, "ci95": [0.6, 0.8], "n": 10}}
+    found = check(Bar(score={"loss": limits}, rule=rule), scores=scores)
+    assert found.verdict == verdict
+    assert words in found.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "verdict"),
+    [
+        ("latency_p95", {"max": 2.0}, "PASS"),
+        ("latency_p95", 1.0, "FAIL"),
+        ("latency_p50", 1.0, "PASS"),
+        ("tokens_per_s", 20, "PASS"),
+        ("tokens_per_s", {"min": 50}, "FAIL"),
+        ("tokens_per_s", {"max": 20}, "FAIL"),
+    ],
+)
+def test_a_timing_is_a_score_of_every_experiment(name, limits, verdict):
+    timings = {"p50_s": 0.5, "p95_s": 1.5, "tokens_per_s": 30.0}
+    assert check(Bar(score={name: limits}), timings=timings).verdict == verdict
+    nothing = check(Bar(score={name: limits}), timings=dict.fromkeys(timings))
+    assert nothing.verdict == "NOT JUDGED"

@@ -22,6 +22,7 @@ FAILED = {
             "metric": "pass_rate",
             "bar": 0.9,
             "rule": "observed",
+            "kind": "min",
             "value": 0.2,
             "verdict": "FAIL",
             "reason": "pass_rate 0.2 is below 0.9",

@@ -19,6 +19,7 @@ from pytest_llmprobe.statistics.paired import (
     mcnemar,
     mcnemar_power,
     minimum_detectable_change,
+    recovery_interval,
     score_change,
 )
 
@@ -362,3 +363,52 @@ def test_equal_models_are_told_apart_no_more_often_than_one_time_in_twenty(group
         clusters = [n // together for n in range(len(changes))]
         alarms += clustered_mcnemar(changes, clusters) < 0.05
     assert alarms / 400 <= 0.05
+
+
+# Recovery
+
+
+def outcomes(both, lost, gained, neither):
+    before = [True] * (both + lost) + [False] * (gained + neither)
+    after = [True] * both + [False] * lost + [True] * gained + [False] * neither
+    return before, after
+
+
+@pytest.mark.parametrize("table", [(80, 5, 3, 12), (20, 0, 0, 0), (5, 9, 1, 40), (300, 60, 2, 38)])
+def test_the_interval_of_a_recovery_holds_the_ratios_that_a_test_does_not_reject(table):
+    low, high = recovery_interval(*outcomes(*table), range(sum(table)))
+    both, lost, gained, neither = (table[0], table[1] + 1, table[2] + 1, table[3])
+    n = both + lost + gained + neither
+    before = np.repeat([1.0, 1.0, 0.0, 0.0], [both, lost, gained, neither])
+    after = np.repeat([1.0, 0.0, 1.0, 0.0], [both, lost, gained, neither])
+    for ratio in np.linspace(0, 3, 3001):
+        contrast = after - ratio * before
+        z = contrast.mean() / (contrast.std() / math.sqrt(n))
+        if abs(abs(z) - 1.959964) > 0.01:
+            assert (abs(z) < 1.959964) == (low < ratio < high)
+
+
+def test_a_recovery_from_hardly_anything_could_be_any():
+    assert recovery_interval(*outcomes(1, 0, 0, 30), range(31)) is None
+    assert recovery_interval(*outcomes(0, 0, 4, 30), range(34)) is None
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(0.95, 1.0), (0.8, 0.9), (0.5, 0.98), (0.5, 0.5)])
+def test_the_interval_of_a_recovery_covers(rate, kept):
+    random = np.random.default_rng(7)
+    held = 0
+    for _ in range(400):
+        before = random.random(120) < rate
+        after = before & (random.random(120) < kept)
+        interval = recovery_interval(before.tolist(), after.tolist(), range(120))
+        held += interval is not None and interval[0] <= kept <= interval[1]
+    assert held / 400 >= 0.93
+
+
+def test_the_noise_of_runs_widens_the_interval_of_a_recovery():
+    table = outcomes(80, 5, 3, 12)
+    low, high = recovery_interval(*table, range(100))
+    wider = recovery_interval(*table, range(100), noise=0.05)
+    assert wider[0] < low < high < wider[1]
+    grouped = recovery_interval(*table, [n // 10 for n in range(100)])
+    assert grouped[1] - grouped[0] > high - low
