@@ -6,7 +6,9 @@ import hashlib
 import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_llmprobe.case import Prompt, RawPrompt, check_prompt
@@ -45,7 +47,10 @@ class Engine:
     """Answers requests on one model, in batches that it plans itself.
 
     Args:
-        model: A loaded model, or anything that follows the Backend protocol.
+        model: A loaded model, or anything that follows the Backend protocol; with ``tokenizer`` a
+            transformers model in memory, which each call gives back as it was: in its mode, with
+            its generation config, the random generators untouched.
+        tokenizer: Of a model in memory.
         batch_size: Rows of a batch; None fills a token budget. 1 is the reference path.
         token_budget: Rows times length of a batch at most; None: as much as suits the machine.
         drafts: Guess tokens and let the model check them; the answers are the same without.
@@ -56,8 +61,9 @@ class Engine:
 
     def __init__(
         self,
-        model: LoadedModel | Backend,
+        model: LoadedModel | Backend | Any,
         *,
+        tokenizer: Any = None,
         batch_size: int | None = None,
         token_budget: int | None = None,
         drafts: bool = True,
@@ -65,10 +71,13 @@ class Engine:
         for name, given in (("batch_size", batch_size), ("token_budget", token_budget)):
             if given is not None and given < 1:
                 raise SettingsError(f"{name}={given}: it must be 1 or more, or None for auto")
+        self._borrowed: Callable[[], AbstractContextManager[None]] = nullcontext
         if isinstance(model, Backend):
             self.backend, room = model, Room()
         else:
-            self.backend, room = _in_process(model, batch_size, drafts)
+            loaded, self._borrowed = _in_memory(model, tokenizer)
+            with self._borrowed():
+                self.backend, room = _in_process(loaded, batch_size, drafts)
         self.batch_size = batch_size
         self.token_budget, self._packed_rows = token_budget or room.tokens, room.rows
         self.store: CompletionStore | None = None
@@ -103,6 +112,12 @@ class Engine:
         self, requests: Sequence[Request], on_progress: OnProgress | None = None
     ) -> list[Outcome]:
         """Like ``generate``, with the error of each request that failed in its place."""
+        with self._borrowed():
+            return self._attempt(requests, on_progress)
+
+    def _attempt(
+        self, requests: Sequence[Request], on_progress: OnProgress | None
+    ) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         rows: list[Row] = []
         for index, request in enumerate(requests):
@@ -248,6 +263,22 @@ def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
         steered_layers=answer.steered_layers,
         thought=answer.thought,
     )
+
+
+def _in_memory(
+    model: Any, tokenizer: Any
+) -> tuple[LoadedModel, Callable[[], AbstractContextManager[None]]]:
+    """The model as loaded, and what a call of the engine is to be in."""
+    from pytest_llmprobe.models.in_memory import HeldModel, borrowed
+    from pytest_llmprobe.models.loading import LoadedModel
+
+    if not isinstance(model, LoadedModel):
+        model = HeldModel.of(model, tokenizer).loaded()
+    elif tokenizer is not None:
+        raise SettingsError(f"tokenizer: {model.spec.name!r} was loaded with its own")
+    if not model.spec.in_memory:
+        return model, nullcontext
+    return model, partial(borrowed, model.model, model)
 
 
 def _in_process(model: LoadedModel, batch_size: int | None, drafts: bool) -> tuple[Backend, Room]:

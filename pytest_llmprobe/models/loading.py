@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,13 +16,16 @@ from pytest_llmprobe.models.adapters import with_adapter
 from pytest_llmprobe.models.capabilities import Capabilities, measure
 from pytest_llmprobe.models.config_facts import config_facts, file_facts
 from pytest_llmprobe.models.dates import told_date
+from pytest_llmprobe.models.folder_check import check_folder
 from pytest_llmprobe.models.hub import check_hub, explain
 from pytest_llmprobe.models.identity import model_info
-from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
+from pytest_llmprobe.models.registry import ModelSpec, resolve, with_options
 from pytest_llmprobe.models.template_facts import template_facts, template_of
 from pytest_llmprobe.models.thinking import Thinking
 from pytest_llmprobe.models.weights import load_weights
 from pytest_llmprobe.suite import seed_of
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def load_spec(
     transformers.utils.logging.disable_progress_bar()
     try:
         tokenizer = load_tokenizer(spec)
-        thinking, turn_ids = template_facts(spec, tokenizer)
+        template_facts(spec, tokenizer)  # refuse what the template cannot take before the weights
         model, read = _from_spec(spec, device, tokenizer)
     except ModelError:
         raise
@@ -102,18 +106,38 @@ def load_spec(
     finally:
         if bars:
             transformers.utils.logging.enable_progress_bar()
-    own = config_facts(model.generation_config.to_diff_dict())
+    loaded = assembled(spec, model, tokenizer, read)
+    # A checkpoint's own settings (a repetition penalty, say) must not leak into an evaluation.
+    model.generation_config = GenerationConfig(
+        eos_token_id=list(loaded.end_ids), pad_token_id=loaded.pad_id
+    )
+    return loaded
+
+
+def assembled(
+    spec: ModelSpec, model: Any, tokenizer: Any, read: Mapping[str, Any] = NOTHING
+) -> LoadedModel:
+    """What is known of a model in evaluation mode: measured, and as its config says.
+
+    Args:
+        spec: What was asked for.
+        model: The transformers model.
+        tokenizer: Its tokenizer.
+        read: What is to be said of how its weights were read.
+
+    Raises:
+        ModelError: Its chat template does not take an argument of the spec.
+    """
+    thinking, turn_ids = template_facts(spec, tokenizer)
     end_ids = _end_ids(model, tokenizer)
     pad_id = _pad_id(model, tokenizer, end_ids)
-    # A checkpoint's own settings (a repetition penalty, say) must not leak into an evaluation.
-    model.generation_config = GenerationConfig(eos_token_id=list(end_ids), pad_token_id=pad_id)
     capabilities = measure(model, tokenizer, pad_id)
     if spec.context is not None:
         capabilities = replace(capabilities, context_length=spec.context)
     info = model_info(spec, model, tokenizer) | {
-        "weights": read,
-        "generation_config": own,
-        "files": file_facts(folder),
+        "weights": dict(read),
+        "generation_config": config_facts(model.generation_config.to_diff_dict()),
+        "files": file_facts(spec.folder),
         "end_ids": sorted({*end_ids, *turn_ids}),
         "template": dict(thinking.arguments),
         "date": told_date(template_of(tokenizer), thinking.arguments, spec.date),
