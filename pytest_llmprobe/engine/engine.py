@@ -8,7 +8,6 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_llmprobe.case import Prompt, RawPrompt, check_prompt
@@ -75,9 +74,11 @@ class Engine:
         if isinstance(model, Backend):
             self.backend, room = model, Room()
         else:
-            loaded, self._borrowed = _in_memory(model, tokenizer)
+            from pytest_llmprobe.engine.in_process import backend_of, loaded_model  # torch
+
+            loaded, self._borrowed = loaded_model(model, tokenizer)
             with self._borrowed():
-                self.backend, room = _in_process(loaded, batch_size, drafts)
+                self.backend, room = backend_of(loaded, batch_size, drafts)
         self.batch_size = batch_size
         self.token_budget, self._packed_rows = token_budget or room.tokens, room.rows
         self.store: CompletionStore | None = None
@@ -176,14 +177,17 @@ class Engine:
             raise RequestError(str(error)) from None
         ids: Any = self.backend.encode(request.prompt)
         room, limit = request.config.max_new_tokens, self.backend.context_length
-        if limit is not None and len(ids) + room > limit:
+        shared = getattr(self.backend, "context_is_shared", True)
+        if limit is not None and not shared:
+            _check_apart(len(ids), room, limit)
+        elif limit is not None and len(ids) + room > limit:
             raise PromptTooLongError(
                 f"the prompt has {len(ids)} tokens and the answer may have {room}, together "
                 f"{len(ids) + room}; the model's context is {limit}. Use smaller cases, fewer "
                 "max_new_tokens, or a model with a longer context"
             )
         thinking = self._thinking_room(request)
-        if limit is not None:
+        if limit is not None and shared:
             thinking = min(thinking, limit - len(ids) - room)
         steering = self._steering(request)
         ids = ids if isinstance(ids, bytes) else tuple(ids)
@@ -244,6 +248,15 @@ class _Meter:
             self._on_progress(Progress(self._done, self._total, self.generated, seconds))
 
 
+def _check_apart(prompt: int, room: int, limit: int) -> None:
+    if max(prompt, room) > limit:
+        raise PromptTooLongError(
+            f"the prompt has {prompt} tokens and the answer may have {room}; the model's encoder "
+            f"and decoder take {limit} each. Use smaller cases, fewer max_new_tokens, or set "
+            "--llmprobe-context if the model takes more"
+        )
+
+
 def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
     """A row's answer with its part of its batch's time."""
     usage = answer.usage or Usage(len(row.prompt_ids), len(answer.token_ids))
@@ -263,29 +276,3 @@ def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
         steered_layers=answer.steered_layers,
         thought=answer.thought,
     )
-
-
-def _in_memory(
-    model: Any, tokenizer: Any
-) -> tuple[LoadedModel, Callable[[], AbstractContextManager[None]]]:
-    """The model as loaded, and what a call of the engine is to be in."""
-    from pytest_llmprobe.models.in_memory import HeldModel, borrowed
-    from pytest_llmprobe.models.loading import LoadedModel
-
-    if not isinstance(model, LoadedModel):
-        model = HeldModel.of(model, tokenizer).loaded()
-    elif tokenizer is not None:
-        raise SettingsError(f"tokenizer: {model.spec.name!r} was loaded with its own")
-    if not model.spec.in_memory:
-        return model, nullcontext
-    return model, partial(borrowed, model.model, model)
-
-
-def _in_process(model: LoadedModel, batch_size: int | None, drafts: bool) -> tuple[Backend, Room]:
-    from pytest_llmprobe.engine.fast_backend import FastBackend  # torch is here, with the model
-    from pytest_llmprobe.engine.room import found_room
-    from pytest_llmprobe.engine.transformers_backend import TransformersBackend
-
-    if batch_size == 1:  # the reference path: plain generate
-        return TransformersBackend(model), found_room(model)
-    return FastBackend(model, drafts), found_room(model)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.context_length import context_length
-from pytest_llmprobe.models.loading import LoadedModel, assembled
+from pytest_llmprobe.models.loading import LoadedModel, assembled, plain_generation
 from pytest_llmprobe.models.prompts import PromptEncoder
 from pytest_llmprobe.models.registry import IN_MEMORY, ModelSpec
 from pytest_llmprobe.models.template_facts import template_of
@@ -45,6 +45,11 @@ class HeldModel:
         Raises:
             ModelError: It is no transformers model, has no tokenizer, or is not whole in here.
         """
+        if not isinstance(model, torch.nn.Module):
+            raise ModelError(
+                f"{type(model).__name__} is no model: give a loaded one, a transformers model with "
+                "its tokenizer, or what follows the Backend protocol"
+            )
         model = extract_model_from_parallel(model, keep_torch_compile=False)
         if hasattr(model, "get_base_model") and hasattr(model, "peft_config"):
             kinds = {str(one.peft_type) for one in model.peft_config.values()}
@@ -126,9 +131,7 @@ def borrowed(model: Any, ends: LoadedModel | None = None) -> Iterator[None]:
         try:
             model.eval()
             if ends is not None:
-                model.generation_config = GenerationConfig(
-                    eos_token_id=list(ends.end_ids), pad_token_id=ends.pad_id
-                )
+                model.generation_config = plain_generation(ends)
             yield
         finally:
             model.generation_config = own

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.adapters import with_adapter
@@ -22,7 +22,7 @@ from pytest_llmprobe.models.identity import model_info
 from pytest_llmprobe.models.registry import ModelSpec, resolve, with_options
 from pytest_llmprobe.models.template_facts import template_facts, template_of
 from pytest_llmprobe.models.thinking import Thinking
-from pytest_llmprobe.models.weights import load_weights
+from pytest_llmprobe.models.weights import load_weights, model_class
 from pytest_llmprobe.suite import seed_of
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -107,11 +107,23 @@ def load_spec(
         if bars:
             transformers.utils.logging.enable_progress_bar()
     loaded = assembled(spec, model, tokenizer, read)
-    # A checkpoint's own settings (a repetition penalty, say) must not leak into an evaluation.
-    model.generation_config = GenerationConfig(
-        eos_token_id=list(loaded.end_ids), pad_token_id=loaded.pad_id
-    )
+    model.generation_config = plain_generation(loaded)
     return loaded
+
+
+def plain_generation(loaded: LoadedModel) -> GenerationConfig:
+    """What begins and ends a model's answers, and nothing else of its own generation config.
+
+    A checkpoint's own settings (a repetition penalty, say) must not leak into an evaluation. What a
+    decoder behind an encoder says first is no setting: without it the answers are others.
+    """
+    own, config = loaded.model.generation_config, loaded.model.config
+    first = {}
+    if config.is_encoder_decoder:
+        for name in ("decoder_start_token_id", "forced_bos_token_id"):
+            given = getattr(own, name, None)
+            first[name] = getattr(config, name, None) if given is None else given
+    return GenerationConfig(eos_token_id=list(loaded.end_ids), pad_token_id=loaded.pad_id, **first)
 
 
 def assembled(
@@ -185,7 +197,7 @@ def _from_spec(spec: ModelSpec, device: str, tokenizer: Any) -> tuple[Any, dict[
         config = AutoConfig.from_pretrained(spec.location, **_origin(spec))
         with torch.random.fork_rng():
             torch.manual_seed(seed_of("random weights", spec.source.rpartition("/")[2]))
-            model = AutoModelForCausalLM.from_config(config, **arguments)
+            model = model_class(config).from_config(config, **arguments)
         return model.to(device).eval(), {}
     if spec.quantization is not None:
         from transformers import BitsAndBytesConfig
