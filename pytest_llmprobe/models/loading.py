@@ -19,6 +19,7 @@ from pytest_llmprobe.models.dates import told_date
 from pytest_llmprobe.models.folder_check import check_folder
 from pytest_llmprobe.models.hub import check_hub, explain
 from pytest_llmprobe.models.identity import model_info
+from pytest_llmprobe.models.quantization import check_quantization, quantization_config
 from pytest_llmprobe.models.registry import ModelSpec, resolve, with_options
 from pytest_llmprobe.models.template_facts import template_facts, template_of
 from pytest_llmprobe.models.thinking import Thinking
@@ -93,6 +94,7 @@ def load_spec(
     if threads is not None:
         torch.set_num_threads(threads)
     device = _device(spec)
+    check_quantization(spec, device)
     bars = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
@@ -200,11 +202,7 @@ def _from_spec(spec: ModelSpec, device: str, tokenizer: Any) -> tuple[Any, dict[
             model = model_class(config).from_config(config, **arguments)
         return model.to(device).eval(), {}
     if spec.quantization is not None:
-        from transformers import BitsAndBytesConfig
-
-        arguments["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=spec.quantization == "4bit", load_in_8bit=spec.quantization == "8bit"
-        )
+        arguments["quantization_config"] = quantization_config(spec.quantization)
     placed = spec.device_map or (device if spec.quantization is not None else None)
     if placed is not None:
         arguments["device_map"] = placed

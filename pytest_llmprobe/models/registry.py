@@ -54,7 +54,8 @@ class ModelSpec:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps`` ...
         device_map: For accelerate, for instance ``auto`` to spread one model over several GPUs.
         attn_implementation: ``sdpa``, ``eager`` ...; None for transformers' choice.
-        quantization: ``4bit`` or ``8bit`` (bitsandbytes), or None.
+        quantization: ``nf4`` or ``int8`` (bitsandbytes; also ``4bit``, ``8bit``), ``int8wo`` or
+            ``int4wo`` (torchao), or None.
         adapter: Folder of a PEFT adapter that is merged into the model.
         trust_remote_code: Run code that comes with the model.
         random_weights: Keep the architecture, draw the weights anew: a negative control.
