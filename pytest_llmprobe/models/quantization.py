@@ -105,7 +105,7 @@ def _of_checkpoint(spec: ModelSpec) -> dict[str, Any] | None:
 
 def _check_checkpoint(spec: ModelSpec, method: dict[str, Any]) -> None:
     """Ask transformers' own loader of the method whether this machine has what it needs."""
-    from transformers.quantizers import AutoHfQuantizer
+    from transformers.quantizers.auto import AutoHfQuantizer
 
     name = method["quant_method"]
     try:
