@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pytest_llmprobe.engine.scripted import ScriptedModel
     from pytest_llmprobe.generation import Completion, GenerateConfig, Request, Steer
     from pytest_llmprobe.models.loading import LoadedModel, load_model
+    from pytest_llmprobe.plugin.memory_run import evaluate
+    from pytest_llmprobe.plugin.trainer_callback import EvaluationCallback
     from pytest_llmprobe.suite import Suite
     from pytest_llmprobe.whitebox.influence import influence
     from pytest_llmprobe.whitebox.steering import steer
@@ -28,6 +30,7 @@ __all__ = [
     "Case",
     "Completion",
     "Engine",
+    "EvaluationCallback",
     "GenerateConfig",
     "LoadedModel",
     "RawPrompt",
@@ -36,6 +39,7 @@ __all__ = [
     "Span",
     "Steer",
     "Suite",
+    "evaluate",
     "influence",
     "load_model",
     "steer",
@@ -45,6 +49,7 @@ _HOME = {
     "Case": "case",
     "Completion": "generation",
     "Engine": "engine.engine",
+    "EvaluationCallback": "plugin.trainer_callback",
     "GenerateConfig": "generation",
     "LoadedModel": "models.loading",
     "RawPrompt": "case",
@@ -53,6 +58,7 @@ _HOME = {
     "Span": "case",
     "Steer": "generation",
     "Suite": "suite",
+    "evaluate": "plugin.memory_run",
     "influence": "whitebox.influence",
     "load_model": "models.loading",
     "steer": "whitebox.steering",

@@ -191,7 +191,8 @@ def test_what_is_below_the_models_never_imports_torch():
 
 def test_torch_is_imported_at_once_only_where_a_model_is_at_work():
     users = {m for m in MODULES if roots(m, at_once=True) & HEAVY}
-    at_work = {*modules_of("models", "engine", "whitebox"), f"{NAME}.cli.reference_card"}
+    programs = {f"{NAME}.cli.reference_card", f"{NAME}.plugin.trainer_callback"}
+    at_work = {*modules_of("models", "engine", "whitebox"), *programs}
     assert users - at_work == set()
 
 

@@ -46,6 +46,9 @@ class Generated:
 class Backend(Protocol):
     """Encodes prompts and generates one planned batch at a time.
 
+    One whose prompt and answer have a context each, not one together, says so by an attribute
+    ``context_is_shared`` that is False.
+
     Attributes:
         context_length: Most tokens of prompt and answer together, or None if there is no limit.
         max_batch_size: Most rows that this model computes right in one batch; None for any number.

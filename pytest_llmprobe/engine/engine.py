@@ -6,6 +6,7 @@ import hashlib
 import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -45,7 +46,10 @@ class Engine:
     """Answers requests on one model, in batches that it plans itself.
 
     Args:
-        model: A loaded model, or anything that follows the Backend protocol.
+        model: A loaded model, or anything that follows the Backend protocol; with ``tokenizer`` a
+            transformers model in memory, which each call gives back as it was: in its mode, with
+            its generation config, the random generators untouched.
+        tokenizer: Of a model in memory.
         batch_size: Rows of a batch; None fills a token budget. 1 is the reference path.
         token_budget: Rows times length of a batch at most; None: as much as suits the machine.
         drafts: Guess tokens and let the model check them; the answers are the same without.
@@ -56,8 +60,9 @@ class Engine:
 
     def __init__(
         self,
-        model: LoadedModel | Backend,
+        model: LoadedModel | Backend | Any,
         *,
+        tokenizer: Any = None,
         batch_size: int | None = None,
         token_budget: int | None = None,
         drafts: bool = True,
@@ -65,10 +70,15 @@ class Engine:
         for name, given in (("batch_size", batch_size), ("token_budget", token_budget)):
             if given is not None and given < 1:
                 raise SettingsError(f"{name}={given}: it must be 1 or more, or None for auto")
+        self._borrowed: Callable[[], AbstractContextManager[None]] = nullcontext
         if isinstance(model, Backend):
             self.backend, room = model, Room()
         else:
-            self.backend, room = _in_process(model, batch_size, drafts)
+            from pytest_llmprobe.engine.in_process import backend_of, loaded_model  # torch
+
+            loaded, self._borrowed = loaded_model(model, tokenizer)
+            with self._borrowed():
+                self.backend, room = backend_of(loaded, batch_size, drafts)
         self.batch_size = batch_size
         self.token_budget, self._packed_rows = token_budget or room.tokens, room.rows
         self.store: CompletionStore | None = None
@@ -103,6 +113,12 @@ class Engine:
         self, requests: Sequence[Request], on_progress: OnProgress | None = None
     ) -> list[Outcome]:
         """Like ``generate``, with the error of each request that failed in its place."""
+        with self._borrowed():
+            return self._attempt(requests, on_progress)
+
+    def _attempt(
+        self, requests: Sequence[Request], on_progress: OnProgress | None
+    ) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         rows: list[Row] = []
         for index, request in enumerate(requests):
@@ -161,14 +177,17 @@ class Engine:
             raise RequestError(str(error)) from None
         ids: Any = self.backend.encode(request.prompt)
         room, limit = request.config.max_new_tokens, self.backend.context_length
-        if limit is not None and len(ids) + room > limit:
+        shared = getattr(self.backend, "context_is_shared", True)
+        if limit is not None and not shared:
+            _check_apart(len(ids), room, limit)
+        elif limit is not None and len(ids) + room > limit:
             raise PromptTooLongError(
                 f"the prompt has {len(ids)} tokens and the answer may have {room}, together "
                 f"{len(ids) + room}; the model's context is {limit}. Use smaller cases, fewer "
                 "max_new_tokens, or a model with a longer context"
             )
         thinking = self._thinking_room(request)
-        if limit is not None:
+        if limit is not None and shared:
             thinking = min(thinking, limit - len(ids) - room)
         steering = self._steering(request)
         ids = ids if isinstance(ids, bytes) else tuple(ids)
@@ -229,6 +248,15 @@ class _Meter:
             self._on_progress(Progress(self._done, self._total, self.generated, seconds))
 
 
+def _check_apart(prompt: int, room: int, limit: int) -> None:
+    if max(prompt, room) > limit:
+        raise PromptTooLongError(
+            f"the prompt has {prompt} tokens and the answer may have {room}; the model's encoder "
+            f"and decoder take {limit} each. Use smaller cases, fewer max_new_tokens, or set "
+            "--llmprobe-context if the model takes more"
+        )
+
+
 def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
     """A row's answer with its part of its batch's time."""
     usage = answer.usage or Usage(len(row.prompt_ids), len(answer.token_ids))
@@ -248,13 +276,3 @@ def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
         steered_layers=answer.steered_layers,
         thought=answer.thought,
     )
-
-
-def _in_process(model: LoadedModel, batch_size: int | None, drafts: bool) -> tuple[Backend, Room]:
-    from pytest_llmprobe.engine.fast_backend import FastBackend  # torch is here, with the model
-    from pytest_llmprobe.engine.room import found_room
-    from pytest_llmprobe.engine.transformers_backend import TransformersBackend
-
-    if batch_size == 1:  # the reference path: plain generate
-        return TransformersBackend(model), found_room(model)
-    return FastBackend(model, drafts), found_room(model)

@@ -43,9 +43,11 @@ class FastBackend(TransformersBackend):
         if self.shares_prefixes:
             return "own decode loop, shared prefixes stored once: rows give the logits of each"
         why = "its layers keep a window or a state, or have an attention of their own"
+        if self._encoder:
+            why = "an encoder reads the prompt"
         if self.max_batch_size == 1:
             return f"generate, one prompt at a time: {why}, and pads change its answers"
-        return f"generate, left-padded batches: {why}"
+        return f"generate, padded batches: {why}"
 
     def together(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One batch; close calls in float32 are decided alone, ties by plain ``generate``."""

@@ -255,6 +255,8 @@ def takes_tree(model: Any) -> bool:
     functions, and adds nothing to the scores that is unknown here. Layers that keep a window, or a
     state instead of keys, are told by their cache: a window may be longer than what is tried.
     """
+    if model.config.is_encoder_decoder:
+        return False
     layers = DynamicCache(config=model.config).layers
     if attention_kind(model) not in BASES or {type(layer) for layer in layers} != {DynamicLayer}:
         return False

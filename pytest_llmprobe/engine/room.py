@@ -36,7 +36,8 @@ def found_room(loaded: LoadedModel) -> Room:
 def cache_bytes(model: Any) -> int:
     """Bytes of the keys and values of a token; 0 if the model keeps none that grow."""
     ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
-    cache = model(ids, use_cache=True).get("past_key_values")
-    layers = getattr(cache, "layers", ())
+    decoder = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+    cache = model(ids, use_cache=True, **decoder).get("past_key_values")
+    layers = getattr(getattr(cache, "self_attention_cache", cache), "layers", ())
     states = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
     return sum(state.nbytes for state in states if isinstance(state, torch.Tensor)) // 2

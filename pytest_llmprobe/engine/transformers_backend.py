@@ -48,7 +48,9 @@ class TransformersBackend(Backend):
         self.context_length = loaded.capabilities.context_length
         # Where pads change the answer, only rows on their own are right.
         self.max_batch_size = None if loaded.capabilities.left_padding else 1
-        self._even_to = even_to(loaded.model.config.get_text_config())
+        self._even_to = even_to(loaded.model.config.get_text_config(decoder=True))
+        self._encoder = loaded.capabilities.encoder
+        self.context_is_shared = not self._encoder
         self.endings = Endings(
             loaded.tokenizer, frozenset(loaded.end_ids), frozenset(loaded.turn_ids), loaded.thinking
         )
@@ -88,8 +90,9 @@ class TransformersBackend(Backend):
     def together(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One ``generate`` call; every field that a checkpoint's own config could set is set."""
         config = rows[0].config
-        ids, mask = self._left_pad([row.prompt_ids for row in rows])
-        lengths = [len(row.prompt_ids) for row in rows]
+        ids, mask = self._padded([row.prompt_ids for row in rows])
+        # A decoder behind an encoder begins with a token of its own.
+        lengths = [1 if self._encoder else len(row.prompt_ids) for row in rows]
         sampler = RowSampler(config, [row.seed for row in rows], lengths)
         readers = _RowReaders([self.endings.reader(row) for row in rows], on_tokens)
         how = rows[0].steering
@@ -137,10 +140,11 @@ class TransformersBackend(Backend):
         """Collect garbage and empty the device's cache."""
         clear_device_cache(garbage_collection=True)
 
-    def _left_pad(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and mask, both (B, T), prompts at the right edge."""
+    def _padded(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask, both (B, T), prompts at the right edge, at the left one for an encoder."""
         rows = [torch.tensor(prompt, dtype=torch.long) for prompt in prompts]
-        pad = partial(pad_sequence, batch_first=True, padding_side="left")
+        side = "right" if self._encoder else "left"
+        pad = partial(pad_sequence, batch_first=True, padding_side=side)
         ids = pad(rows, padding_value=self.loaded.pad_id)
         mask = pad([torch.ones_like(row) for row in rows])
         return ids.to(self.model.device), mask.to(self.model.device)

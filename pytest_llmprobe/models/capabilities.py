@@ -27,10 +27,13 @@ class Capabilities:
         context_length: Most positions, or None if the config names no limit.
         chat_template: The tokenizer renders chat messages.
         offsets: The tokenizer maps tokens to characters.
-        left_padding: Pads before a prompt do not change its last logits, so rows of different
-            length may share a batch.
+        left_padding: Pads before a prompt (after it, where an encoder reads it) do not change its
+            last logits, so rows of different length may share a batch.
         cached_continuation: Several tokens fed onto a filled cache give the logits of one pass.
-        hidden_states: Hidden states that a forward pass returns (embeddings included), 0 if none.
+        hidden_states: Hidden states that a forward pass returns (embeddings included), 0 if none,
+            and 0 of an encoder and decoder, which share none.
+        encoder: An encoder reads the prompt, and a decoder says the answer: the context's length
+            counts for each alone.
     """
 
     context_length: int | None
@@ -39,6 +42,7 @@ class Capabilities:
     left_padding: bool
     cached_continuation: bool
     hidden_states: int
+    encoder: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """For the report."""
@@ -48,8 +52,10 @@ class Capabilities:
 @torch.inference_mode()
 def measure(model: Any, tokenizer: Any, pad_id: int) -> Capabilities:
     """Measure with forward passes of at most 11 tokens."""
-    text_config = model.config.get_text_config()
+    text_config = model.config.get_text_config(decoder=True)
     ids = (torch.arange(8, device=model.device)[None] * 7 + 5) % text_config.vocab_size
+    if model.config.is_encoder_decoder:
+        return _measured_encoder(model, tokenizer, ids, pad_id)
     states = model(ids, use_cache=False, output_hidden_states=True).hidden_states
     return Capabilities(
         context_length=context_length(text_config.to_dict()),
@@ -58,6 +64,23 @@ def measure(model: Any, tokenizer: Any, pad_id: int) -> Capabilities:
         left_padding=_left_padding(model, ids, pad_id),
         cached_continuation=_cached_continuation(model, ids),
         hidden_states=len(states or ()),
+    )
+
+
+def _measured_encoder(model: Any, tokenizer: Any, ids: torch.Tensor, pad_id: int) -> Capabilities:
+    pads = ids.new_full((1, 3), pad_id)
+    mask = torch.cat([torch.ones_like(ids), torch.zeros_like(pads)], dim=1)
+    said = {"decoder_input_ids": ids[:, :4]}
+    alone = _last_logits(model, ids, attention_mask=torch.ones_like(ids), **said)
+    padded = _last_logits(model, torch.cat([ids, pads], dim=1), attention_mask=mask, **said)
+    return Capabilities(
+        context_length=context_length(model.config.get_text_config(decoder=True).to_dict()),
+        chat_template=bool(getattr(tokenizer, "chat_template", None)),
+        offsets=bool(tokenizer.is_fast),
+        left_padding=close(padded, alone, model.dtype),
+        cached_continuation=False,
+        hidden_states=0,
+        encoder=True,
     )
 
 

@@ -9,6 +9,8 @@ widened to 32) would hardly feel another weight; so the bytes are summed in reve
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,8 @@ def fingerprint(model: Any) -> str:
     """
     digest = hashlib.sha256()
     known: dict[tuple[Any, ...], bytes] = {}  # tied weights have several names
-    for name, tensor in sorted(model.state_dict().items()):
+    parts = [part for name, tensor in model.state_dict().items() for part in _parts(name, tensor)]
+    for name, tensor in sorted(parts, key=itemgetter(0)):
         what = f"{tuple(tensor.shape)} {tensor.dtype}"
         digest.update(f"{name} {what}".encode())
         where = (tensor.device, tensor.data_ptr(), tensor.stride(), what)
@@ -42,6 +45,16 @@ def fingerprint(model: Any) -> str:
             known[where] = _summed(tensor)
         digest.update(known[where])
     return digest.hexdigest()[:16]
+
+
+def _parts(name: str, tensor: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """A tensor, or those that a quantised one of torchao is made of."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        yield name, tensor
+        return
+    inner, _ = tensor.__tensor_flatten__()
+    for part in inner:
+        yield from _parts(f"{name}.{part}", getattr(tensor, part))
 
 
 def _summed(tensor: torch.Tensor) -> bytes:

@@ -67,7 +67,7 @@ def dequantised(file: Path) -> Path:
         ModelError: The package ``gguf`` is not installed, the file is no model that transformers
             reads, or the folder is damaged or cannot be made.
     """
-    from pytest_llmprobe.models.registry import check_folder
+    from pytest_llmprobe.models.folder_check import check_folder
 
     reader = _version("gguf")
     if reader is None:

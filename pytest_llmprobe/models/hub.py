@@ -49,7 +49,9 @@ def explain(spec: ModelSpec, error: BaseException) -> str:
     network = (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError, TimeoutError)
     if any(isinstance(cause, network) or "Connect" in type(cause).__name__ for cause in causes):
         return _absent(spec)
-    first = str(error).strip().partition("\n")[0]
+    first, _, rest = str(error).strip().partition("\n")
+    if first.rstrip().endswith(":"):  # what it is comes in the next lines
+        first = f"{first} {' '.join(rest.split())}"
     return f"{type(error).__name__}: {first[:500]}"
 
 

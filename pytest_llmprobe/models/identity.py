@@ -45,6 +45,8 @@ def _origin(spec: ModelSpec, model: Any) -> dict[str, Any]:
             "source": f"{spec.source}/{file.name}",
             "revision": f"{version(spec.package)}, {content}",
         }
+    if spec.in_memory:  # whatever it was loaded from, it may have been trained since
+        return {"source": spec.source, "revision": None}
     return {
         "source": "embedded" if spec.embedded else spec.source,
         "revision": getattr(model.config, "_commit_hash", None) or spec.revision,

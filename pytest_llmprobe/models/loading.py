@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.adapters import with_adapter
 from pytest_llmprobe.models.capabilities import Capabilities, measure
 from pytest_llmprobe.models.config_facts import config_facts, file_facts
 from pytest_llmprobe.models.dates import told_date
+from pytest_llmprobe.models.folder_check import check_folder
 from pytest_llmprobe.models.hub import check_hub, explain
 from pytest_llmprobe.models.identity import model_info
-from pytest_llmprobe.models.registry import ModelSpec, check_folder, resolve, with_options
+from pytest_llmprobe.models.quantization import check_quantization, quantization_config
+from pytest_llmprobe.models.registry import ModelSpec, resolve, with_options
 from pytest_llmprobe.models.template_facts import template_facts, template_of
 from pytest_llmprobe.models.thinking import Thinking
-from pytest_llmprobe.models.weights import load_weights
+from pytest_llmprobe.models.weights import load_weights, model_class
 from pytest_llmprobe.suite import seed_of
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -89,11 +94,12 @@ def load_spec(
     if threads is not None:
         torch.set_num_threads(threads)
     device = _device(spec)
+    check_quantization(spec, device)
     bars = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
         tokenizer = load_tokenizer(spec)
-        thinking, turn_ids = template_facts(spec, tokenizer)
+        template_facts(spec, tokenizer)  # refuse what the template cannot take before the weights
         model, read = _from_spec(spec, device, tokenizer)
     except ModelError:
         raise
@@ -102,18 +108,50 @@ def load_spec(
     finally:
         if bars:
             transformers.utils.logging.enable_progress_bar()
-    own = config_facts(model.generation_config.to_diff_dict())
+    loaded = assembled(spec, model, tokenizer, read)
+    model.generation_config = plain_generation(loaded)
+    return loaded
+
+
+def plain_generation(loaded: LoadedModel) -> GenerationConfig:
+    """What begins and ends a model's answers, and nothing else of its own generation config.
+
+    A checkpoint's own settings (a repetition penalty, say) must not leak into an evaluation. What a
+    decoder behind an encoder says first is no setting: without it the answers are others.
+    """
+    own, config = loaded.model.generation_config, loaded.model.config
+    first = {}
+    if config.is_encoder_decoder:
+        for name in ("decoder_start_token_id", "forced_bos_token_id"):
+            given = getattr(own, name, None)
+            first[name] = getattr(config, name, None) if given is None else given
+    return GenerationConfig(eos_token_id=list(loaded.end_ids), pad_token_id=loaded.pad_id, **first)
+
+
+def assembled(
+    spec: ModelSpec, model: Any, tokenizer: Any, read: Mapping[str, Any] = NOTHING
+) -> LoadedModel:
+    """What is known of a model in evaluation mode: measured, and as its config says.
+
+    Args:
+        spec: What was asked for.
+        model: The transformers model.
+        tokenizer: Its tokenizer.
+        read: What is to be said of how its weights were read.
+
+    Raises:
+        ModelError: Its chat template does not take an argument of the spec.
+    """
+    thinking, turn_ids = template_facts(spec, tokenizer)
     end_ids = _end_ids(model, tokenizer)
     pad_id = _pad_id(model, tokenizer, end_ids)
-    # A checkpoint's own settings (a repetition penalty, say) must not leak into an evaluation.
-    model.generation_config = GenerationConfig(eos_token_id=list(end_ids), pad_token_id=pad_id)
     capabilities = measure(model, tokenizer, pad_id)
     if spec.context is not None:
         capabilities = replace(capabilities, context_length=spec.context)
     info = model_info(spec, model, tokenizer) | {
-        "weights": read,
-        "generation_config": own,
-        "files": file_facts(folder),
+        "weights": dict(read),
+        "generation_config": config_facts(model.generation_config.to_diff_dict()),
+        "files": file_facts(spec.folder),
         "end_ids": sorted({*end_ids, *turn_ids}),
         "template": dict(thinking.arguments),
         "date": told_date(template_of(tokenizer), thinking.arguments, spec.date),
@@ -161,14 +199,10 @@ def _from_spec(spec: ModelSpec, device: str, tokenizer: Any) -> tuple[Any, dict[
         config = AutoConfig.from_pretrained(spec.location, **_origin(spec))
         with torch.random.fork_rng():
             torch.manual_seed(seed_of("random weights", spec.source.rpartition("/")[2]))
-            model = AutoModelForCausalLM.from_config(config, **arguments)
+            model = model_class(config).from_config(config, **arguments)
         return model.to(device).eval(), {}
     if spec.quantization is not None:
-        from transformers import BitsAndBytesConfig
-
-        arguments["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=spec.quantization == "4bit", load_in_8bit=spec.quantization == "8bit"
-        )
+        arguments["quantization_config"] = quantization_config(spec.quantization)
     placed = spec.device_map or (device if spec.quantization is not None else None)
     if placed is not None:
         arguments["device_map"] = placed

@@ -21,9 +21,12 @@ TOKENIZERS = (
     "vocab.json",
     "vocab.txt",
     "spiece.model",
+    "sentencepiece.bpe.model",
+    "source.spm",
     "tokenizer_config.json",
     "tekken.json",
     "tiktoken.model",
+    "*.tiktoken",
 )
 """A folder without any of these has no tokenizer; which of them can be read, transformers knows."""
 
@@ -130,4 +133,4 @@ def read_adapter(folder: Path) -> dict[str, Any]:
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder holds a tokenizer of any kind."""
-    return any((folder / name).is_file() for name in TOKENIZERS)
+    return any(path.is_file() for name in TOKENIZERS for path in folder.glob(name))

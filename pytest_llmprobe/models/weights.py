@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForCausalLM
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.registry import ModelSpec
@@ -52,8 +54,10 @@ def load_weights(
     Raises:
         ModelError: It is no causal language model, or weights are missing.
     """
-    _check_kind(spec, AutoConfig.from_pretrained(spec.location, **origin))
-    model, found = _load(spec, arguments, origin)
+    config = AutoConfig.from_pretrained(spec.location, **origin)
+    _check_kind(spec, config)
+    load = partial(_load, model_class(config), spec, arguments, origin)
+    model, found = load()
     notes: dict[str, Any] = {}
     if found["missing_keys"] and any(map(_WRAPPED.search, found["unexpected_keys"])):
         wrappers = {
@@ -64,7 +68,7 @@ def load_weights(
         notes["unwrapped"] = [f"{name} ({WRAPPERS[name]})" for name in sorted(wrappers)]
         del model  # two of them may not fit into memory
         mapping = dict.fromkeys(map(_prefix, sorted(wrappers)), "")
-        model, found = _load(spec, arguments, origin, key_mapping=mapping)
+        model, found = load(key_mapping=mapping)
     missing, unexpected = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
     if missing:
         raise ModelError(_lacks(spec, len(model.state_dict()), missing, unexpected))
@@ -73,10 +77,15 @@ def load_weights(
     return model, notes
 
 
+def model_class(config: Any) -> Any:
+    """What loads a language model: a decoder alone, or an encoder with one (T5, BART)."""
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
 def _load(
-    spec: ModelSpec, arguments: Mapping[str, Any], origin: Mapping[str, Any], **more: Any
+    kind: Any, spec: ModelSpec, arguments: Mapping[str, Any], origin: Mapping[str, Any], **more: Any
 ) -> tuple[Any, dict[str, Any]]:
-    both: Any = AutoModelForCausalLM.from_pretrained(
+    both: Any = kind.from_pretrained(
         spec.location, output_loading_info=True, **arguments, **origin, **more
     )
     model, found = both
@@ -94,6 +103,13 @@ def _check_kind(spec: ModelSpec, config: Any) -> None:
     )
 
     architectures: Sequence[str] = getattr(config, "architectures", None) or ()
+    kinds = model_class(config)._model_mapping
+    if type(config) not in kinds and not (spec.trust_remote_code and hasattr(config, "auto_map")):
+        raise ModelError(
+            f"model {spec.name!r} cannot be evaluated: transformers {transformers.__version__} "
+            f"knows {config.model_type} ({', '.join(architectures) or 'no architecture named'}) "
+            "as no language model that generates"
+        )
     strange = next(filter(_NO_LANGUAGE_MODEL.search, architectures), None)
     both_ways = (
         config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES

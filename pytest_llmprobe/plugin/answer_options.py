@@ -69,6 +69,8 @@ def read_shared(option: Any, spec: ModelSpec) -> bool:
         raise SettingsError(
             f"--llmprobe-engine shared: {spec.name!r} is behind a server, which all workers share"
         )
+    if option.llmprobe_engine == "shared" and spec.in_memory:
+        raise SettingsError("--llmprobe-engine shared: this model is in the memory of its caller")
     return bool(option.llmprobe_engine == "shared")
 
 

@@ -11,7 +11,7 @@ from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.config_facts import changed_files
 from pytest_llmprobe.models.registry import ModelSpec
 from pytest_llmprobe.plugin.options import Options
-from pytest_llmprobe.plugin.process import device, threads, workers
+from pytest_llmprobe.plugin.process import HELD, device, threads, workers
 from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.report.environment import usable_cores
 
@@ -41,6 +41,9 @@ def session_model(run: Run, session: pytest.Session) -> LoadedModel:
 
     spec = run.options.spec
     try:
+        if (held := session.config.stash.get(HELD, None)) is not None:
+            loaded: LoadedModel = held.loaded(spec)
+            return loaded
         return load_spec(spec, device=device(spec.device), threads=threads())
     except ModelError as error:
         stop(session, error)

@@ -145,14 +145,20 @@ def length_data(
     The other arguments are those of ``collect``, such as keep and hold_out, see
     experiments/output_length/data_set_collection.py.
     """
+    from pytest_llmprobe.errors import UnsupportedError
     from pytest_llmprobe.experiments.output_length.data_set_collection import collect
+    from pytest_llmprobe.plugin.engines import skip_incapable
     from pytest_llmprobe.whitebox.hidden_states import HiddenStateReader
 
     def collected(
         requests: Sequence[LengthRequest], layers: Sequence[int], **how: Any
     ) -> LengthData:
         folder = tmp_path_factory.mktemp("hidden-states")
-        return collect(folder, requests, HiddenStateReader(model, layers), engine.attempt, **how)
+        try:
+            reader = HiddenStateReader(model, layers)
+        except UnsupportedError as error:
+            skip_incapable(str(error))
+        return collect(folder, requests, reader, engine.attempt, **how)
 
     return collected
 

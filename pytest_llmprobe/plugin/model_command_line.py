@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pytest
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-QUANTIZATIONS = ("4bit", "8bit")
+QUANTIZATIONS = ("nf4", "int8", "int8wo", "int4wo", "4bit", "8bit")
 
 
 def add_model_options(parser: pytest.Parser) -> None:
@@ -35,7 +35,11 @@ def add_model_options(parser: pytest.Parser) -> None:
     add("device", "cpu, cuda, cuda:1, mps (default: the best there is)", metavar="DEVICE")
     add("device-map", "for accelerate: auto spreads a model over GPUs", metavar="MAP")
     add("attn-implementation", "sdpa, eager, flash_attention_2 ...", metavar="NAME")
-    add("quantization", "load with bitsandbytes", choices=QUANTIZATIONS)
+    add(
+        "quantization",
+        "load with bitsandbytes (nf4 = 4bit, int8 = 8bit) or torchao (int8wo, int4wo)",
+        choices=QUANTIZATIONS,
+    )
     add("adapter", "PEFT adapter to merge into the model", metavar="FOLDER")
     group.addoption(
         "--llmprobe-trust-remote-code",

@@ -15,11 +15,11 @@ from pytest_llmprobe.engine.endpoints.options import EndpointOptions
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.generation import THINKING_TOKENS, Layers, Phase
 from pytest_llmprobe.models.dates import clock
+from pytest_llmprobe.models.folder_check import check_folder
 from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.machine import check_machine
 from pytest_llmprobe.models.registry import (
     ModelSpec,
-    check_folder,
     registered,
     resolve,
 )
@@ -43,6 +43,7 @@ from pytest_llmprobe.plugin.earlier_run import (
     resumed_run,
 )
 from pytest_llmprobe.plugin.gate_options import Require, as_repeat, read_require, refuse_empty
+from pytest_llmprobe.plugin.process import HELD
 from pytest_llmprobe.plugin.units import UNIT_SIZE
 from pytest_llmprobe.report.baseline import baseline_path
 from pytest_llmprobe.report.files import check_writable
@@ -207,7 +208,7 @@ def check_explicit(config: pytest.Config) -> None:
 
             read_run(options.compare[1])
         spec = options.spec
-        if options.replay is not None:
+        if options.replay is not None or spec.in_memory:
             return
         if spec.protocol is not None:
             from pytest_llmprobe.engine.endpoints import check_endpoint, check_server
@@ -236,9 +237,14 @@ def _read(config: pytest.Config) -> Options:
     models = settings.get("models", {})
     storage = (start / option.llmprobe_storage).resolve()
     replay = find_answers(given, start, storage) if (given := option.llmprobe_replay) else None
-    said = model_said(config, replay)
-    model = canonical_name(said, registered(models), storage.parent)
-    spec = read_spec(option, resolve(said, models), start)
+    if (held := config.stash.get(HELD, None)) is not None:
+        model, spec = held.spec.name, read_spec(option, held.spec, start)
+        counter = held.counter(spec)
+    else:
+        said = model_said(config, replay)
+        model = canonical_name(said, registered(models), storage.parent)
+        spec = read_spec(option, resolve(said, models), start)
+        counter = counter_of(spec, models)
     report = _path(start, option.llmprobe_json)
     check_calibration(option)
     options = Options(
@@ -249,7 +255,7 @@ def _read(config: pytest.Config) -> Options:
             option.llmprobe_seed,
             option.llmprobe_trials,
             read_datasets(option.llmprobe_dataset, start),
-            counter=counter_of(spec, models),
+            counter=counter,
             chats=None if spec.protocol is None else not spec.completions,
             few_shot=option.llmprobe_few_shot,
             answer_room=option.llmprobe_max_new_tokens or AnswerRoom(),

@@ -23,6 +23,9 @@ MISSED = "llmprobe_missed"
 RUN = pytest.StashKey[Any]()
 """The Run, from the end of collection on, where there are probe cases or their fixtures."""
 
+HELD = pytest.StashKey[Any]()
+"""The model of a run whose caller has it in memory."""
+
 SCRATCH, STARTED, WATCHED = "llmprobe_scratch", "llmprobe_started", "llmprobe_watched"
 """What the controller sends to a worker."""
 

@@ -17,6 +17,7 @@ from pytest_llmprobe.errors import (
     PromptTooLongError,
     RequestError,
     SettingsError,
+    UnsupportedError,
 )
 from pytest_llmprobe.models.date_lines import Dates, render_prompt
 
@@ -167,6 +168,7 @@ class HiddenStateReader:
 
     Raises:
         SettingsError: There is no such layer.
+        UnsupportedError: An encoder reads the model's prompts.
     """
 
     def __init__(
@@ -175,6 +177,11 @@ class HiddenStateReader:
         layers: Sequence[int] | None = (-1,),
         dates: Dates = "leave out",
     ) -> None:
+        if loaded.capabilities.encoder:
+            raise UnsupportedError(
+                f"{loaded.spec.name!r} has an encoder and a decoder, and no row of states that "
+                "leads from prompt to answer"
+            )
         available = loaded.capabilities.hidden_states
         self.layers = layer_indices(range(available) if layers is None else layers, available)
         self.hidden_size: int = loaded.model.config.get_text_config().hidden_size

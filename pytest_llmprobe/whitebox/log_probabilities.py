@@ -62,6 +62,8 @@ def log_probabilities(
     float32 from logits in the model's dtype: in float32 a text gets what it would get alone, to
     about 1e-6; in bfloat16 the logits themselves depend on the batch.
 
+    An encoder and decoder (T5) is given an empty text to read, and says the texts.
+
     Args:
         loaded: What ``load_model`` gave.
         texts: Token ids of each text, with the BOS token if it is to be there: the first token
@@ -111,7 +113,7 @@ def _check(loaded: LoadedModel, number: int, text: Sequence[int]) -> None:
 
 
 def _vocabulary(model: Any) -> int:
-    return int(model.config.get_text_config().vocab_size)
+    return int(model.config.get_text_config(decoder=True).vocab_size)
 
 
 def _pass_tokens(model: Any) -> int:
@@ -162,6 +164,8 @@ def _passes(
 ) -> tuple[int, Callable[[int, int], Any]]:
     """Width of a chunk of ids [B, T], and what computes the logits of each [B, t, V], in order."""
     model = loaded.model
+    if loaded.capabilities.encoder:
+        return _said(loaded, ids)
     parameters = inspect.signature(model.forward).parameters
     rows, width = ids.shape
     most = max(1, _pass_tokens(model) // rows)
@@ -183,6 +187,22 @@ def _passes(
         return output.logits
 
     return step, logits
+
+
+def _said(loaded: LoadedModel, ids: torch.Tensor) -> tuple[int, Callable[[int, int], Any]]:
+    """As ``_passes``, of a decoder whose encoder reads nothing."""
+    rows, width = ids.shape
+    empty = ids.new_tensor([loaded.tokenizer("")["input_ids"] or [loaded.pad_id]])
+    start = loaded.model.generation_config.decoder_start_token_id
+    begun = torch.cat([ids.new_full((rows, 1), start), ids], dim=1)
+
+    def logits(first: int, last: int) -> Any:
+        read = {"input_ids": empty.expand(rows, -1), "attention_mask": torch.ones_like(empty)}
+        read["attention_mask"] = read["attention_mask"].expand(rows, -1)
+        said = loaded.model(**read, decoder_input_ids=begun, use_cache=False).logits
+        return said[:, 1 + first : 1 + last]
+
+    return width, logits
 
 
 def _moments(logits: torch.Tensor, targets: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

@@ -89,7 +89,9 @@ def check_steerable(model: Any) -> Steerability:
 
 @torch.inference_mode()
 def _measure(model: Any, kind: str) -> Steerability:
-    count = int(model.config.get_text_config().num_hidden_layers)
+    count = int(model.config.get_text_config(decoder=True).num_hidden_layers)
+    if model.config.is_encoder_decoder:
+        return _refused(count, "an encoder reads the prompt, and only decoders can be steered")
     if kind not in BASES:
         return _refused(
             count, f"{kind} kernels take no bias; load it with attn_implementation='sdpa'"

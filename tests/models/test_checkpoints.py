@@ -3,8 +3,10 @@
 Every folder here is made of one tiny Llama with the reference model's tokenizer.
 """
 
+import base64
 import json
 import shutil
+from importlib.util import find_spec
 
 import huggingface_hub
 import pytest
@@ -29,6 +31,7 @@ from pytest_llmprobe import Engine, GenerateConfig, load_model
 from pytest_llmprobe.errors import ModelError, RequestError
 from pytest_llmprobe.generation import Request
 from pytest_llmprobe.models.registry import REFERENCE, resolve
+from pytest_llmprobe.models.token_counter import TokenCounter
 
 # PEFT asks transformers by an old name.
 pytestmark = [
@@ -365,3 +368,68 @@ def test_a_token_without_a_row_is_the_error_of_its_case(tmp_path):
     assert str(len(TOKENIZER)) in str(second)
     assert first.token_ids
     assert third.token_ids
+
+
+def bytes_as_tiktoken(n=256):
+    return "".join(f"{base64.b64encode(bytes([i])).decode()} {i}\n" for i in range(n))
+
+
+TEKKEN = {
+    "config": {
+        "pattern": "[^ ]+| +",
+        "num_vocab_tokens": 256,
+        "default_vocab_size": 259,
+        "default_num_special_tokens": 3,
+        "version": "v3",
+    },
+    "vocab": [
+        {"rank": i, "token_bytes": base64.b64encode(bytes([i])).decode(), "token_str": None}
+        for i in range(256)
+    ],
+    "special_tokens": [
+        {"rank": rank, "token_str": text, "is_control": True}
+        for rank, text in enumerate(["<unk>", "<s>", "</s>"])
+    ],
+}
+
+
+def without_tokenizer(folder):
+    saved(folder)
+    for path in (*folder.glob("tokenizer*"), *folder.glob("special*"), *folder.glob("chat*")):
+        path.unlink()
+    return folder
+
+
+def test_a_tekken_tokenizer_is_left_to_transformers(tmp_path):
+    folder = without_tokenizer(tmp_path / "m")
+    (folder / "tekken.json").write_text(json.dumps(TEKKEN))
+    loaded = load_model(str(folder))
+    ids = [3 + byte for byte in b"ab c"]
+    assert Engine(loaded).backend.encode("ab c")[-4:] == ids
+    assert TokenCounter(loaded.spec).ids("ab c") == Engine(loaded).backend.encode("ab c")
+    assert loaded.tokenizer.decode(ids) == "ab c"
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("tiktoken.model", "tiktoken"),
+        ("qwen.tiktoken", "tiktoken"),
+        ("spiece.model", "sentencepiece"),
+        ("sentencepiece.bpe.model", "sentencepiece"),
+    ],
+)
+def test_a_tokenizer_that_needs_a_package_names_it(tmp_path, name, package):
+    if find_spec(package):
+        pytest.skip(f"{package} is installed")
+    folder = without_tokenizer(tmp_path / "m")
+    (folder / name).write_text(bytes_as_tiktoken())
+    with pytest.raises(ModelError, match="cannot be loaded") as error:
+        load_model(str(folder))
+    assert package in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_any_tokenizer_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ModelError, match="has no tokenizer"):
+        load_model(str(without_tokenizer(tmp_path / "m")))

@@ -116,7 +116,7 @@ def test_a_second_start_reads_the_file_no_more(file, monkeypatch):
 
 def test_the_folder_belongs_to_the_content_and_to_what_read_it(file, tmp_path, monkeypatch):
     monkeypatch.setattr(gguf, "_make", lambda _, folder: folder.mkdir(parents=True))
-    monkeypatch.setattr("pytest_llmprobe.models.registry.check_folder", lambda _: None)
+    monkeypatch.setattr("pytest_llmprobe.models.folder_check.check_folder", lambda _: None)
     folder = dequantised(file)
     (tmp_path / "elsewhere").mkdir()
     assert dequantised(file.rename(tmp_path / "elsewhere" / "tiny.gguf")) == folder

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.models.folder_check import check_folder
 from pytest_llmprobe.models.registry import (
     REGISTRY,
     ModelSpec,
-    check_folder,
     registered,
     resolve,
     with_options,

@@ -28,6 +28,7 @@ class SharedBackend:
         hello = self._receive()
         self.context_length: int | None = hello["context_length"]
         self.max_batch_size: int | None = hello["max_batch_size"]
+        self.context_is_shared: bool = hello["context_is_shared"]
         self.shares_prefixes: bool = hello["shares_prefixes"]
         self.thinks: bool = hello["thinks"]
         self.info: dict[str, Any] = hello["info"]

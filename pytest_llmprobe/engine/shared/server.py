@@ -65,7 +65,9 @@ class EngineServer:
         try:
             with client.makefile("rwb") as file:
                 told = ("context_length", "max_batch_size", "shares_prefixes", "thinks", "info")
-                send(file, {name: getattr(self._backend, name) for name in told})
+                hello = {name: getattr(self._backend, name) for name in told}
+                shared = getattr(self._backend, "context_is_shared", True)
+                send(file, hello | {"context_is_shared": shared})
                 while (message := receive(file)) is not None:
                     send(file, self._reply(message, file))
         except OSError:  # it has gone
