@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     import pytest
 
 MARKERS = (
-    "probe(*, cases=None, experiment=None, summary=None, delta=(), **generation): ask the model "
+    "probe(*, cases=None, experiment=None, summary=None, delta=(), dataset=None, **generation): "
+    "ask the model "
     "each case; cases is a list of Case or a function of the suite that yields them, summary a "
     "function of all records that gives a dict for the report, delta the steering of cases that "
-    "name spans; an argument may be a dict of values by profile",
+    "name spans, dataset the data without which the test is absent; an argument may be a dict of "
+    "values by profile",
     "gate(*, pass_rate=None, score=None, rule='observed', allowed_drop=None, judge=True): what the "
     "experiment must reach; by how much it may be worse than a baseline; judge=False: it is only "
     "reported",
@@ -40,6 +42,7 @@ MARKERS = (
     "haystack: facts in prose",
     "json_format: records as JSON under a schema",
     "french_summary: summaries in French",
+    "standard: choices by log-likelihood, exact answers, instructions, perplexity",
     "steering: attention steered by Delta, and what predicts success without it",
     "memorization: texts that a model must not know by heart",
     "generation_search: which generation parameters serve the model best",
