@@ -10,7 +10,12 @@ import pytest
 
 from pytest_llmprobe.case import Case, RawPrompt
 from pytest_llmprobe.errors import SettingsError
-from pytest_llmprobe.experiments.standard.choices import Choice, choice_of, requests_of
+from pytest_llmprobe.experiments.standard.choices import (
+    Choice,
+    choice_of,
+    joined,
+    requests_of,
+)
 from pytest_llmprobe.experiments.standard.perplexity import TextLikelihood
 from pytest_llmprobe.generation import Completion, Request, Usage
 from pytest_llmprobe.plugin.asking import stopping, trace_of
@@ -43,27 +48,38 @@ def choose(run: Run, item: pytest.Function, engine: Engine) -> Choice:
 
 
 def measure_text(run: Run, item: pytest.Function, engine: Engine) -> TextLikelihood:
-    """How likely the model finds the text that is the prompt of a test's case.
+    """How likely the model finds a case's prompt, or its target after the prompt.
 
     Raises:
         RequestError: The text cannot be scored.
         SettingsError: The test has no case, or its prompt is no raw text.
     """
-
-    def asked(case: Case) -> list[Request]:
-        if not isinstance(case.prompt, RawPrompt) or not case.prompt.text:
-            raise SettingsError(
-                f"case {case.id!r}: `text_likelihood` measures a text: give the prompt as "
-                "RawPrompt(text)"
-            )
-        return [Request(RawPrompt(""), continuation=case.prompt.text)]
-
-    case, (answer,) = _answers(run, item, engine, asked)
-    assert isinstance(case.prompt, RawPrompt) and answer.log_likelihood is not None
-    _keep(item, answer, [answer], case)
+    case, (answer,) = _answers(run, item, engine, lambda case: [_measured(case)])
+    assert answer.log_likelihood is not None
+    _keep(item, replace(answer, text=""), [answer], case)
+    measured = _measured(case).continuation
+    assert measured is not None
+    found = TextLikelihood.of(
+        measured, answer.log_likelihood, len(answer.token_ids), answer.most_likely
+    )
+    trace = trace_of(item)
+    for name, value in found.scores.items():
+        trace.score(name, value)
     run.answered(engine)
-    tokens = len(answer.token_ids)
-    return TextLikelihood.of(case.prompt.text, answer.log_likelihood, tokens)
+    return found
+
+
+def _measured(case: Case) -> Request:
+    if not isinstance(case.prompt, RawPrompt) or not case.prompt.text:
+        raise SettingsError(
+            f"case {case.id!r}: `text_likelihood` measures a text: give the prompt as "
+            "RawPrompt(text)"
+        )
+    if case.target is None:
+        return Request(RawPrompt(""), continuation=case.prompt.text)
+    if not isinstance(case.target, str) or not case.target:
+        raise SettingsError(f"case {case.id!r}: its target {case.target!r} is no text to measure")
+    return Request(case.prompt, continuation=joined(case.prompt.text, case.target))
 
 
 def _answers(

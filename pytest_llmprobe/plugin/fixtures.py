@@ -102,7 +102,11 @@ def choice(request: pytest.FixtureRequest, engine: Engine, _llmprobe_run: Run) -
 def text_likelihood(
     request: pytest.FixtureRequest, engine: Engine, _llmprobe_run: Run
 ) -> TextLikelihood:
-    """How likely the model finds the text that is its case's prompt, however long it is."""
+    """How likely the model finds its case's prompt, however long, or the target after the prompt.
+
+    Log-likelihood, tokens, words, bytes and bits per byte, which are recorded as scores, and
+    whether greedy decoding would have said it. The prompt is a ``RawPrompt``.
+    """
     from pytest_llmprobe.plugin.choosing import measure_text
 
     return measure_text(_llmprobe_run, request.node, engine)

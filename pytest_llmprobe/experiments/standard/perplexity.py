@@ -24,17 +24,22 @@ class TextLikelihood:
         tokens: Its tokens; 0 if a server does not say.
         words: What white space separates.
         bytes: Of UTF-8.
+        most_likely: Whether greedy decoding would have said it.
     """
 
     log_likelihood: float
     tokens: int
     words: int
     bytes: int
+    most_likely: bool
 
     @classmethod
-    def of(cls, text: str, log_likelihood: float, tokens: int) -> TextLikelihood:
+    def of(
+        cls, text: str, log_likelihood: float, tokens: int, most_likely: bool
+    ) -> TextLikelihood:
         """Counted as lm-evaluation-harness counts: white space at an end adds an empty word."""
-        return cls(log_likelihood, tokens, len(re.split(r"\s+", text)), len(text.encode()))
+        words, size = len(re.split(r"\s+", text)), len(text.encode())
+        return cls(log_likelihood, tokens, words, size, most_likely)
 
     @property
     def bits_per_byte(self) -> float:
@@ -69,6 +74,12 @@ def corpus(records: Sequence[Record]) -> dict[str, Any]:
     if total["tokens"]:
         found["token_perplexity"] = _exp(nats / total["tokens"])
     return found
+
+
+def last_words(records: Sequence[Record]) -> dict[str, Any]:
+    """The perplexity of a target, each counting the same, as LAMBADA has it."""
+    values = [r.scores["log_likelihood"] for r in records if "log_likelihood" in r.scores]
+    return {"perplexity": _exp(-math.fsum(values) / len(values))} if values else {}
 
 
 def _exp(value: float) -> float | None:
