@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from os.path import commonprefix
 from typing import Any
 
 from pytest_llmprobe.case import Prompt, prompt_text
@@ -15,6 +16,8 @@ from pytest_llmprobe.generation import FinishReason, Steer
 
 class ScriptedModel:
     """Answers each prompt by ``answer(prompt text)``; a token is a character.
+
+    A given continuation loses a nat with each character from where it parts from the answer.
 
     Args:
         answer: Gives the whole answer; an exception that it raises is the request's error if it
@@ -35,6 +38,10 @@ class ScriptedModel:
         """The characters of the prompt's text."""
         return [ord(character) for character in prompt_text(prompt)]
 
+    def encode_continuation(self, prompt: Prompt, continuation: str) -> tuple[list[int], list[int]]:
+        """The characters of both."""
+        return self.encode(prompt), [ord(character) for character in continuation]
+
     def steering(self, prompt: Prompt, steer: Steer) -> RowSteering:
         """There is no attention to steer."""
         raise SteeringError("a scripted model has no attention to steer")
@@ -48,6 +55,9 @@ class ScriptedModel:
             except RequestError as error:
                 answers.append(error)
                 continue
+            if row.continuation:
+                answers.append(_scored(row, text))
+                continue
             answers.append(cut := _cut(text, row.config.stop, row.config.max_new_tokens))
             on_tokens(len(cut.token_ids))
         return answers
@@ -58,6 +68,14 @@ class ScriptedModel:
 
     def release_memory(self) -> None:
         """Nothing is held."""
+
+
+def _scored(row: Row, answer: str) -> Generated:
+    given = "".join(map(chr, row.continuation))
+    lost = len(given) - len(commonprefix([given, answer]))
+    return Generated(
+        given, row.continuation, "stop", log_likelihood=-float(lost), most_likely=not lost
+    )
 
 
 def _cut(text: str, stop: tuple[str, ...], max_new_tokens: int) -> Generated:

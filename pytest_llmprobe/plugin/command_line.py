@@ -14,6 +14,7 @@ from pytest_llmprobe.plugin.argument_types import (
     answer_room,
     auto_or_positive,
     deltas,
+    generation,
     layers,
     positive,
     whole,
@@ -98,6 +99,14 @@ def add_options(parser: pytest.Parser) -> None:
         "without chat template, else 0)",
         whole,
         metavar="N",
+    )
+    add(
+        "generate",
+        "generation options of every answer, whatever the evaluation says, as "
+        "temperature=0.7,top_p=0.9 (default: the evaluation's own, mostly greedy)",
+        generation,
+        default={},
+        metavar="KEY=VALUE[,...]",
     )
     add(
         "dataset",

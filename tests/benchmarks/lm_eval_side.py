@@ -71,15 +71,16 @@ def main(work, result):
     asked = json.loads(Path(work).read_text())
     lm = HFLM(asked["model"], device="cpu", dtype="float32", batch_size=8)
     found = {"tasks": evaluate(lm, asked["folder"], asked["tasks"])}
-    short = HFLM(
-        lm.model, tokenizer=lm.tokenizer, device="cpu", batch_size=8, max_length=asked["window"]
-    )
-    found["windows"] = evaluate(short, asked["folder"], {"perplexity": "wikitext"})["perplexity"]
+    if asked["tasks"]:
+        size = asked["window"]
+        short = HFLM(lm.model, tokenizer=lm.tokenizer, device="cpu", batch_size=8, max_length=size)
+        long = {"perplexity": asked["tasks"]["perplexity"]}
+        found["windows"] = evaluate(short, asked["folder"], long)["perplexity"]
     found["speed"] = {}
     for name, pairs in asked["speed"].items():
         for size in asked["batch_sizes"]:
             lm.batch_size_per_gpu = size
-            spent, values = min(seconds(lm, pairs) for _ in range(asked["repeats"]))
+            spent, values = seconds(lm, pairs)
             found["speed"].setdefault(name, {})[size] = {"seconds": spent, "values": values}
     Path(result).write_text(json.dumps(found))
 

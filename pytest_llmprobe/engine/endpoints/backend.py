@@ -15,7 +15,7 @@ from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.engine.backend import Backend, Generated, OnTokens
 from pytest_llmprobe.engine.endpoints.budget import Budget, CostError
 from pytest_llmprobe.engine.endpoints.connection import Connection, NoJsonError
-from pytest_llmprobe.engine.endpoints.echo import EchoedText, read_echo
+from pytest_llmprobe.engine.endpoints.echo import EchoedText, read_continuation, read_echo
 from pytest_llmprobe.engine.endpoints.failures import Failure, failure_of
 from pytest_llmprobe.engine.endpoints.loop import LoopThread
 from pytest_llmprobe.engine.endpoints.openai_wire import OpenAIWire
@@ -118,6 +118,21 @@ class EndpointBackend(Backend):
         """What a request says of the prompt."""
         return self._connection.wire.encode(prompt)
 
+    def encode_continuation(self, prompt: Prompt, continuation: str) -> tuple[bytes, bytes]:
+        """What a request says of both together, and the bytes of the end that is scored.
+
+        Raises:
+            UnsupportedError: The protocol has no log-probabilities, or not of such a text.
+        """
+        if not isinstance(self._connection.wire, OpenAIWire):
+            raise UnsupportedError("this protocol has no log-probabilities of texts")
+        if not isinstance(prompt, RawPrompt) or prompt.ids:
+            raise UnsupportedError("a server scores what follows a raw text only: use RawPrompt")
+        if not prompt.text.strip():
+            raise UnsupportedError("a server gives a text's first token no log-probability")
+        moved = prompt.text[len(prompt.text.rstrip()) :]
+        return self.encode(RawPrompt(prompt.text + continuation)), (moved + continuation).encode()
+
     def steering(self, prompt: Prompt, steer: Steer) -> RowSteering:
         """The model is elsewhere."""
         raise SteeringError("a model behind a server cannot be steered: load it in this process")
@@ -128,7 +143,8 @@ class EndpointBackend(Backend):
             return [UnsupportedError(reason) for _ in rows]
 
         async def ask(row: Row, reserved: float) -> Generated:
-            answer = await self._ask(row, reserved)
+            score = self._score if row.continuation else self._ask
+            answer = await score(row, reserved)
             if self.arrived is not None:
                 self.arrived(row, answer)
             on_tokens(answer.usage.generated_tokens if answer.usage else 0)
@@ -265,6 +281,23 @@ class EndpointBackend(Backend):
         text = read_echo(response)
         self._budget.settle(reserved, text.usage)
         return text
+
+    async def _score(self, row: Row, reserved: float) -> Generated:
+        call = self._connection.wire.call(replace(row, continuation=()))
+        call.body.update(echo=True, logprobs=1)
+        start, given = time.perf_counter(), bytes(row.continuation).decode()
+        response, _ = await asyncio.wait_for(self._connection.send(call), self._timeout_s)
+        scored = read_continuation(response, given)
+        self._budget.settle(reserved, scored.usage)
+        return Generated(
+            given,
+            (),
+            "stop",
+            usage=Usage(scored.usage.prompt_tokens, 0),
+            latency_s=time.perf_counter() - start,
+            log_likelihood=scored.value,
+            most_likely=scored.most_likely,
+        )
 
     async def _reserve(self, row: Row) -> float:
         """Money that requests under way may yet give back is waited for."""

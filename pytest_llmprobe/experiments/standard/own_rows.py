@@ -140,7 +140,7 @@ def choice_rows() -> Iterator[Row]:
             prompt = f"{question}\n{listed}Answer:"
         else:
             prompt = f"Question: {question}\nAnswer:"
-            row["unconditional"] = ""
+            row["unconditional"] = "Answer:"
         yield f"our own row {number + 1}", row | {"prompt": prompt}
 
 
