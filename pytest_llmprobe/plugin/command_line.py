@@ -111,7 +111,7 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "dataset",
         "data for an experiment: a file, a folder, or a Hugging Face data set as "
-        "org/name[:split][#field]; for several, give the option several times",
+        "org/name[:[config:]split][@revision][#field]; for several, give the option several times",
         metavar="NAME=SOURCE",
         action="append",
         default=[],
