@@ -51,9 +51,7 @@ MAX_NAME = 500
 """Characters of a document's id at most."""
 
 _NAME = re.compile(r"[A-Za-z]\w*")
-_HUB = re.compile(
-    r"([\w-][\w.-]*/[\w-][\w.-]*)(?::(?:([\w.-]+):)?([\w.-]+))?(?:@([\w./-]+))?"
-)
+_HUB = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?::(?:([\w.-]+):)?([\w.-]+))?(?:@([\w./-]+))?")
 
 
 @dataclass(frozen=True)

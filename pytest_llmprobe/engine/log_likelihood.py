@@ -51,7 +51,8 @@ def answers(loaded: LoadedModel, rows: Sequence[Row], tree: bool) -> list[Genera
         rows: A planned batch.
         tree: Whether the model attends to a tree of prompts as to each alone.
     """
-    short = [row for row in rows if tree and len(row.continuation) < LONG]
+    limit = loaded.capabilities.context_length
+    short = [row for row in rows if tree and len(row.continuation) < LONG and _fits(row, limit)]
     found = dict(zip([row.index for row in short], in_one_tree(loaded.model, short), strict=True))
     for row in rows:
         if row.index not in found:
@@ -149,12 +150,19 @@ def rolling_windows(
     ``get_rolling_token_windows`` of lm-evaluation-harness with a context of one token.
     """
     prompt, following = row.prompt_ids, row.continuation
-    if context_length is None or len(prompt) + len(following) - 1 <= context_length:
+    if _fits(row, context_length):
         yield prompt, following
         return
+    assert context_length is not None
     whole, first = (*prompt, *following), len(prompt)
     end = min(context_length + 1, len(whole))
     yield whole[:first], whole[first:end]
     while end < len(whole):
         start, end = end, min(end + context_length, len(whole))
         yield whole[end - context_length - 1 : start], whole[start:end]
+
+
+def _fits(row: Row, context_length: int | None) -> bool:
+    """Whether the model's context holds all that is fed: the last token is not."""
+    fed = len(row.prompt_ids) + len(row.continuation) - 1
+    return context_length is None or fed <= context_length

@@ -66,9 +66,7 @@ class TransformersBackend(Backend):
         """Through the chat template if there is one; the template writes BOS itself."""
         return self._prompts.ids(prompt)
 
-    def encode_continuation(
-        self, prompt: Prompt, continuation: str
-    ) -> tuple[list[int], list[int]]:
+    def encode_continuation(self, prompt: Prompt, continuation: str) -> tuple[list[int], list[int]]:
         """As ``PromptEncoder.pair``."""
         return self._prompts.pair(prompt, continuation)
 

@@ -88,7 +88,9 @@ class PromptEncoder:
             if not text.strip():
                 context, whole = self._from_the_beginning(text + continuation)
         if len(whole) <= len(context):
-            raise RequestError(f"the tokenizer makes no tokens of the continuation {continuation!r}")
+            raise RequestError(
+                f"the tokenizer makes no tokens of the continuation {continuation!r}"
+            )
         self._checked(whole)
         return context, whole[len(context) :]
 
@@ -96,7 +98,9 @@ class PromptEncoder:
         """The token that texts begin with, and the ids of a text after it."""
         ids = self._encoded(text, special_tokens=False)
         names = ("bos_token_id", "eos_token_id")
-        first = next((i for n in names if (i := getattr(self._tokenizer, n, None)) is not None), None)
+        first = next(
+            (i for n in names if (i := getattr(self._tokenizer, n, None)) is not None), None
+        )
         if first is None:
             raise RequestError("the tokenizer has neither BOS nor EOS for a text to begin with")
         return [first], ids if ids[:1] == [first] else [first, *ids]

@@ -17,7 +17,6 @@ from pytest_llmprobe.report.plan import Bar
 from pytest_llmprobe.report.summary_function import SummaryFunction
 from pytest_llmprobe.suite import Suite, seed_of
 
-
 TEMPLATE = 512
 """Tokens that a chat template and BOS may add to a prompt."""
 

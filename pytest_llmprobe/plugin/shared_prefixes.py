@@ -29,9 +29,9 @@ def groups_with_prefix(cases: Iterable[Case]) -> frozenset[str]:
     for group, texts in prompts.items():
         shared = _shared(texts) - everywhere
         trials = len(texts) > 1 and len(set(texts)) == 1
-        if group is not None and trials:
-            found.add(group)
-        elif group is not None and len(texts) > 1 and shared >= max(LONG, min(map(len, texts)) / 2):
+        if (group is not None and trials) or (
+            group is not None and len(texts) > 1 and shared >= max(LONG, min(map(len, texts)) / 2)
+        ):
             found.add(group)
     return frozenset(found)
 

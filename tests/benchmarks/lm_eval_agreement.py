@@ -38,9 +38,45 @@ TASKS = {
 }
 WINDOW = 128  # tokens of the context in which long texts are measured once more
 BATCH_SIZES = (4, 8)
-NOUNS = "river lamp teacher garden engine mountain violin market ship doctor window cat".split()
-VERBS = "finds paints repairs follows carries washes sells forgets draws opens".split()
-ADJECTIVES = "old green quiet heavy small bright broken warm famous empty naïve".split()
+NOUNS = [
+    "river",
+    "lamp",
+    "teacher",
+    "garden",
+    "engine",
+    "mountain",
+    "violin",
+    "market",
+    "ship",
+    "doctor",
+    "window",
+    "cat",
+]
+VERBS = [
+    "finds",
+    "paints",
+    "repairs",
+    "follows",
+    "carries",
+    "washes",
+    "sells",
+    "forgets",
+    "draws",
+    "opens",
+]
+ADJECTIVES = [
+    "old",
+    "green",
+    "quiet",
+    "heavy",
+    "small",
+    "bright",
+    "broken",
+    "warm",
+    "famous",
+    "empty",
+    "naïve",
+]
 
 
 def phrase(rng):
@@ -73,7 +109,12 @@ def made_up(name, rng):
     if name == "arc":
         choices = {"text": four, "label": list("ABCD")}
         question = f"{sentence(rng)}. What does it see?"
-        return {"id": "x", "question": question, "choices": choices, "answerKey": rng.choice("ABCD")}
+        return {
+            "id": "x",
+            "question": question,
+            "choices": choices,
+            "answerKey": rng.choice("ABCD"),
+        }
     if name == "piqa":
         one, two = several(rng, sentence, 2)
         return {"goal": f"How to use {phrase(rng)}", "sol1": one, "sol2": two, "label": 1}

@@ -22,7 +22,7 @@ def evaluate(lm, folder, tasks):
     found, manager = {}, TaskManager()
     for name, task in tasks.items():
         file = str(Path(folder) / f"{name}.jsonl")
-        files = {split: file for split in ("train", "validation", "test", "dev")}
+        files = dict.fromkeys(("train", "validation", "test", "dev"), file)
         ours = {
             "dataset_path": "json",
             "dataset_name": None,
@@ -53,7 +53,9 @@ METRICS = {
 
 
 def flat(responses):
-    return [response[0] if isinstance(response, list | tuple) else response for response in responses]
+    return [
+        response[0] if isinstance(response, list | tuple) else response for response in responses
+    ]
 
 
 def seconds(lm, pairs):

@@ -1,5 +1,7 @@
 """Given continuations: the shared passes give what plain forward passes of each text give."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -93,3 +95,18 @@ def test_a_prompt_with_a_choice_that_is_too_long_is_refused_and_a_text_is_not(ll
     assert isinstance(outcome, PromptTooLongError)
     (empty,) = engine.attempt([Request(RawPrompt("a"), continuation="")])
     assert isinstance(empty, RequestError) and "no tokens" in str(empty)
+
+
+def test_a_short_text_that_the_context_does_not_hold_is_measured_in_windows(llama):
+    small = replace(llama, capabilities=replace(llama.capabilities, context_length=16))
+    (answer,) = Engine(small).generate([Request(RawPrompt(""), continuation="a b c d e " * 8)])
+    first = llama.tokenizer.bos_token_id
+    first = llama.tokenizer.eos_token_id if first is None else first
+    ids = list(answer.token_ids)
+    total = 0.0
+    for context, following in windows_of_lm_eval(ids, first, 16):
+        with torch.no_grad():
+            logits = llama.model(torch.tensor([[*context, *following[:-1]]])).logits[0]
+        logits = logits.float().log_softmax(-1)[len(context) - 1 :]
+        total += logits.gather(-1, torch.tensor(following)[:, None]).sum().item()
+    assert len(ids) > 16 and answer.log_likelihood == pytest.approx(total, abs=1e-3)

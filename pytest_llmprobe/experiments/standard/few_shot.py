@@ -51,9 +51,7 @@ class Pool:
         return [rows[number] for number in self.drawn if number != asked][: self.shown]
 
 
-def choice_cases(
-    suite: Suite, found: Sequence[Question], name: str, source: object
-) -> list[Case]:
+def choice_cases(suite: Suite, found: Sequence[Question], name: str, source: object) -> list[Case]:
     """A case for each question, after as many examples of its subject as the user asked for.
 
     Args:

@@ -198,7 +198,7 @@ def _question(where: str, layout: str, row: Fields) -> Question:
 
 
 def _text(row: Fields, name: str) -> str:
-    if not isinstance(row[name], str) or not row[name].strip() and name != "ctx_b":
+    if not isinstance(row[name], str) or (not row[name].strip() and name != "ctx_b"):
         raise CasesError(f"field {name!r} is {row[name]!r}; it must be a text")
     return str(row[name])
 

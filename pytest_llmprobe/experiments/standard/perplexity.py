@@ -34,9 +34,7 @@ class TextLikelihood:
     most_likely: bool
 
     @classmethod
-    def of(
-        cls, text: str, log_likelihood: float, tokens: int, most_likely: bool
-    ) -> TextLikelihood:
+    def of(cls, text: str, log_likelihood: float, tokens: int, most_likely: bool) -> TextLikelihood:
         """Counted as lm-evaluation-harness counts: white space at an end adds an empty word."""
         words, size = len(re.split(r"\s+", text)), len(text.encode())
         return cls(log_likelihood, tokens, words, size, most_likely)

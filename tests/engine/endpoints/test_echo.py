@@ -61,7 +61,10 @@ def scored(asked):
     tops = [None, *({" Paris": -2.0, token: -float(len(token))} for token in tokens[1:]), {}]
     sent = {"tokens": [*tokens, "?"], "token_logprobs": values, "top_logprobs": tops}
     usage = {"prompt_tokens": len(tokens), "completion_tokens": 1}
-    return {"choices": [{"text": text, "finish_reason": "length", "logprobs": sent}], "usage": usage}
+    return {
+        "choices": [{"text": text, "finish_reason": "length", "logprobs": sent}],
+        "usage": usage,
+    }
 
 
 def test_what_follows_a_raw_text_is_scored(server, ask):

@@ -154,7 +154,9 @@ def record(row, said, right):
 
 def test_trials_vote_and_nobody_who_says_nothing_does():
     records = [record("a", said, said == "1") for said in ("1", "2", "1", "")]
-    records += [record("b", said, said == "5") for said in ("4", "5", "", "")]  # of equals the first
+    records += [
+        record("b", said, said == "5") for said in ("4", "5", "", "")
+    ]  # of equals the first
     found = over_trials(records, lambda one: one.received or None)
     assert found["majority@4"] == 0.5
     assert found["pass@1"] == pytest.approx((2 / 4 + 1 / 4) / 2)
