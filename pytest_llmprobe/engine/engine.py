@@ -199,6 +199,8 @@ class Engine:
         if not isinstance(backend, ScoresContinuations):
             raise UnsupportedError(NO_LIKELIHOODS)
         given: Any = backend.encode_continuation(prompt, continuation)
+        ids: Any
+        following: Any
         ids, following = (part if isinstance(part, bytes) else tuple(part) for part in given)
         limit, fed = backend.context_length, len(ids) + len(following) - 1
         if limit is not None and fed > limit and prompt != RawPrompt(""):

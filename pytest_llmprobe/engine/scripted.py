@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from os.path import commonprefix
 from typing import Any
 
 from pytest_llmprobe.case import Prompt, prompt_text
 from pytest_llmprobe.engine.backend import Generated, OnTokens
-from pytest_llmprobe.engine.planning import Row, RowSteering
+from pytest_llmprobe.engine.planning import Row, RowSteering, common_prefix
 from pytest_llmprobe.errors import RequestError, SteeringError
 from pytest_llmprobe.generation import FinishReason, Steer
 
@@ -72,7 +71,7 @@ class ScriptedModel:
 
 def _scored(row: Row, answer: str) -> Generated:
     given = "".join(map(chr, row.continuation))
-    lost = len(given) - len(commonprefix([given, answer]))
+    lost = len(given) - common_prefix(given, answer)
     return Generated(
         given, row.continuation, "stop", log_likelihood=-float(lost), most_likely=not lost
     )

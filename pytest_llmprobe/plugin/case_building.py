@@ -107,7 +107,9 @@ def check_choices_fit(cases: Sequence[Case], suite: Suite) -> None:
         CasesError: Names the case and the choice.
     """
     limit = suite.context_length
-    for case in cases if limit is not None and suite.counter is not None else ():
+    if limit is None or suite.counter is None:
+        return
+    for case in cases:
         for choice in case.choices:
             after = choice + (case.ending or "")
             if len((prompt_text(case.prompt) + after).encode()) + TEMPLATE <= limit:

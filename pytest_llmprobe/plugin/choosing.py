@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import pytest
-
 from pytest_llmprobe.case import Case, RawPrompt
 from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.experiments.standard.choices import (
@@ -23,6 +21,8 @@ from pytest_llmprobe.plugin.collection import PROBE, case_of
 from pytest_llmprobe.plugin.run import Run
 
 if TYPE_CHECKING:
+    import pytest
+
     from pytest_llmprobe.engine import Engine
 
 
@@ -121,7 +121,8 @@ def _score_unit(
             outcomes = engine.attempt(together, on_progress)
         except Exception as error:  # kept, so that each test of the unit shows it
             outcomes = [error] * len(together)
-    found, at = {}, 0
+    found: dict[str, Sequence[Completion | Exception]] = {}
+    at = 0
     for name, each in requests.items():
         found[name] = outcomes[at : at + len(each)]
         at += len(each)

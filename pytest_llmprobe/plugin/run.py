@@ -6,7 +6,7 @@ only process it is made of what was collected, in the controller of what the wor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest

@@ -48,7 +48,8 @@ def test_what_greedy_decoding_says_is_most_likely(llama):
     row = Row(0, ids, GenerateConfig(), continuation=said.token_ids)
     other = Row(1, ids, GenerateConfig(), continuation=(*said.token_ids[:-1], 7))
     right, wrong = engine.backend.generate([row, other], lambda _: None)
-    assert right.most_likely and right.log_likelihood > wrong.log_likelihood
+    assert right.most_likely
+    assert right.log_likelihood > wrong.log_likelihood
     assert wrong.most_likely == (said.token_ids[-1] == 7)
 
 
@@ -94,7 +95,8 @@ def test_a_prompt_with_a_choice_that_is_too_long_is_refused_and_a_text_is_not(ll
     (outcome,) = engine.attempt([long])
     assert isinstance(outcome, PromptTooLongError)
     (empty,) = engine.attempt([Request(RawPrompt("a"), continuation="")])
-    assert isinstance(empty, RequestError) and "no tokens" in str(empty)
+    assert isinstance(empty, RequestError)
+    assert "no tokens" in str(empty)
 
 
 def test_a_short_text_that_the_context_does_not_hold_is_measured_in_windows(llama):
@@ -109,4 +111,5 @@ def test_a_short_text_that_the_context_does_not_hold_is_measured_in_windows(llam
             logits = llama.model(torch.tensor([[*context, *following[:-1]]])).logits[0]
         logits = logits.float().log_softmax(-1)[len(context) - 1 :]
         total += logits.gather(-1, torch.tensor(following)[:, None]).sum().item()
-    assert len(ids) > 16 and answer.log_likelihood == pytest.approx(total, abs=1e-3)
+    assert len(ids) > 16
+    assert answer.log_likelihood == pytest.approx(total, abs=1e-3)

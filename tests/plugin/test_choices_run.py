@@ -39,7 +39,8 @@ def test_choices_are_recorded_gated_and_resumed(project, probe):
     assert (run.exit_code, run.verdict) == (0, "PASS")
     assert run.outcomes == {"missed": 10, "passed": 31}  # and test_mine is absent
     choice, text = sorted(run.report["experiments"], key=lambda one: one["name"])
-    assert choice["pass_rate"] == 0.75 and choice["scores"]["acc"]["mean"] == 0.75
+    assert choice["pass_rate"] == 0.75
+    assert choice["scores"]["acc"]["mean"] == 0.75
     missed = run.tests["test_choice[c0]"]
     assert (missed["expected"], missed["received"], missed["failure"]) == (
         "yes",
@@ -48,7 +49,8 @@ def test_choices_are_recorded_gated_and_resumed(project, probe):
     )
     assert missed["params"]["log_likelihoods"] == [-3, 0]  # a nat a character that is not said
     assert (missed["scores"]["margin"], missed["scores"]["greedy"]) == (-3, 0)
-    assert missed["generated_tokens"] == 0 and missed["prompt_tokens"] > 10
+    assert missed["generated_tokens"] == 0
+    assert missed["prompt_tokens"] > 10
     assert text["scores"]["log_likelihood"]["mean"] == -1
     again = probe("--llmprobe-replay", str(run.report_path.parent))
     assert again.outcomes == run.outcomes
@@ -67,7 +69,8 @@ def test_choices_are_recorded_gated_and_resumed(project, probe):
 def test_bad_choices_fail_before_the_model_is_asked(project, pytester, change, said):
     project(CHOICES.replace('choices=["yes", "no"]', change), "raise SystemError")
     result = pytester.runpytest_subprocess("-p", "no:xdist")
-    assert result.ret == 2 and said in result.stdout.str()
+    assert result.ret == 2
+    assert said in result.stdout.str()
     assert "SystemError" not in result.stdout.str()
 
 
@@ -94,4 +97,5 @@ def test_generation_options_hold_for_every_experiment(project, pytester):
 def test_generation_options_that_cannot_be_used(project, pytester, given, said):
     project()
     result = pytester.runpytest_subprocess("-p", "no:xdist", "--llmprobe-generate", given)
-    assert result.ret == 4 and said in result.stderr.str()
+    assert result.ret == 4
+    assert said in result.stderr.str()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmprobe.case import Prompt, RawPrompt
+from pytest_llmprobe.engine.backend import Generated
 from pytest_llmprobe.engine.endpoints.wire import found, usage_of
 from pytest_llmprobe.errors import (
     InvalidLogitsError,
@@ -59,16 +61,23 @@ class EchoedText:
     variance = mean
 
 
-@dataclass(frozen=True)
-class EchoedContinuation:
-    """How likely a served model found the end of a text; as ``engine.log_likelihood`` has it."""
+def sent_of(
+    encode: Callable[[Prompt], bytes], prompt: Prompt, continuation: str
+) -> tuple[bytes, bytes]:
+    """What a request says of a raw text with what follows it, and the end that is scored.
 
-    value: float
-    most_likely: bool
-    usage: Usage
+    Raises:
+        UnsupportedError: It is no raw text, or has nothing before the continuation.
+    """
+    if not isinstance(prompt, RawPrompt) or prompt.ids:
+        raise UnsupportedError("a server scores what follows a raw text only: use RawPrompt")
+    if not prompt.text.strip():
+        raise UnsupportedError("a server gives a text's first token no log-probability")
+    moved = prompt.text[len(prompt.text.rstrip()) :]
+    return encode(RawPrompt(prompt.text + continuation)), (moved + continuation).encode()
 
 
-def read_continuation(response: Mapping[str, Any], continuation: str) -> EchoedContinuation:
+def read_continuation(response: Mapping[str, Any], continuation: str) -> tuple[Generated, Usage]:
     """The log-probabilities of the tokens that a continuation at the end of the prompt is made of.
 
     A token that it shares with the text before it is counted: it would not be there without it.
@@ -101,7 +110,15 @@ def read_continuation(response: Mapping[str, Any], continuation: str) -> EchoedC
         isinstance(top, Mapping) and top and max(top.values()) <= value
         for top, value in zip(tops[usage.prompt_tokens - count :], known, strict=False)
     )
-    return EchoedContinuation(min(math.fsum(known), 0.0), bool(tops) and greedy, usage)
+    answer = Generated(
+        continuation,
+        (),
+        "stop",
+        usage=Usage(usage.prompt_tokens, 0),
+        log_likelihood=min(math.fsum(known), 0.0),
+        most_likely=bool(tops) and greedy,
+    )
+    return answer, usage
 
 
 def read_echo(response: Mapping[str, Any]) -> EchoedText:

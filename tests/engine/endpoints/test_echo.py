@@ -95,4 +95,5 @@ def test_a_server_that_scores_nothing_is_unsupported(server, ask, answer):
     (error,) = ask(server(lambda asked: answer)).attempt(
         [Request(RawPrompt("Once"), continuation=" upon")]
     )
-    assert isinstance(error, UnsupportedError) and "in this process" in str(error)
+    assert isinstance(error, UnsupportedError)
+    assert "in this process" in str(error)

@@ -41,10 +41,13 @@ def test_problems_with_and_without_examples():
     for problem in found:  # the worked answers are right
         assert last_number(problem.answer) == float(problem.result)
     (first, *_) = exact.exact_cases(Suite(few_shot=2, chats=True), found, "x", "rows", 64)
-    assert isinstance(first.prompt, RawPrompt) and first.prompt.text.count("Question:") == 3
-    assert "Question:" in first.stop and found[0].answer not in first.prompt.text
+    assert isinstance(first.prompt, RawPrompt)
+    assert first.prompt.text.count("Question:") == 3
+    assert "Question:" in first.stop
+    assert found[0].answer not in first.prompt.text
     (told, *_) = exact.exact_cases(Suite(chats=True), found, "x", "rows", 64)
-    assert told.prompt.startswith(exact.INSTRUCTION) and not told.stop
+    assert told.prompt.startswith(exact.INSTRUCTION)
+    assert not told.stop
     trials = list(exact.exact_cases(Suite(chats=True, trials=3), found, "x", "rows", 64))
     assert [case.id for case in trials[:4]] == ["row-1/0", "row-1/1", "row-1/2", "row-2/0"]
     with pytest.raises(CasesError, match="few-shot 6: rows has 6 rows"):
@@ -175,4 +178,5 @@ def test_a_corpus_is_weighed_by_its_bytes_and_words():
     assert found["token_perplexity"] == pytest.approx(math.exp(26 / 8))
     both = [Record("", "", "passed", scores={"log_likelihood": v}) for v in (-1.0, -3.0)]
     assert last_words(both) == {"perplexity": pytest.approx(math.exp(2))}
-    assert corpus([]) == {} and Case("x", "y").choices == ()
+    assert corpus([]) == {}
+    assert Case("x", "y").choices == ()

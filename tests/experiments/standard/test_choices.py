@@ -32,7 +32,8 @@ def test_the_metrics_are_those_of_lm_evaluation_harness():
         assert found.acc_mutual_info == (np.argmax(values - without) == gold)
         assert found.probability == pytest.approx(np.exp(values)[gold] / np.exp(values).sum())
         assert found.margin == pytest.approx(values[gold] - np.delete(values, gold).max())
-        assert bool(found.problem) != found.acc and bool(found.problem_norm) != found.acc_norm
+        assert bool(found.problem) != found.acc
+        assert bool(found.problem_norm) != found.acc_norm
         seen.add((found.acc, found.acc_norm, found.acc_bytes, found.acc_mutual_info))
     assert len(seen) > 8  # they differ from one another
 
@@ -152,7 +153,9 @@ def test_a_row_that_cannot_be_used_is_named_with_its_field(name, change, said):
 
 
 def test_mixed_and_unknown_layouts_are_named():
-    with pytest.raises(CasesError, match="line 2 has the layout of piqa, and .*line 1 that of arc"):
+    with pytest.raises(
+        CasesError, match=r"line 2 has the layout of piqa, and .*line 1 that of arc"
+    ):
         read(ROWS["arc"], ROWS["piqa"])
     with pytest.raises(CasesError, match="line 1 has the fields question, which no known layout"):
         read({"question": "?"})
@@ -164,7 +167,8 @@ def test_examples_are_never_the_asked_row_and_nearly_always_the_same():
     beginnings = {}
     for number, case in enumerate(cases):
         *shots, asked = case.prompt.text.split("\n\n")
-        assert len(shots) == 3 and asked == f"Q{number}"
+        assert len(shots) == 3
+        assert asked == f"Q{number}"
         assert f"Q{number} b" not in shots
         beginnings.setdefault(tuple(shots), []).append(number)
     assert max(map(len, beginnings.values())) == 9
@@ -175,7 +179,7 @@ def test_examples_are_never_the_asked_row_and_nearly_always_the_same():
 
 def test_more_examples_than_rows_are_refused_with_the_subject():
     rows = [ROWS["mmlu"], ROWS["mmlu"], ROWS["mmlu"] | {"subject": "law"}]
-    with pytest.raises(CasesError, match="few-shot 1: a.jsonl, subject 'law', has 1 rows"):
+    with pytest.raises(CasesError, match=r"few-shot 1: a.jsonl, subject 'law', has 1 rows"):
         choice_cases(Suite(few_shot=1), read(*rows), "mmlu", "a.jsonl")
 
 
