@@ -16,7 +16,6 @@ from pytest_llmprobe.plugin.distribution import unit_scheduler
 from pytest_llmprobe.plugin.fixtures import (
     _llmprobe_run,
     bert_score,
-    choice,
     completion,
     continuations,
     engine,
@@ -29,14 +28,12 @@ from pytest_llmprobe.plugin.fixtures import (
     score,
     search,
     suite,
-    text_likelihood,
 )
 from pytest_llmprobe.plugin.process import MISSED, RUN, process_of
 
 __all__ = [
     "_llmprobe_run",
     "bert_score",
-    "choice",
     "completion",
     "continuations",
     "engine",
@@ -49,8 +46,9 @@ __all__ = [
     "score",
     "search",
     "suite",
-    "text_likelihood",
 ]
+
+pytest_plugins = ["pytest_llmprobe.plugin.likelihoods"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -75,17 +73,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
             check_explicit(config)
         config.pluginmanager.register(Controller(config), "llmprobe-controller")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> list[pytest.Item] | None:
-    """An evaluation of the user's data is absent without them."""
-    for marker in getattr(obj, "pytestmark", ()) if callable(obj) else ():
-        if marker.name == "probe" and "dataset" in marker.kwargs:
-            from pytest_llmprobe.plugin.collection import is_absent
-
-            return [] if is_absent(collector.config, marker.kwargs["dataset"]) else None
-    return None
 
 
 @pytest.hookimpl(trylast=True)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixMap
     from pytest_llmprobe.experiments.output_length.data_set import LengthData
     from pytest_llmprobe.experiments.output_length.requests import LengthRequest
-    from pytest_llmprobe.experiments.standard.choices import Choice
-    from pytest_llmprobe.experiments.standard.perplexity import TextLikelihood
     from pytest_llmprobe.generation import Completion
     from pytest_llmprobe.models.loading import LoadedModel
     from pytest_llmprobe.plugin.run import Run
@@ -83,33 +81,6 @@ def generate(
     from pytest_llmprobe.plugin.asking import Asker
 
     return Asker(_llmprobe_run, request.node, engine)
-
-
-@pytest.fixture
-def choice(request: pytest.FixtureRequest, engine: Engine, _llmprobe_run: Run) -> Choice:
-    """Which of its case's ``choices`` the model finds likeliest; its metrics are recorded.
-
-    Log-likelihoods, acc, acc_norm, acc_bytes, acc_mutual_info, margin, probability, and ``problem``
-    for the assertion; all choices of the work unit are scored at once. From a model in this
-    process, or a server that repeats a text with its log-probabilities, as vLLM does.
-    """
-    from pytest_llmprobe.plugin.choosing import choose
-
-    return choose(_llmprobe_run, request.node, engine)
-
-
-@pytest.fixture
-def text_likelihood(
-    request: pytest.FixtureRequest, engine: Engine, _llmprobe_run: Run
-) -> TextLikelihood:
-    """How likely the model finds its case's prompt, however long, or the target after the prompt.
-
-    Log-likelihood, tokens, words, bytes and bits per byte, which are recorded as scores, and
-    whether greedy decoding would have said it. The prompt is a ``RawPrompt``.
-    """
-    from pytest_llmprobe.plugin.choosing import measure_text
-
-    return measure_text(_llmprobe_run, request.node, engine)
 
 
 @pytest.fixture(scope="session")

@@ -108,11 +108,7 @@ class EndpointBackend(Backend):
         return self._connection.wire.encode(prompt)
 
     def encode_continuation(self, prompt: Prompt, continuation: str) -> tuple[bytes, bytes]:
-        """What a request says of both together, and the bytes of the end that is scored.
-
-        Raises:
-            UnsupportedError: The protocol has no log-probabilities, or not of such a text.
-        """
+        """As ``echo.sent_of``, where the protocol has log-probabilities."""
         wire = self._connection.wire
         if not isinstance(wire, OpenAIWire):
             raise UnsupportedError("this protocol has no log-probabilities of texts")

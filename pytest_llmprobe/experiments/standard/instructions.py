@@ -14,7 +14,7 @@ from typing import Any
 from pytest_llmprobe.data.rows import Row
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments.standard.instruction_checks import CHECKS, NOT_CHECKED
-from pytest_llmprobe.report.record import Record
+from pytest_llmprobe.experiments.standard.perplexity import Scored
 from pytest_llmprobe.suite import Suite
 
 
@@ -134,7 +134,7 @@ def _variants(answer: str) -> list[str]:
     return [text for whole in (answer, *cuts) for text in (whole, whole.replace("*", ""))]
 
 
-def summary(records: Sequence[Record]) -> dict[str, Any]:
+def summary(records: Sequence[Scored]) -> dict[str, Any]:
     """IFEval's four rates: of whole prompts and of single instructions, strict and loose."""
     scored = [record.scores for record in records if "instructions" in record.scores]
     if not scored:

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from pytest_llmprobe.report.record import Record
+
+class Scored(Protocol):
+    """What the summaries read of a record."""
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Its measurements by name."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class TextLikelihood:
         }
 
 
-def corpus(records: Sequence[Record]) -> dict[str, Any]:
+def corpus(records: Sequence[Scored]) -> dict[str, Any]:
     """Bits per byte and perplexities of all texts together, for an experiment's summary."""
     measured = [record.scores for record in records if "bits_per_byte" in record.scores]
     if not measured:
@@ -74,7 +80,7 @@ def corpus(records: Sequence[Record]) -> dict[str, Any]:
     return found
 
 
-def last_words(records: Sequence[Record]) -> dict[str, Any]:
+def last_words(records: Sequence[Scored]) -> dict[str, Any]:
     """The perplexity of a target, each counting the same, as LAMBADA has it."""
     values = [r.scores["log_likelihood"] for r in records if "log_likelihood" in r.scores]
     return {"perplexity": _exp(-math.fsum(values) / len(values))} if values else {}

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from math import comb
-from typing import Any
+from typing import Any, Protocol
 
-from pytest_llmprobe.report.record import Record
+
+class Trial(Protocol):
+    """What is read of the record of one answer."""
+
+    @property
+    def outcome(self) -> str:
+        """``passed``, ``missed``, ``error`` or ``skipped``."""
+
+    @property
+    def is_correct(self) -> bool:
+        """Whether it passed."""
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Metadata of its case, of which ``row`` names the question."""
+
+    @property
+    def group(self) -> str | None:
+        """What names the question where ``row`` does not."""
+
+    @property
+    def received(self) -> str | None:
+        """The answer's text."""
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
@@ -24,7 +46,7 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 
 
 def over_trials(
-    records: Sequence[Record], read: Callable[[Record], Hashable | None] | None = None
+    records: Sequence[Trial], read: Callable[[Trial], Hashable | None] | None = None
 ) -> dict[str, Any]:
     """pass@1, 2, 4 ... and the majority of each question's trials; empty if each was asked once.
 
@@ -33,7 +55,7 @@ def over_trials(
         read: What an answer comes to, equal for answers that say the same; None for one that says
             nothing, which has no vote. Without it there is no majority.
     """
-    trials: dict[Any, list[Record]] = {}
+    trials: dict[Any, list[Trial]] = {}
     for record in records:
         if record.outcome in ("passed", "missed"):
             trials.setdefault(record.params.get("row", record.group), []).append(record)
@@ -51,7 +73,7 @@ def over_trials(
     return found
 
 
-def _majority(trials: Sequence[Record], read: Callable[[Record], Hashable | None]) -> bool:
+def _majority(trials: Sequence[Trial], read: Callable[[Trial], Hashable | None]) -> bool:
     """Whether the answer that most trials give is right; of equals the one that was said first."""
     said = [read(record) for record in trials]
     votes = Counter(answer for answer in said if answer is not None)
