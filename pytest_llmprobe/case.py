@@ -74,23 +74,32 @@ class Case:
             of either.
         max_new_tokens: Room for the answer; None: what the probe marker says.
         stop: Strings that end the answer, beside the probe marker's.
+        choices: Answers that the model chooses from by how likely it finds each after the prompt,
+            with the fixture ``choice``; the target is one of them, or its number from 0.
+        ending: What follows each choice: not the choices are scored but this text after prompt and
+            choice, as in WinoGrande.
+        unconditional: A prompt that says nothing, such as ``""`` or ``"Answer:"``: how likely the
+            choices are after it is taken off for ``acc_mutual_info``.
         seed: Seed of this case's sampling; set by the plugin from the suite's seed, the
             experiment and the case id.
 
     Raises:
-        CasesError: The id, the prompt, the chance, the spans, the room or a stop string cannot be
-            used.
+        CasesError: The id, the prompt, the chance, the spans, the room, a stop string or a choice
+            cannot be used.
     """
 
     id: str
     prompt: Prompt
-    target: str | tuple[str, ...] | None = None
+    target: str | tuple[str, ...] | int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     chance: float | None = None
     seed: int = 0
     spans: tuple[Span | str, ...] = ()
     max_new_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    ending: str | None = None
+    unconditional: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id.strip() or not self.id.isprintable():
@@ -104,6 +113,10 @@ class Case:
             check_prompt(self.prompt)
             object.__setattr__(self, "spans", checked_spans(self.spans))
             object.__setattr__(self, "stop", _checked_stop(self.stop))
+            if self.choices or self.ending is not None or self.unconditional is not None:
+                object.__setattr__(self, "choices", checked_choices(self.choices))
+                object.__setattr__(self, "target", target_of(self.choices, self.target))
+                _check_beside(self.ending, self.unconditional)
         except CasesError as error:
             raise CasesError(f"case {self.id!r}: {error}") from None
         room: object = self.max_new_tokens
@@ -175,6 +188,54 @@ def _checked_stop(given: object) -> tuple[str, ...]:
     if not all(isinstance(one, str) and one for one in stop):
         raise CasesError(f"stop={given!r}: it must be non-empty strings")
     return stop
+
+
+def checked_choices(given: object) -> tuple[str, ...]:
+    """Choices as a tuple.
+
+    Raises:
+        CasesError: They are no texts, fewer than two, empty, or one is there twice.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise CasesError(f"choices={given!r}: give a list of texts")
+    choices: tuple[Any, ...] = tuple(given)
+    for number, choice in enumerate(choices):
+        if not isinstance(choice, str):
+            raise CasesError(f"choices[{number}] is {choice!r}; a choice is a text")
+        if not choice.strip():
+            raise CasesError(f"choices[{number}] is empty")
+        _check_text(choice)
+        if choice in choices[:number]:
+            raise CasesError(
+                f"choices[{number}] is {choice!r}, as choices[{choices.index(choice)}]: choices "
+                "differ"
+            )
+    if len(choices) < 2:
+        raise CasesError(f"there is nothing to choose from: choices={list(choices)!r}")
+    return choices
+
+
+def target_of(choices: Sequence[str], target: object) -> str:
+    """The choice that is right, from its text or its number.
+
+    Raises:
+        CasesError: It is none of them.
+    """
+    if isinstance(target, int) and not isinstance(target, bool) and 0 <= target < len(choices):
+        return choices[target]
+    if isinstance(target, str) and target in choices:
+        return target
+    raise CasesError(f"the target {target!r} is none of the choices {list(choices)!r}")
+
+
+def _check_beside(ending: object, unconditional: object) -> None:
+    if ending is not None and (not isinstance(ending, str) or not ending.strip()):
+        raise CasesError(f"ending={ending!r}: give the text that follows each choice")
+    if unconditional is not None and (not isinstance(unconditional, str) or ending is not None):
+        raise CasesError(
+            f"unconditional={unconditional!r}: give a prompt that says nothing, such as '', to a "
+            "case without an ending"
+        )
 
 
 def prompt_json(prompt: Prompt) -> Any:

@@ -189,6 +189,8 @@ class Request:
             run's: tokens that the model would say anyway cost less. The answer is the same with
             any draft.
         steer: Which spans of the prompt to steer the model's attention to, and how.
+        continuation: Nothing is generated: the answer says how likely the model finds this text
+            after the prompt. After the raw prompt ``""`` it is a text from its beginning.
     """
 
     prompt: Prompt
@@ -196,6 +198,7 @@ class Request:
     seed: int = 0
     draft: str | tuple[int, ...] | None = None
     steer: Steer | None = None
+    continuation: str | None = None
 
     @classmethod
     def of_case(cls, case: Case, config: GenerateConfig, steer: Steer | None = None) -> Request:
@@ -259,6 +262,9 @@ class Completion:
             if some layers keep a window that has moved on.
         recorded: It was not generated now, but found in the run that goes on or is replayed.
         thought: What the model thought before it answered; None if it did not.
+        log_likelihood: Natural logarithm of the probability of the request's continuation, which
+            ``text`` repeats; None if the answer was generated.
+        most_likely: Whether greedy decoding would have said just that.
     """
 
     text: str
@@ -272,6 +278,8 @@ class Completion:
     steered_layers: int = 0
     recorded: bool = field(default=False, compare=False, repr=False)
     thought: str | None = None
+    log_likelihood: float | None = None
+    most_likely: bool = False
 
     @property
     def unanswered(self) -> str | None:

@@ -90,7 +90,9 @@ def parquet_rows(file: Path) -> Iterator[Row]:
         raise CasesError(f"{file} cannot be read: {reason(error)}") from None
 
 
-def hub_rows(hub: str, split: str) -> Iterator[Row]:
+def hub_rows(
+    hub: str, split: str, config: str | None = None, revision: str | None = None
+) -> Iterator[Row]:
     """The rows of a split on the hub, streamed; with HF_HUB_OFFLINE what is in the cache.
 
     Raises:
@@ -101,7 +103,9 @@ def hub_rows(hub: str, split: str) -> Iterator[Row]:
 
     offline = constants.HF_HUB_OFFLINE
     try:
-        rows = datasets.load_dataset(hub, split=split, streaming=not offline)
+        chosen = {"name": config, "revision": revision}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        rows = datasets.load_dataset(hub, split=split, streaming=not offline, **chosen)
         yield from _numbered(hub, rows)
     except Exception as error:  # its own, those of the hub's client and of the network
         ways = "HF_HUB_OFFLINE is set" if offline else "is there a network"

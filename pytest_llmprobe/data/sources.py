@@ -6,8 +6,9 @@
 - ``book.txt``: one text;
 - ``texts.jsonl`` or ``texts.parquet``: one text a row, in the field ``text``, or in the field
   ``body`` with ``texts.jsonl#body``;
-- ``org/name[:split][#field]``: a data set on the Hugging Face hub, split ``train`` by default,
-  streamed; with HF_HUB_OFFLINE, as the ``datasets`` package has it in its cache;
+- ``org/name[:[config:]split][@revision][#field]``: a data set on the Hugging Face hub, split
+  ``train`` by default, streamed; with HF_HUB_OFFLINE, as the ``datasets`` package has it in its
+  cache;
 - ``schema.json``: one JSON document, for an experiment that asks for one.
 
 A name that exists as a path is that path. Files are read as far as they are needed.
@@ -44,13 +45,13 @@ EXTENSIONS = (".txt", ".jsonl", ".parquet", ".json")
 
 _FORMS = (
     "a folder of .txt files, a .txt, .jsonl or .parquet file, or a Hugging Face data set as "
-    "org/name[:split][#field]; a schema is a .json file"
+    "org/name[:[config:]split][@revision][#field]; a schema is a .json file"
 )
 MAX_NAME = 500
 """Characters of a document's id at most."""
 
 _NAME = re.compile(r"[A-Za-z]\w*")
-_HUB = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?::([\w.-]+))?")
+_HUB = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?::(?:([\w.-]+):)?([\w.-]+))?(?:@([\w./-]+))?")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class Dataset:
     hub: str = ""  # its id there
     split: str = "train"  # its split there
     text_field: str = "text"  # the field that holds the text
+    config: str | None = None  # its configuration there, such as MMLU's subject
+    revision: str | None = None
     _samples: dict[tuple[int | None, ...], Sample] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -162,7 +165,7 @@ class Dataset:
 
     def _rows(self) -> Iterator[Row]:
         if self.path is None:
-            return hub_rows(self.hub, self.split)
+            return hub_rows(self.hub, self.split, self.config, self.revision)
         if self.path.suffix == ".jsonl":
             return jsonl_rows(self.path)
         if self.path.suffix == ".parquet":
@@ -238,7 +241,7 @@ def _dataset(name: str, given: str, start: Path) -> Dataset:
             f"there is no file or folder {path}; if {hub[1]} is a Hugging Face data set, the "
             f"datasets package must be installed: {INSTALL}"
         )
-    return Dataset(name, given, None, hub[1], hub[2] or "train", text_field)
+    return Dataset(name, given, None, hub[1], hub[3] or "train", text_field, hub[2], hub[4])
 
 
 def _check(path: Path, has_field: bool) -> None:

@@ -11,6 +11,8 @@ from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.errors import RequestError
 from pytest_llmprobe.generation import Steer, Usage
 
+NO_LIKELIHOODS = "what answers here cannot tell how likely a given text is"
+
 OnTokens: TypeAlias = Callable[[int], None]
 """Called while a batch runs with the number of tokens that were just generated."""
 
@@ -29,6 +31,8 @@ class Generated:
         latency_s: Seconds until the whole answer was there, where a row has its own.
         first_token_s: Seconds until its first token, if that is known.
         thought: What the model thought before it answered, or None.
+        log_likelihood: Of a row's continuation, or None.
+        most_likely: Whether greedy decoding would have said the continuation.
     """
 
     text: str
@@ -40,6 +44,8 @@ class Generated:
     latency_s: float | None = None
     first_token_s: float | None = None
     thought: str | None = None
+    log_likelihood: float | None = None
+    most_likely: bool = False
 
 
 @runtime_checkable
@@ -93,3 +99,19 @@ class Backend(Protocol):
     def release_memory(self) -> None:
         """Give back what a failed batch holds."""
         return
+
+
+@runtime_checkable
+class ScoresContinuations(Protocol):
+    """A backend that can tell how likely a given continuation is, and need not generate it."""
+
+    def encode_continuation(
+        self, prompt: Prompt, continuation: str
+    ) -> tuple[Sequence[int], Sequence[int]]:
+        """Token ids of a prompt and of what follows it, cut as ``PromptEncoder.pair`` does.
+
+        For a server, the bytes that it is sent of the prompt, and those of the continuation.
+
+        Raises:
+            RequestError: The prompt cannot be rendered, or nothing follows it.
+        """

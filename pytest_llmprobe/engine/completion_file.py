@@ -155,6 +155,8 @@ def _completion(data: Mapping[str, Any]) -> Completion:
         "steered": tuple(map(_text, data["steered"])),
         "steered_layers": _count(data["steered_layers"]),
         "thought": None if data.get("thought") is None else _text(data["thought"]),
+        "log_likelihood": _logarithm(data.get("log_likelihood")),
+        "most_likely": data.get("most_likely") is True,
     }
     if not 0 < len(known["finish_reason"]) <= LONGEST_REASON:
         raise ValueError("no reason of an end")
@@ -167,6 +169,14 @@ def _completion(data: Mapping[str, Any]) -> Completion:
 def _seconds(value: object) -> float:
     if not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise ValueError("no time")
+    return float(value)
+
+
+def _logarithm(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not -sys.float_info.max <= value <= 0:
+        raise ValueError("no logarithm of a probability")
     return float(value)
 
 

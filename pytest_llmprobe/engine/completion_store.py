@@ -61,6 +61,8 @@ def request_like(request: Request) -> str:
     """32 hex digits for all of a request that could change its answer."""
     steer = request.steer if request.steer is not None and request.steer.delta != 0 else None
     config = request.config
+    if request.continuation is not None:  # nothing is generated
+        return _hash([prompt_json(request.prompt), request.continuation])
     return _hash(
         [
             prompt_json(request.prompt),

@@ -11,7 +11,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_llmprobe.case import Prompt, RawPrompt, check_prompt
-from pytest_llmprobe.engine.backend import Backend, Generated
+from pytest_llmprobe.engine.backend import (
+    NO_LIKELIHOODS,
+    Backend,
+    Generated,
+    ScoresContinuations,
+)
 from pytest_llmprobe.engine.completion_file import Outcome
 from pytest_llmprobe.engine.completion_store import CompletionStore
 from pytest_llmprobe.engine.planning import Room, Row, RowSteering, plan
@@ -21,12 +26,17 @@ from pytest_llmprobe.errors import (
     PromptTooLongError,
     RequestError,
     SettingsError,
+    UnsupportedError,
 )
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request, Timings, Usage
 from pytest_llmprobe.models.chat_text import is_prefill
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel
+
+
+SCORED_ROWS = 512
+"""Given continuations of a batch with shared prefixes at most: they are not decoded."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +168,12 @@ class Engine:
     def _plan(self, rows: Sequence[Row]) -> list[list[Row]]:
         limits = (self.batch_size, self.backend.max_batch_size)
         size = min((limit for limit in limits if limit is not None), default=None)
-        share = self.backend.shares_prefixes
-        return plan(rows, size, self.token_budget, share, self._limits, self._packed_rows)
+        share, most = self.backend.shares_prefixes, self._packed_rows
+        scored = [row for row in rows if row.continuation]
+        others = [row for row in rows if not row.continuation]
+        batches = plan(others, size, self.token_budget, share, self._limits, most)
+        most = max(most, SCORED_ROWS)  # choices of one prompt are nearly free
+        return batches + plan(scored, size, self.token_budget, share, self._limits, most)
 
     def _shrink(self, batch: Sequence[Row]) -> None:
         """Plan at most half of what did not fit from here on; it would not fit again.
@@ -172,9 +186,12 @@ class Engine:
 
     def _row(self, index: int, request: Request) -> Row:
         try:
-            check_prompt(request.prompt)
+            if request.continuation is None or request.prompt != RawPrompt(""):
+                check_prompt(request.prompt)
         except CasesError as error:
             raise RequestError(str(error)) from None
+        if request.continuation is not None:
+            return self._scored_row(index, request.prompt, request.continuation)
         ids: Any = self.backend.encode(request.prompt)
         room, limit = request.config.max_new_tokens, self.backend.context_length
         shared = getattr(self.backend, "context_is_shared", True)
@@ -194,6 +211,23 @@ class Engine:
         draft = None if self.store is None else self.store.draft(request)  # an earlier run's answer
         draft = request.draft if draft is None else draft
         return Row(index, ids, request.config, request.seed, draft, steering, thinking)
+
+    def _scored_row(self, index: int, prompt: Prompt, continuation: str) -> Row:
+        """A row whose continuation is given; a text from its beginning may have any length."""
+        backend = self.backend
+        if not isinstance(backend, ScoresContinuations):
+            raise UnsupportedError(NO_LIKELIHOODS)
+        given: Any = backend.encode_continuation(prompt, continuation)
+        ids: Any
+        following: Any
+        ids, following = (part if isinstance(part, bytes) else tuple(part) for part in given)
+        limit, fed = backend.context_length, len(ids) + len(following) - 1
+        if limit is not None and fed > limit and prompt != RawPrompt(""):
+            raise PromptTooLongError(
+                f"the prompt has {len(ids)} tokens and its continuation {len(following)}, and the "
+                f"model's context is {limit}: shorten them, or use a model with a longer context"
+            )
+        return Row(index, ids, GenerateConfig(max_new_tokens=1), continuation=following)
 
     def _thinking_room(self, request: Request) -> int:
         """Tokens for a thought, less where the context is full; a text that goes on has none."""
@@ -259,7 +293,8 @@ def _check_apart(prompt: int, room: int, limit: int) -> None:
 
 def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
     """A row's answer with its part of its batch's time."""
-    usage = answer.usage or Usage(len(row.prompt_ids), len(answer.token_ids))
+    said = 0 if row.continuation else len(answer.token_ids)
+    usage = answer.usage or Usage(len(row.prompt_ids), said)
     timings = replace(share, latency_s=answer.latency_s, first_token_s=answer.first_token_s)
     ids: Any = row.prompt_ids
     sent = ids if isinstance(ids, bytes) else array("q", ids).tobytes()
@@ -275,4 +310,6 @@ def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
         steered=() if row.steering is None else row.steering.texts,
         steered_layers=answer.steered_layers,
         thought=answer.thought,
+        log_likelihood=answer.log_likelihood,
+        most_likely=answer.most_likely,
     )

@@ -69,6 +69,8 @@ class Row:
         draft: A guess of the answer, as text or token ids.
         steering: How to steer it, or None.
         thinking: Tokens that a thought may take before the answer; 0 if none is expected.
+        continuation: Token ids whose likelihood after the prompt is wanted, where nothing is to be
+            generated; for a server, the bytes that say them.
     """
 
     index: int
@@ -78,12 +80,14 @@ class Row:
     draft: str | tuple[int, ...] | None = None
     steering: RowSteering | None = None
     thinking: int = 0
+    continuation: tuple[int, ...] = ()
 
     @property
     def kind(self) -> tuple[object, ...]:
         """What rows of a batch have in common, besides their config where that must be one."""
         how = self.steering
-        return () if how is None else (how.layers, how.phase)
+        scored = ("scored",) if self.continuation else ()
+        return scored if how is None else (*scored, how.layers, how.phase)
 
     @property
     def length(self) -> int:
@@ -92,8 +96,8 @@ class Row:
 
     @property
     def room(self) -> int:
-        """Tokens that may be generated: thought and answer."""
-        return self.thinking + self.config.max_new_tokens
+        """Tokens that may be generated, thought and answer, or that are given."""
+        return len(self.continuation) or self.thinking + self.config.max_new_tokens
 
     @cached_property
     def path(self) -> Path:

@@ -8,13 +8,15 @@ from typing import Any
 
 from pytest_llmprobe.case import Prompt, prompt_text
 from pytest_llmprobe.engine.backend import Generated, OnTokens
-from pytest_llmprobe.engine.planning import Row, RowSteering
+from pytest_llmprobe.engine.planning import Row, RowSteering, common_prefix
 from pytest_llmprobe.errors import RequestError, SteeringError
 from pytest_llmprobe.generation import FinishReason, Steer
 
 
 class ScriptedModel:
     """Answers each prompt by ``answer(prompt text)``; a token is a character.
+
+    A given continuation loses a nat with each character from where it parts from the answer.
 
     Args:
         answer: Gives the whole answer; an exception that it raises is the request's error if it
@@ -35,6 +37,10 @@ class ScriptedModel:
         """The characters of the prompt's text."""
         return [ord(character) for character in prompt_text(prompt)]
 
+    def encode_continuation(self, prompt: Prompt, continuation: str) -> tuple[list[int], list[int]]:
+        """The characters of both."""
+        return self.encode(prompt), [ord(character) for character in continuation]
+
     def steering(self, prompt: Prompt, steer: Steer) -> RowSteering:
         """There is no attention to steer."""
         raise SteeringError("a scripted model has no attention to steer")
@@ -48,6 +54,9 @@ class ScriptedModel:
             except RequestError as error:
                 answers.append(error)
                 continue
+            if row.continuation:
+                answers.append(_scored(row, text))
+                continue
             answers.append(cut := _cut(text, row.config.stop, row.config.max_new_tokens))
             on_tokens(len(cut.token_ids))
         return answers
@@ -58,6 +67,14 @@ class ScriptedModel:
 
     def release_memory(self) -> None:
         """Nothing is held."""
+
+
+def _scored(row: Row, answer: str) -> Generated:
+    given = "".join(map(chr, row.continuation))
+    lost = len(given) - common_prefix(given, answer)
+    return Generated(
+        given, row.continuation, "stop", log_likelihood=-float(lost), most_likely=not lost
+    )
 
 
 def _cut(text: str, stop: tuple[str, ...], max_new_tokens: int) -> Generated:

@@ -19,6 +19,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from pytest_llmprobe.case import Prompt
 from pytest_llmprobe.engine.backend import Backend, Generated, OnTokens
 from pytest_llmprobe.engine.endings import AnswerReader, Endings
+from pytest_llmprobe.engine.log_likelihood import answers
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.sampling import RowSampler
 from pytest_llmprobe.errors import InvalidLogitsError, ModelError, RequestError, SteeringError
@@ -67,6 +68,10 @@ class TransformersBackend(Backend):
         """Through the chat template if there is one; the template writes BOS itself."""
         return self._prompts.ids(prompt)
 
+    def encode_continuation(self, prompt: Prompt, continuation: str) -> tuple[list[int], list[int]]:
+        """As ``PromptEncoder.pair``."""
+        return self._prompts.pair(prompt, continuation)
+
     def steering(self, prompt: Prompt, steer: Steer) -> RowSteering:
         """The bias of the spans' tokens, in the layers that can be steered."""
         try:
@@ -79,10 +84,13 @@ class TransformersBackend(Backend):
 
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """A batch together, but for rows that turn others: those one by one."""
+        if any(row.continuation for row in rows):
+            alike = not any(map(self.turns_others, rows))
+            return answers(self.loaded, rows, tree=self.shares_prefixes and alike)
         near = [row for row in rows if not self.turns_others(row)]
-        answers = iter(self.together(near, on_tokens) if near else ())
+        together = iter(self.together(near, on_tokens) if near else ())
         return [
-            self.together([row], on_tokens)[0] if self.turns_others(row) else next(answers)
+            self.together([row], on_tokens)[0] if self.turns_others(row) else next(together)
             for row in rows
         ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ class PromptEncoder:
         self._tokenizer, self._arguments = tokenizer, arguments
         self._rows, self._date = rows, date
         self.has_template = chat_template
+        self._last: tuple[Prompt | None, list[int]] = (None, [])
 
     @classmethod
     def of(cls, loaded: LoadedModel) -> PromptEncoder:
@@ -61,7 +62,50 @@ class PromptEncoder:
         Raises:
             RequestError: The prompt cannot be rendered, or holds a token that the model lacks.
         """
-        ids = self._ids(prompt)
+        if isinstance(prompt, RawPrompt) and prompt.ids:
+            return self._checked(self._of_ids(prompt.ids))
+        return self._checked(self._of_text(*self._read(prompt)))
+
+    def pair(self, prompt: Prompt, continuation: str) -> tuple[list[int], list[int]]:
+        """Token ids of a prompt, and of a text that follows it without anything between.
+
+        Cut as lm-evaluation-harness does (``_encode_pair`` of its api/model.py): white space at the
+        end of the prompt belongs to the continuation, whose ids are those of both together without
+        the first as many as the prompt alone has. An empty prompt is the token that texts begin
+        with, BOS or else EOS.
+
+        Raises:
+            RequestError: As ``ids``; or there is nothing to follow, or no token to begin with.
+        """
+        if isinstance(prompt, RawPrompt) and prompt.ids:
+            context, whole = self._of_ids(prompt.ids), self._plainly(continuation, False)
+            whole = context + whole
+        else:
+            text, special_tokens = self._read(prompt)
+            if prompt != self._last[0]:  # each choice of a case has the same one
+                self._last = prompt, self._of_text(text.rstrip(), special_tokens)
+            context, whole = self._last[1], self._of_text(text + continuation, special_tokens)
+            if not text.strip():
+                context, whole = self._from_the_beginning(text + continuation)
+        if len(whole) <= len(context):
+            raise RequestError(
+                f"the tokenizer makes no tokens of the continuation {continuation!r}"
+            )
+        self._checked(whole)
+        return context, whole[len(context) :]
+
+    def _from_the_beginning(self, text: str) -> tuple[list[int], list[int]]:
+        """The token that texts begin with, and the ids of a text after it."""
+        ids = self._encoded(text, special_tokens=False)
+        names = ("bos_token_id", "eos_token_id")
+        first = next(
+            (i for n in names if (i := getattr(self._tokenizer, n, None)) is not None), None
+        )
+        if first is None:
+            raise RequestError("the tokenizer has neither BOS nor EOS for a text to begin with")
+        return [first], ids if ids[:1] == [first] else [first, *ids]
+
+    def _checked(self, ids: list[int]) -> list[int]:
         if self._rows is not None and ids and max(ids) >= self._rows:
             strange = next(token for token in ids if token >= self._rows)
             raise RequestError(
@@ -71,17 +115,18 @@ class PromptEncoder:
             )
         return ids
 
-    def _ids(self, prompt: Prompt) -> list[int]:
+    def _read(self, prompt: Prompt) -> tuple[str, bool]:
+        """What the model reads of a prompt, and whether the tokenizer adds its special tokens."""
         if isinstance(prompt, RawPrompt):
-            return self._of_raw(prompt)
+            return prompt.text, True
         if isinstance(prompt, str) and not self.has_template:
-            return self._of_text(prompt, special_tokens=True)
+            return prompt, True
         if not self.has_template:
             raise RequestError(
                 "the prompt is a list of chat messages, but this model's tokenizer has no chat "
                 "template; give the prompt as one string"
             )
-        return self._of_text(self.text(messages_of(prompt)), special_tokens=False)
+        return self.text(messages_of(prompt)), False
 
     def text(self, messages: Messages) -> str:
         """What the chat template makes of messages; as ``ids``."""
@@ -107,15 +152,13 @@ class PromptEncoder:
         )
         return text
 
-    def _of_raw(self, prompt: RawPrompt) -> list[int]:
-        if not prompt.ids:
-            return self._of_text(prompt.text, special_tokens=True)
-        if strange := [token for token in prompt.ids if not 0 <= token < len(self._tokenizer)]:
+    def _of_ids(self, ids: Sequence[int]) -> list[int]:
+        if strange := [token for token in ids if not 0 <= token < len(self._tokenizer)]:
             raise RequestError(
                 f"the prompt's token {strange[0]} is none of this tokenizer's "
                 f"{len(self._tokenizer)}; were its ids made with another one?"
             )
-        return list(prompt.ids)
+        return list(ids)
 
     def _of_text(self, text: str, special_tokens: bool) -> list[int]:
         ids = self._encoded(text, special_tokens)

@@ -48,6 +48,8 @@ __all__ = [
     "suite",
 ]
 
+pytest_plugins = ["pytest_llmprobe.plugin.likelihoods"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Our options; ``--model`` comes later."""

@@ -56,7 +56,7 @@ def read_spec(option: Any, spec: ModelSpec, start: Path) -> ModelSpec:
 def read_generation(option: Any) -> dict[str, Any]:
     """Generation options of every experiment."""
     room = option.llmprobe_thinking_tokens
-    return {} if room is None else {"thinking_tokens": room}
+    return dict(option.llmprobe_generate) | ({} if room is None else {"thinking_tokens": room})
 
 
 def read_shared(option: Any, spec: ModelSpec) -> bool:

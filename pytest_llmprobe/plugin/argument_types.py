@@ -116,6 +116,35 @@ def layers(text: str) -> str | tuple[int, ...]:
     return tuple(sorted(numbers))
 
 
+def generation(text: str) -> dict[str, object]:
+    """``temperature=0.7,top_p=0.9`` as generation options, for argparse."""
+    from pytest_llmprobe.errors import SettingsError
+    from pytest_llmprobe.generation import GenerateConfig
+
+    given: dict[str, object] = {}
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        name = name.strip()
+        if not equals or name in given:
+            raise argparse.ArgumentTypeError(
+                f"{part!r}: give NAME=NUMBER, each once, such as temperature=0.7,top_p=0.9"
+            )
+        try:
+            given[name] = int(value) if value.strip().isdecimal() else float(value)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{part!r}: {value!r} is no number") from None
+        if name in ("stop", "max_new_tokens", "thinking_tokens"):
+            raise argparse.ArgumentTypeError(
+                f"{name} is not set here: the evaluations stop where an answer ends, and "
+                "--llmprobe-max-new-tokens and --llmprobe-thinking-tokens give room"
+            )
+    try:
+        GenerateConfig.of(**given)
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return given
+
+
 def told_date(text: str) -> str:
     """``today`` or a date, for argparse, as YYYY-MM-DD: workers are told the same day."""
     from datetime import date

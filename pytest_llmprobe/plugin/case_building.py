@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_llmprobe.case import Case, check_cases, spread
+from pytest_llmprobe.case import Case, RawPrompt, check_cases, prompt_text, spread
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.generation import GenerateConfig
 from pytest_llmprobe.plugin.command_line import REPEAT
 from pytest_llmprobe.plugin.options import Options
 from pytest_llmprobe.report.plan import Bar
 from pytest_llmprobe.report.summary_function import SummaryFunction
-from pytest_llmprobe.suite import seed_of
+from pytest_llmprobe.suite import Suite, seed_of
+
+TEMPLATE = 512
+"""Tokens that a chat template and BOS may add to a prompt."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def build_cases(probe: Probe, options: Options) -> tuple[list[Case], int]:
     if not given and (remarks := options.suite.said()):
         raise CasesError(f"{source} yielded no cases: {'; '.join(remarks)}")
     cases = check_cases(given, source)
+    check_choices_fit(cases, options.suite)
     limit, seed = options.limit, options.suite.seed
     repeat = [os.environ[REPEAT]] if REPEAT in os.environ else []  # sampled anew, the same cases
     if limit is not None and any(case.spans for case in cases):
@@ -94,6 +98,37 @@ def build_cases(probe: Probe, options: Options) -> tuple[list[Case], int]:
     ]
     left_out = len(cases) - len(seeded)
     return check_cases(_at_each_delta(seeded, probe, options), source), left_out
+
+
+def check_choices_fit(cases: Sequence[Case], suite: Suite) -> None:
+    """Refuse a case whose prompt and choice are longer than the model's context.
+
+    No token is shorter than a byte, so that most need not be tokenised.
+
+    Raises:
+        CasesError: Names the case and the choice.
+    """
+    limit = suite.context_length
+    if limit is None or suite.counter is None:
+        return
+    for case in cases:
+        for choice in case.choices:
+            after = choice + (case.ending or "")
+            if len((prompt_text(case.prompt) + after).encode()) + TEMPLATE <= limit:
+                continue
+            tokens = suite.tokens(case.prompt) + suite.tokens(RawPrompt(after))
+            if tokens - 1 > limit:  # the last one is not fed
+                row = case.metadata.get("row")
+                raise CasesError(
+                    f"case {case.id!r}{f' ({row})' if row else ''}: prompt and choice "
+                    f"{shortened(choice)} have {tokens:,} tokens, and the model's context is "
+                    f"{limit:,}: shorten or leave it out"
+                )
+
+
+def shortened(text: str) -> str:
+    """The first words of a text, in quotes."""
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
 
 
 def _room(case: Case, probe: Probe, options: Options) -> int:

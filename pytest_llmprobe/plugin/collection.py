@@ -80,6 +80,14 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
         raise pytest.Collector.CollectError(f"{node.nodeid}: {error}") from error.__cause__
 
 
+def is_absent(config: pytest.Config, dataset: str) -> bool:
+    """Whether the user gave no data of a name that an evaluation cannot do without."""
+    try:
+        return options_of(config).suite.dataset(dataset) is None
+    except pytest.UsageError:
+        return False  # whatever is collected says why
+
+
 def read_probe(node: pytest.Function, options: Options) -> Probe:
     """What the markers of a function say, with this model's own bar from the configuration.
 
@@ -96,6 +104,7 @@ def read_probe(node: pytest.Function, options: Options) -> Probe:
     cases = arguments.pop("cases", None)
     experiment = arguments.pop("experiment", None) or name
     summary = arguments.pop("summary", None)
+    arguments.pop("dataset", None)  # ``is_absent`` has looked at it
     try:
         deltas = delta_grid(arguments.pop("delta", ()))
     except SettingsError as error:
@@ -106,7 +115,7 @@ def read_probe(node: pytest.Function, options: Options) -> Probe:
         config = GenerateConfig.of(**arguments | dict(options.generation))
     except SettingsError as error:
         raise SettingsError(
-            f"probe marker: {error}; besides: cases, delta, experiment, summary"
+            f"probe marker: {error}; besides: cases, dataset, delta, experiment, summary"
         ) from None
     if cases is not None:
         room = options.suite.answer_room.of(config.max_new_tokens)

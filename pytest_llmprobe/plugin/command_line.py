@@ -14,6 +14,7 @@ from pytest_llmprobe.plugin.argument_types import (
     answer_room,
     auto_or_positive,
     deltas,
+    generation,
     layers,
     positive,
     whole,
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     import pytest
 
 MARKERS = (
-    "probe(*, cases=None, experiment=None, summary=None, delta=(), **generation): ask the model "
+    "probe(*, cases=None, experiment=None, summary=None, delta=(), dataset=None, **generation): "
+    "ask the model "
     "each case; cases is a list of Case or a function of the suite that yields them, summary a "
     "function of all records that gives a dict for the report, delta the steering of cases that "
-    "name spans; an argument may be a dict of values by profile",
+    "name spans, dataset the data without which the test is absent; an argument may be a dict of "
+    "values by profile",
     "gate(*, pass_rate=None, score=None, rule='observed', allowed_drop=None, recovery=None, "
     "judge=True): what the experiment must reach; by how much it may be worse than a baseline; "
     "judge=False: it is only reported",
@@ -40,6 +43,7 @@ MARKERS = (
     "haystack: facts in prose",
     "json_format: records as JSON under a schema",
     "french_summary: summaries in French",
+    "standard: choices by log-likelihood, exact answers, instructions, perplexity",
     "steering: attention steered by Delta, and what predicts success without it",
     "memorization: texts that a model must not know by heart",
     "generation_search: which generation parameters serve the model best",
@@ -97,9 +101,17 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="N",
     )
     add(
+        "generate",
+        "generation options of every answer, whatever the evaluation says, as "
+        "temperature=0.7,top_p=0.9 (default: the evaluation's own, mostly greedy)",
+        generation,
+        default={},
+        metavar="KEY=VALUE[,...]",
+    )
+    add(
         "dataset",
         "data for an experiment: a file, a folder, or a Hugging Face data set as "
-        "org/name[:split][#field]; for several, give the option several times",
+        "org/name[:[config:]split][@revision][#field]; for several, give the option several times",
         metavar="NAME=SOURCE",
         action="append",
         default=[],

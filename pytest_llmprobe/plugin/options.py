@@ -151,6 +151,7 @@ class Options:
             "datasets": {name: data.given for name, data in self.suite.datasets.items()},
             "limit": self.limit,
             "max_new_tokens": str(self.suite.answer_room),
+            "generate": {k: v for k, v in self.generation.items() if k != "thinking_tokens"},
             "few_shot": "auto" if self.suite.few_shot is None else self.suite.few_shot,
             "delta": list(self.deltas),
             "layers": self.shown_layers,

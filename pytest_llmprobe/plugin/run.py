@@ -6,7 +6,7 @@ only process it is made of what was collected, in the controller of what the wor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,6 +45,7 @@ class Run:
         folder: Where the run's files are, and the answers that it keeps there.
         self_check: The check of the engine, once in a session.
         answers: Of the unit at hand.
+        scored: Likewise what its given continuations came to.
         model_info: What answered says of itself, once it has.
         predictors: What the fixture of that name shares between tests.
     """
@@ -61,6 +62,7 @@ class Run:
         self.folder = RunFolder(self.process, self.options, config.rootpath)
         self.self_check = SessionCheck(self.process, self.options)
         self.answers: dict[str, Completion | Exception] = {}
+        self.scored: dict[str, Sequence[Completion | Exception]] = {}
         self.model_info: dict[str, Any] | None = None
         self.predictors: Predictors | None = None
 

@@ -14,6 +14,8 @@ LONG = 200
 def groups_with_prefix(cases: Iterable[Case]) -> frozenset[str]:
     """The groups whose cases share half of their shortest prompt, and `LONG` characters at least.
 
+    So are groups of one prompt that is asked several times.
+
     What the prompts of all groups begin with, such as an instruction, is not counted. Any other
     group is a label: its cases stand for themselves.
     """
@@ -26,7 +28,10 @@ def groups_with_prefix(cases: Iterable[Case]) -> frozenset[str]:
     found = set()
     for group, texts in prompts.items():
         shared = _shared(texts) - everywhere
-        if group is not None and len(texts) > 1 and shared >= max(LONG, min(map(len, texts)) / 2):
+        trials = len(texts) > 1 and len(set(texts)) == 1
+        if (group is not None and trials) or (
+            group is not None and len(texts) > 1 and shared >= max(LONG, min(map(len, texts)) / 2)
+        ):
             found.add(group)
     return frozenset(found)
 

@@ -74,7 +74,7 @@ class _Columns:
         self.outcomes[record.outcome] += 1
         self.prompt_tokens += record.prompt_tokens
         self.generated_tokens += record.generated_tokens
-        if record.generated_tokens:
+        if record.generated_tokens or record.duration:  # a choice generates nothing
             waited = record.duration if record.latency_s is None else record.latency_s
             self.durations.append(record.duration)
             self.latencies.append(waited)
@@ -140,7 +140,7 @@ def _timings(columns: _Columns) -> dict[str, Any]:
         "p95_s": _percentile(latencies, 0.95),
         "prompt_tokens": columns.prompt_tokens,
         "generated_tokens": generated,
-        "tokens_per_s": generated / generation_s if generation_s > 1e-9 else None,
+        "tokens_per_s": generated / generation_s if generated and generation_s > 1e-9 else None,
     }
 
 

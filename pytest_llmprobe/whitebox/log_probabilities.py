@@ -44,11 +44,13 @@ class TokenLogProbabilities:
         mean: Mean of the log-probability under the model's own distribution of the next token,
             the negative entropy, at the same places [T - 1].
         variance: Its variance, likewise [T - 1].
+        most_likely: 1 where no token was found likelier, else 0 [T - 1].
     """
 
     log_probability: npt.NDArray[np.float64]
     mean: npt.NDArray[np.float64]
     variance: npt.NDArray[np.float64]
+    most_likely: npt.NDArray[np.float64]
 
 
 @torch.inference_mode()
@@ -141,7 +143,7 @@ def _batches(loaded: LoadedModel, lengths: Sequence[int], token_budget: int) -> 
 def _measure(
     loaded: LoadedModel, texts: Sequence[Sequence[int]], token_budget: int
 ) -> list[npt.NDArray[np.float64]]:
-    """Log-probability, mean and variance [3, T - 1] of each text; the longest comes first."""
+    """What is measured [4, T - 1] of each text, the longest of which comes first."""
     # Whatever follows a text is not seen by its tokens: any token fills the row.
     ids = torch.tensor(list(texts[0])).repeat(len(texts), 1)
     for row, text in zip(ids, texts, strict=True):
@@ -149,7 +151,7 @@ def _measure(
     lengths = torch.tensor([len(text) for text in texts])
     wanted = torch.arange(1, ids.shape[1]) < lengths[:, None]
     width = ids.shape[1] - 1
-    moments = np.zeros((3, len(texts), width))
+    moments = np.zeros((4, len(texts), width))
     step, logits = _passes(loaded, ids[:, :-1].to(loaded.model.device), token_budget)
     for start in range(0, width, step or 1):
         end = min(start + step, width)
@@ -206,14 +208,14 @@ def _said(loaded: LoadedModel, ids: torch.Tensor) -> tuple[int, Callable[[int, i
 
 
 def _moments(logits: torch.Tensor, targets: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Log-probability, mean and variance [3, N] at the N wanted places.
+    """The fields of ``TokenLogProbabilities`` [4, N] at the N wanted places.
 
     Of each place come the logits [B, t, V], the token that follows [B, t], and if it counts [B, t].
     """
     flat = logits.flatten(0, 1)
     places = wanted.flatten().nonzero().squeeze(-1).to(flat.device)
     following = targets.flatten().to(flat.device)
-    moments = torch.empty(3, len(places), device=flat.device)
+    moments = torch.empty(4, len(places), device=flat.device)
     rows = max(1, SLICE // flat.shape[1])
     for first in range(0, len(places), rows):
         here = slice(first, first + rows)
@@ -224,6 +226,7 @@ def _moments(logits: torch.Tensor, targets: torch.Tensor, wanted: torch.Tensor) 
         mean = (weight * score).sum(-1) / total
         moments[0, here] = score.gather(-1, following[places[here], None]).squeeze(-1)
         moments[1, here] = mean
+        moments[3, here] = (moments[0, here] == 0).float()  # the highest score is 0
         moments[:2, here] -= total.log()
         score -= mean[:, None]
         moments[2, here] = (weight * score.square_()).sum(-1) / total

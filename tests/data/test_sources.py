@@ -278,6 +278,9 @@ def test_a_suite_gives_its_data_and_remembers_what_was_asked_for(source):
         ("org/name-1.0:test", ("org/name-1.0", "test"), "T"),
         ("org/name#body", ("org/name", "train"), "B"),
         ("org/name:dev.x#body", ("org/name", "dev.x"), "B"),
+        ("org/name:law:test", ("org/name", "test", "law"), "T"),
+        ("org/name:law:test@v1.0/x#body", ("org/name", "test", "law", "v1.0/x"), "B"),
+        ("org/name@main", ("org/name", "train", None, "main"), "T"),
     ],
 )
 @pytest.mark.parametrize("offline", [False, True])
@@ -286,8 +289,11 @@ def test_a_hub_data_set_is_streamed_or_taken_from_the_cache(
 ):
     calls = []
 
-    def load_dataset(name, split, streaming):
-        calls.append((name, split, streaming))
+    def load_dataset(hub, split, streaming, **chosen):
+        given = [chosen.get("name"), chosen.get("revision")]
+        while given and given[-1] is None:
+            given.pop()
+        calls.append((hub, split, *given, streaming))
         return iter([{"text": "T", "body": "B"}] * 3)
 
     packages(load_dataset)

@@ -15,11 +15,11 @@ from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.engine.backend import Backend, Generated, OnTokens
 from pytest_llmprobe.engine.endpoints.budget import Budget, CostError
 from pytest_llmprobe.engine.endpoints.connection import Connection, NoJsonError
-from pytest_llmprobe.engine.endpoints.echo import EchoedText, read_echo
+from pytest_llmprobe.engine.endpoints.echo import EchoedText, read_continuation, read_echo, sent_of
 from pytest_llmprobe.engine.endpoints.failures import Failure, failure_of
 from pytest_llmprobe.engine.endpoints.loop import LoopThread
 from pytest_llmprobe.engine.endpoints.openai_wire import OpenAIWire
-from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S
+from pytest_llmprobe.engine.endpoints.options import CAPABILITIES, CONCURRENCY, TIMEOUT_S
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.errors import (
     AccessError,
@@ -46,17 +46,6 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 
 SETTLING_S = 0.02
 """Between two looks at whether requests under way have given money back."""
-
-CAPABILITIES = {
-    "generation": True,
-    "chat_template": False,
-    "offsets": False,
-    "left_padding": False,
-    "cached_continuation": False,
-    "packed_rows": False,
-    "hidden_states": 0,
-}
-"""As of a model in this process: what it is not known to do, no evaluation may count on."""
 
 
 class EndpointBackend(Backend):
@@ -118,6 +107,13 @@ class EndpointBackend(Backend):
         """What a request says of the prompt."""
         return self._connection.wire.encode(prompt)
 
+    def encode_continuation(self, prompt: Prompt, continuation: str) -> tuple[bytes, bytes]:
+        """As ``echo.sent_of``, where the protocol has log-probabilities."""
+        wire = self._connection.wire
+        if not isinstance(wire, OpenAIWire):
+            raise UnsupportedError("this protocol has no log-probabilities of texts")
+        return sent_of(wire.encode, prompt, continuation)
+
     def steering(self, prompt: Prompt, steer: Steer) -> RowSteering:
         """The model is elsewhere."""
         raise SteeringError("a model behind a server cannot be steered: load it in this process")
@@ -128,7 +124,8 @@ class EndpointBackend(Backend):
             return [UnsupportedError(reason) for _ in rows]
 
         async def ask(row: Row, reserved: float) -> Generated:
-            answer = await self._ask(row, reserved)
+            score = self._score if row.continuation else self._ask
+            answer = await score(row, reserved)
             if self.arrived is not None:
                 self.arrived(row, answer)
             on_tokens(answer.usage.generated_tokens if answer.usage else 0)
@@ -258,13 +255,23 @@ class EndpointBackend(Backend):
             thought=answer.thought,
         )
 
-    async def _echo(self, row: Row, reserved: float) -> EchoedText:
+    async def _repeated(self, row: Row) -> Any:
         call = self._connection.wire.call(row)
         call.body.update(echo=True, logprobs=1)
         response, _ = await asyncio.wait_for(self._connection.send(call), self._timeout_s)
-        text = read_echo(response)
+        return response
+
+    async def _echo(self, row: Row, reserved: float) -> EchoedText:
+        text = read_echo(await self._repeated(row))
         self._budget.settle(reserved, text.usage)
         return text
+
+    async def _score(self, row: Row, reserved: float) -> Generated:
+        start = time.perf_counter()
+        response = await self._repeated(replace(row, continuation=()))
+        scored, usage = read_continuation(response, bytes(row.continuation).decode())
+        self._budget.settle(reserved, usage)
+        return replace(scored, latency_s=time.perf_counter() - start)
 
     async def _reserve(self, row: Row) -> float:
         """Money that requests under way may yet give back is waited for."""

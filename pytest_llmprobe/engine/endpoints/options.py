@@ -8,6 +8,17 @@ from typing import Any
 CONCURRENCY = 16
 TIMEOUT_S = 600.0
 
+CAPABILITIES = {
+    "generation": True,
+    "chat_template": False,
+    "offsets": False,
+    "left_padding": False,
+    "cached_continuation": False,
+    "packed_rows": False,
+    "hidden_states": 0,
+}
+"""As of a model in this process: what it is not known to do, no evaluation may count on."""
+
 
 @dataclass(frozen=True)
 class EndpointOptions:

@@ -38,6 +38,14 @@ class SharedBackend:
         ids: list[int] = self._call("encode", prompt=prompt_json(prompt))
         return ids
 
+    def encode_continuation(
+        self, prompt: Prompt, continuation: str
+    ) -> tuple[Sequence[int], Sequence[int]]:
+        """As ``PromptEncoder.pair``."""
+        given = {"prompt": prompt_json(prompt), "continuation": continuation}
+        context, following = self._call("encode_continuation", **given)
+        return context, following
+
     def steering(self, prompt: Prompt, steer: Steer) -> RowSteering:
         """What steers a prompt's row."""
         found = self._call("steering", prompt=prompt_json(prompt), steer=asdict(steer))

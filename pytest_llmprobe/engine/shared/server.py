@@ -13,7 +13,7 @@ from io import BufferedRWPair
 from pathlib import Path
 from typing import Any
 
-from pytest_llmprobe.engine.backend import Backend
+from pytest_llmprobe.engine.backend import NO_LIKELIHOODS, Backend, ScoresContinuations
 from pytest_llmprobe.engine.shared.messages import (
     outcome_out,
     prompt_in,
@@ -22,7 +22,7 @@ from pytest_llmprobe.engine.shared.messages import (
     send,
     steer_in,
 )
-from pytest_llmprobe.errors import LlmprobeError
+from pytest_llmprobe.errors import LlmprobeError, UnsupportedError
 
 LINGER_S = 5.0
 """A worker may be replaced, or come later than another leaves."""
@@ -93,6 +93,13 @@ class EngineServer:
         if message["call"] == "encode":
             with self._tokenizer:
                 return self._encode(prompt_in(message["prompt"]))
+        if message["call"] == "encode_continuation":
+            with self._model:  # its own tokenizer
+                backend = self._backend
+                if not isinstance(backend, ScoresContinuations):
+                    raise UnsupportedError(NO_LIKELIHOODS)
+                prompt = prompt_in(message["prompt"])
+                return backend.encode_continuation(prompt, message["continuation"])
         if message["call"] == "steering":
             with self._model:
                 prompt = prompt_in(message["prompt"])

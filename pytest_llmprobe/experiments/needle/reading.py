@@ -136,7 +136,7 @@ def is_right(answer: str, prompt: Prompt, targets: Sequence[str]) -> bool:
 
 
 def _targets(case: Case) -> list[str]:
-    return list(case.target) if isinstance(case.target, tuple) else (case.target or "").split()
+    return list(case.target) if isinstance(case.target, tuple) else str(case.target or "").split()
 
 
 def _rest(answer: Answer) -> bool:

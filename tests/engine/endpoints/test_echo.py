@@ -3,8 +3,13 @@
 import pytest
 from loopback import SENTINEL
 
-from pytest_llmprobe import RawPrompt
-from pytest_llmprobe.errors import InvalidLogitsError, NotInProcessError, ServerError
+from pytest_llmprobe import RawPrompt, Request
+from pytest_llmprobe.errors import (
+    InvalidLogitsError,
+    NotInProcessError,
+    ServerError,
+    UnsupportedError,
+)
 
 
 def echo(values, prompt_tokens=3):
@@ -46,3 +51,49 @@ def test_anthropic_has_no_log_probabilities(server, ask, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", SENTINEL)
     with pytest.raises(NotInProcessError):
         ask(server(echo), "anthropic").backend.log_probabilities([RawPrompt("Once")])
+
+
+def scored(asked):
+    """As vLLM: the prompt's tokens (words here), then a generated one."""
+    text = asked.body["prompt"]
+    tokens = [word if n == 0 else f" {word}" for n, word in enumerate(text.split(" "))]
+    values = [None, *(-float(len(token)) for token in tokens[1:]), -9.0]
+    tops = [None, *({" Paris": -2.0, token: -float(len(token))} for token in tokens[1:]), {}]
+    sent = {"tokens": [*tokens, "?"], "token_logprobs": values, "top_logprobs": tops}
+    usage = {"prompt_tokens": len(tokens), "completion_tokens": 1}
+    return {
+        "choices": [{"text": text, "finish_reason": "length", "logprobs": sent}],
+        "usage": usage,
+    }
+
+
+def test_what_follows_a_raw_text_is_scored(server, ask):
+    asked = server(scored)
+    requests = [
+        Request(RawPrompt("The capital is"), continuation=text) for text in (" of", " Rome now")
+    ]
+    short, long = ask(asked).generate(requests)
+    assert (short.log_likelihood, long.log_likelihood) == (-3, -9)
+    assert (short.most_likely, short.text, short.usage.prompt_tokens) == (False, " of", 4)
+    assert {request.body["prompt"] for request in asked.asked} == {
+        "The capital is of",
+        "The capital is Rome now",
+    }
+    assert all(request.body["echo"] for request in asked.asked)
+
+
+@pytest.mark.parametrize("prompt", ["a chat message", RawPrompt("")])
+def test_what_a_server_cannot_score_says_why(server, ask, prompt):
+    (error,) = ask(server(scored)).attempt([Request(prompt, continuation=" x")])
+    assert isinstance(error, UnsupportedError)
+
+
+@pytest.mark.parametrize(
+    "answer", [echo(None), echo([-1.0]), {"choices": [], "usage": None}, echo([None, -1.0, -2.0])]
+)
+def test_a_server_that_scores_nothing_is_unsupported(server, ask, answer):
+    (error,) = ask(server(lambda asked: answer)).attempt(
+        [Request(RawPrompt("Once"), continuation=" upon")]
+    )
+    assert isinstance(error, UnsupportedError)
+    assert "in this process" in str(error)

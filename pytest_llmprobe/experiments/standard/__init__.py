@@ -1,0 +1,1 @@
+"""What evals/standard is made of: choices, exact answers, instruction checks, perplexity."""
