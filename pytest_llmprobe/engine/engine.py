@@ -229,20 +229,23 @@ class _Meter:
             self._on_progress(Progress(self._done, self._total, self.generated, seconds))
 
 
+def prompt_hash(ids: Any) -> str:
+    """16 hex digits of a SHA-256 of a prompt's token ids, or of the bytes that a server gets."""
+    sent = ids if isinstance(ids, bytes) else array("q", ids).tobytes()
+    return hashlib.sha256(sent).hexdigest()[:16]
+
+
 def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
     """A row's answer with its part of its batch's time."""
     usage = answer.usage or Usage(len(row.prompt_ids), len(answer.token_ids))
     timings = replace(share, latency_s=answer.latency_s, first_token_s=answer.first_token_s)
-    ids: Any = row.prompt_ids
-    sent = ids if isinstance(ids, bytes) else array("q", ids).tobytes()
-    digest = hashlib.sha256(sent).hexdigest()[:16]
     return Completion(
         answer.text,
         answer.token_ids,
         answer.finish_reason,
         usage,
         timings,
-        prompt_hash=digest,
+        prompt_hash=prompt_hash(row.prompt_ids),
         redone=answer.redone,
         steered=() if row.steering is None else row.steering.texts,
         steered_layers=answer.steered_layers,

@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
+from pytest_llmprobe.report.fidelity_gate import fidelity_checks
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, Plan, Rule
 from pytest_llmprobe.statistics.intervals import wilson
 
@@ -62,6 +63,7 @@ def judge(
             continue
         for metric, lowest in _bars(bar):
             checks.append(_check(experiment, planned, bar, metric, lowest))
+        checks += fidelity_checks(experiment, bar)
     return checks
 
 

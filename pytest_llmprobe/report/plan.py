@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.report.fidelity_gate import checked_bars
 from pytest_llmprobe.report.files import write_atomically
 from pytest_llmprobe.report.summary_function import SummaryFunction
 
@@ -26,12 +27,19 @@ class Bar:
         rule: ``observed``: the measured value must reach the bar. ``significant``: it fails only
             if its whole 95 % interval lies below the bar.
         of_model: Given for this model by name, and not by the eval file for whichever.
+        kl: Most mean divergence from a baseline's distributions, in nats a token, or None.
+        top1: Least share of tokens whose likeliest one is the baseline's, or None.
+        perplexity: ``max_increase``, most growth of the perplexity of the baseline's answers as a
+            part of it, or None.
     """
 
     pass_rate: float | None = None
     score: Mapping[str, float] | None = None
     rule: Rule = "observed"
     of_model: bool = False
+    kl: float | None = None
+    top1: float | None = None
+    perplexity: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.score, Mapping | None):
@@ -39,7 +47,7 @@ class Bar:
         bars = dict(self.score or {})
         if self.pass_rate is not None:
             bars["pass_rate"] = self.pass_rate
-        if not bars:
+        if not bars and not checked_bars(self.kl, self.top1, self.perplexity):
             raise SettingsError("it names no bar; give pass_rate=... or score={'name': ...}")
         for name, bar in bars.items():
             if isinstance(bar, bool) or not isinstance(bar, int | float) or not isfinite(bar):
@@ -52,7 +60,7 @@ class Bar:
     @classmethod
     def of(cls, options: Mapping[str, Any], where: str) -> Bar:
         """From marker arguments or a configuration table; errors begin with ``where``."""
-        known = ("pass_rate", "score", "rule")
+        known = ("pass_rate", "score", "rule", "kl", "top1", "perplexity")
         if unknown := sorted(options.keys() - set(known)):
             raise SettingsError(f"{where}: unknown {unknown[0]!r}; known: {', '.join(known)}")
         try:
