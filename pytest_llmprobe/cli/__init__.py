@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pytest_llmprobe.cli import (
     bars,
+    fidelity,
     influence,
     memorization,
     models,
@@ -43,6 +44,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llmprobe", description=__doc__)
     parser.set_defaults(takes_pytest_options=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (models, reports, bars, memorization, output_length, influence, search):
+    for group in (models, reports, bars, fidelity, memorization, output_length, influence, search):
         group.add_commands(commands)
     return parser

@@ -7,13 +7,16 @@ the first after the token that begins a text, the last window with as much conte
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_llmprobe.engine.teacher_forcing import Forced, TeacherForcing
-from pytest_llmprobe.errors import CasesError, SettingsError
+from pytest_llmprobe.errors import CasesError, InvalidLogitsError, SettingsError
 from pytest_llmprobe.models.loading import LoadedModel
+from pytest_llmprobe.statistics.divergence import TOP, Distributions
 
 WINDOW = 1024
 """Tokens of a window at most."""
@@ -78,10 +81,61 @@ def corpus_windows(loaded: LoadedModel, texts: Sequence[str], size: int = WINDOW
     return found
 
 
-def forcing_of(engine: Any) -> TeacherForcing | None:
-    """What runs the model of an engine over given answers, the way that the engine runs it.
+@dataclass(frozen=True, eq=False)
+class CorpusScore:
+    """What a model gives to a corpus, window by window.
 
-    None where the model is not in this process.
+    Args:
+        windows: Of its own tokens.
+        nats: Minus the log-probability of each.
+        sizes: Bytes of UTF-8 that each stands for: its share of its text's by tokens.
+        distributions: Its distributions at the tokens of each.
     """
-    loaded = getattr(engine.backend, "loaded", None)
-    return None if loaded is None else TeacherForcing(loaded, engine.backend.shares_prefixes)
+
+    windows: Sequence[Window]
+    nats: Sequence[float]
+    sizes: Sequence[float]
+    distributions: Sequence[Distributions]
+
+    @property
+    def tokens(self) -> int:
+        """Of all windows."""
+        return sum(len(window.forced.answer) for window in self.windows)
+
+    @property
+    def perplexity(self) -> float:
+        """The exponential of the mean over tokens."""
+        return math.exp(min(sum(self.nats) / self.tokens, 700.0))
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Comparable between tokenizers."""
+        return sum(self.nats) / math.log(2) / sum(self.sizes)
+
+
+def score_corpus(
+    forcing: TeacherForcing, texts: Sequence[str], size: int = WINDOW, k: int = TOP
+) -> CorpusScore:
+    """What a model gives to a corpus.
+
+    Raises:
+        SettingsError, CasesError: As ``corpus_windows``.
+        InvalidLogitsError: The model computed NaN or infinite scores for a window.
+    """
+    cut = corpus_windows(forcing.loaded, texts, size)
+    found = []
+    for window, one in zip(cut, forcing.distributions([w.forced for w in cut], k), strict=True):
+        if isinstance(one, InvalidLogitsError):
+            raise InvalidLogitsError(f"text {window.text + 1} of the corpus: {one}")
+        found.append(one)
+    nats = [-float(one.answer.sum(dtype="float64")) for one in found]
+    return CorpusScore(cut, nats, _sizes(cut, texts), found)
+
+
+def _sizes(cut: Sequence[Window], texts: Sequence[str]) -> list[float]:
+    tokens: Counter[int] = Counter()
+    for window in cut:
+        tokens[window.text] += len(window.forced.answer)
+    return [
+        len(texts[w.text].encode()) * len(w.forced.answer) / tokens[w.text] for w in cut
+    ]

@@ -16,6 +16,7 @@ from pytest_llmprobe.plugin.other_reporters import add_gates
 from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.environment import environment
+from pytest_llmprobe.report.fidelity_gate import METRICS
 from pytest_llmprobe.report.fidelity_text import fidelity_lines
 from pytest_llmprobe.report.files import RecordLog, report_text, write_atomically
 from pytest_llmprobe.report.gate import Check, judge, lost_to_errors, run_verdict
@@ -100,6 +101,9 @@ class Recorder:
         ]
         incapable = [n for n, skips in self._incapable.items() if skips == plan[n].collected]
         self._checks = judge(plan, self._experiments, incapable)
+        if self._options.save is not None and self._options.compare is None:
+            # What becomes the baseline has none to be faithful to.
+            self._checks = [check for check in self._checks if check.metric not in METRICS]
         self._self_check = self._run.self_check.found()
         measured = self._measured()
         self._compare(measured)

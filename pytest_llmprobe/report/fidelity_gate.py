@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from pytest_llmprobe.report.gate import Check
     from pytest_llmprobe.report.plan import Bar
 
+MOST = ("kl", "perplexity increase")
+"""Metrics whose bar is the most that is allowed."""
+
+METRICS = (*MOST, "top1")
+
 NO_BASELINE = (
     "no distributions of a baseline to compare with: give --llmprobe-compare NAME of a run that "
     "--llmprobe-save kept"
@@ -65,7 +70,7 @@ def check(
         return Check(name, metric, limit, rule, None, verdict, f"{metric}: {why}")
     measure = found[metric.partition(" ")[0]]
     value = measure["increase"] if metric == "perplexity increase" else measure["mean"]
-    lowest = metric == "top1"
+    lowest = metric not in MOST
     good = value >= limit if lowest else value <= limit
     side = "below" if lowest else "above"
     if remarks := sum(found["remarks"].values()):

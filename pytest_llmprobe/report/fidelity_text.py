@@ -22,15 +22,21 @@ def fidelity_lines(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
             lines.append(f"  {name}: {fidelity['verdict'] or 'measured'}; {measures(fidelity)}")
             if fidelity["reason"]:
                 lines.append(f"    {printable(fidelity['reason'])}")
-            for worst in fidelity["worst"][:SHOWN]:
-                said = f"...{worst['before']}[{worst['token']}]"
-                lines.append(f"    KL {worst['kl']:.2g} at {printable(repr(said))}")
+            lines += [f"    {line}" for line in worst_lines(fidelity)]
         if bits := fidelity.get("bits_per_byte"):
             both = f"{bits['base']:.4f} -> {bits['candidate']:.4f}"
             lines.append(f"  {name}: bits per byte of the answers {both}")
         for remark, count in fidelity["remarks"].items():
             lines.append(f"  {name}: {count} cases: {printable(remark)}")
     return lines
+
+
+def worst_lines(fidelity: Mapping[str, Any]) -> list[str]:
+    """The tokens that diverge most, each in brackets behind what stands before it."""
+    return [
+        f"KL {worst['kl']:.2g} at {printable(repr(_in_context(worst)))}"
+        for worst in fidelity["worst"][:SHOWN]
+    ]
 
 
 def measures(fidelity: Mapping[str, Any]) -> str:
@@ -46,3 +52,7 @@ def measures(fidelity: Mapping[str, Any]) -> str:
 
 def _interval(ends: Sequence[float] | None) -> str:
     return "" if ends is None else f" [{ends[0]:.3g}, {ends[1]:.3g}]"
+
+
+def _in_context(worst: Mapping[str, Any]) -> str:
+    return f"...{worst['before']}[{worst['token']}]"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
+from pytest_llmprobe.report.fidelity_gate import MOST
 from pytest_llmprobe.report.gate import CHANGE, MEASURED, Check
 from pytest_llmprobe.report.record import MAX_TEXT, bounded
 from pytest_llmprobe.report.summary_function import FAILED
@@ -52,7 +53,8 @@ def gate_cell(checks: Sequence[Mapping[str, Any]], n: int) -> str:
     shown = []
     for check in checks:
         metric = "" if check["metric"] == "pass_rate" else f"{check['metric']} "
-        bar = "baseline" if check["metric"] == CHANGE else f"{metric}>= {check['bar']:g}"
+        side = "<=" if check["metric"] in MOST else ">="
+        bar = "baseline" if check["metric"] == CHANGE else f"{metric}{side} {check['bar']:g}"
         shown.append(f"{check['verdict']} ({bar})")
     return ", ".join(shown) or (MEASURED if n else "-")
 
