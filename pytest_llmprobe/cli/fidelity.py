@@ -124,7 +124,7 @@ def _corpus(options: argparse.Namespace) -> dict[str, Any]:
 def _checks(found: Mapping[str, Any], bars: Mapping[str, float]) -> list[Check]:
     from pytest_llmprobe.report.fidelity_gate import check
 
-    fidelity = found["fidelity"] or {"remarks": {found["remark"]: 1}}
+    fidelity = found["fidelity"] or {"kl": None, "remarks": {found["remark"]: 1}}
     return [check(TEXTS, fidelity, name, bar, "observed") for name, bar in bars.items()]
 
 
@@ -247,7 +247,7 @@ def _table(found: Mapping[str, Any]) -> list[str]:
     for row in rows:
         fidelity = row["fidelity"] or {}
         cells = ["-"] * 3
-        if "kl" in fidelity:
+        if fidelity.get("kl"):
             kl, top = fidelity["kl"], fidelity["top1"]["mean"]
             cells = [f"{kl['mean']:.3g}", f"{kl['p99']:.3g}", f"{top:.4f}"]
         outcomes = [str(row[name]) if row["n"] else "-" for name in ("lost", "gained")]

@@ -24,6 +24,16 @@ CONTEXT = 40
 CODE = frozenset("{}[]()<>=;_\\/|#$@&*^~`")
 
 
+EMPTY: Mapping[str, Any] = {
+    "tokens": 0,
+    **dict.fromkeys(("kl_mean", "kl_max", "top1", "first_divergence", "margin")),
+    **dict.fromkeys(("base_log_probability", "log_probability")),
+    **{name: [] for name in ("kl", "agrees", "pieces")},
+    **dict.fromkeys(("prompt_changed", "text_bytes", "remark")),
+}
+"""What a record says of a case of which nothing was measured."""
+
+
 def case_fidelity(found: Fidelity, pieces: Sequence[str], **said: Any) -> dict[str, Any]:
     """What the record says of one case whose tokens both models have; see docs/report.md.
 
@@ -34,6 +44,7 @@ def case_fidelity(found: Fidelity, pieces: Sequence[str], **said: Any) -> dict[s
     """
     kl = found.kl
     return {
+        **EMPTY,
         "tokens": len(kl),
         "kl_mean": float(kl.mean()),
         "kl_max": float(kl.max()),
@@ -52,7 +63,7 @@ def case_fidelity(found: Fidelity, pieces: Sequence[str], **said: Any) -> dict[s
 def text_fidelity(base: float, candidate: float, text_bytes: int, remark: str) -> dict[str, Any]:
     """What the record says of a case whose text alone both models can be asked about."""
     return {
-        "tokens": 0,
+        **EMPTY,
         "base_log_probability": base,
         "log_probability": candidate,
         "text_bytes": text_bytes,
@@ -62,7 +73,7 @@ def text_fidelity(base: float, candidate: float, text_bytes: int, remark: str) -
 
 def not_measured(remark: str) -> dict[str, Any]:
     """What the record says of a case that cannot be measured."""
-    return {"tokens": 0, "remark": remark}
+    return {**EMPTY, "remark": remark}
 
 
 def token_class(piece: str) -> str:
@@ -130,8 +141,10 @@ class FidelityColumns:
             "cases": len(self._cases),
             "tokens": len(self.kl),
             "remarks": dict(sorted(self._remarks.items())),
-            "verdict": None,
-            "reason": None,
+            **dict.fromkeys(("verdict", "reason", "bits_per_byte", "kl", "top1", "perplexity")),
+            **dict.fromkeys(("same", "diverged", "prompts_changed")),
+            "by": {},
+            "worst": [],
         }
         if self._texts:
             base, candidate, size = (sum(column) for column in zip(*self._texts, strict=True))

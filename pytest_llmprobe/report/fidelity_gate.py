@@ -65,7 +65,7 @@ def check(
     from pytest_llmprobe.report.gate import Check, Verdict
 
     verdict: Verdict = "NOT JUDGED"
-    if not found or "kl" not in found:
+    if not found or found["kl"] is None:
         why = next(iter(found["remarks"]), NO_BASELINE) if found else NO_BASELINE
         return Check(name, metric, limit, rule, None, verdict, f"{metric}: {why}")
     measure = found[metric.partition(" ")[0]]

@@ -18,12 +18,12 @@ def fidelity_lines(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     lines = ["fidelity to the baseline, on its answers:"]
     for name, fidelity in found:
-        if "kl" in fidelity:
+        if fidelity["kl"]:
             lines.append(f"  {name}: {fidelity['verdict'] or 'measured'}; {measures(fidelity)}")
             if fidelity["reason"]:
                 lines.append(f"    {printable(fidelity['reason'])}")
             lines += [f"    {line}" for line in worst_lines(fidelity)]
-        if bits := fidelity.get("bits_per_byte"):
+        if bits := fidelity["bits_per_byte"]:
             both = f"{bits['base']:.4f} -> {bits['candidate']:.4f}"
             lines.append(f"  {name}: bits per byte of the answers {both}")
         for remark, count in fidelity["remarks"].items():
