@@ -32,7 +32,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     fidelity = commands.add_parser("fidelity", help="how far a model is from another one")
     fidelity.description = (
         "How far CANDIDATE is from BASE: on a corpus, perplexity and bits per byte of both and the "
-        "divergence token by token; on the answers of evaluations likewise. Outcomes decide nothing."
+        "divergence token by token; on the answers of evaluations likewise. No outcome decides."
     )
     gate = commands.add_parser("gate", help="whether a model may take another one's place")
     gate.description = (
@@ -73,7 +73,11 @@ def _bar(given: str) -> float:
 def _run(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.files import check_writable, write_atomically
 
-    bars = {"kl": options.kl, "top1": options.top1, "perplexity increase": options.perplexity_increase}
+    bars = {
+        "kl": options.kl,
+        "top1": options.top1,
+        "perplexity increase": options.perplexity_increase,
+    }
     bars = {name: bar for name, bar in bars.items() if bar is not None}
     if options.texts is None and not options.paths:
         raise SettingsError("there is nothing to compare on: give --texts FILE, or eval files")
@@ -243,7 +247,9 @@ def _table(found: Mapping[str, Any]) -> list[str]:
     if "texts" in found and found["texts"]["fidelity"]:
         rows.append({"name": TEXTS, "n": 0, "fidelity": found["texts"]["fidelity"]})
     width = max(len(row["name"]) for row in rows)
-    lines = [f"{'':{width}} {'KL mean':>9} {'p99':>9} {'top-1':>7} {'lost':>5} {'gained':>6}  verdict"]
+    lines = [
+        f"{'':{width}} {'KL mean':>9} {'p99':>9} {'top-1':>7} {'lost':>5} {'gained':>6}  verdict"
+    ]
     for row in rows:
         fidelity = row["fidelity"] or {}
         cells = ["-"] * 3

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmprobe.data.distributions import KeptAnswer, Maker
+from pytest_llmprobe.engine.distribution_file import KeptAnswer, Maker
 from pytest_llmprobe.engine.engine import prompt_hash
 from pytest_llmprobe.engine.teacher_forcing import Forced, TeacherForcing
 from pytest_llmprobe.errors import RequestError
@@ -130,9 +130,7 @@ class AnswerFidelity:
         bases = [_cut(base.found, len(text.answer)) for text, base, _ in texts.values()]
         seen = self._forcing.seen([text for text, _, _ in texts.values()], bases)
         found = {}
-        for (name, (text, base, remark)), its, one in zip(
-            texts.items(), bases, seen, strict=True
-        ):
+        for (name, (text, base, remark)), its, one in zip(texts.items(), bases, seen, strict=True):
             if isinstance(one, Exception):
                 found[name] = not_measured(str(one))
                 continue
@@ -181,5 +179,6 @@ def _is_steered(request: Request) -> bool:
 
 
 def _cut(found: Distributions, count: int) -> Distributions:
-    parts = (part[:count] for part in (found.ids, found.codes, found.rest, found.answer))
-    return Distributions(*parts)
+    return Distributions(
+        found.ids[:count], found.codes[:count], found.rest[:count], found.answer[:count]
+    )

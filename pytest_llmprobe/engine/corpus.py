@@ -136,6 +136,4 @@ def _sizes(cut: Sequence[Window], texts: Sequence[str]) -> list[float]:
     tokens: Counter[int] = Counter()
     for window in cut:
         tokens[window.text] += len(window.forced.answer)
-    return [
-        len(texts[w.text].encode()) * len(w.forced.answer) / tokens[w.text] for w in cut
-    ]
+    return [len(texts[w.text].encode()) * len(w.forced.answer) / tokens[w.text] for w in cut]

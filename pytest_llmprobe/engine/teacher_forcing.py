@@ -1,7 +1,7 @@
 """Teacher forcing: a model's logits at every token of answers that are given, without decoding.
 
-One forward pass over prompts and answers, where the model allows it with the beginnings that prompts
-share computed once; for every other architecture padded batches, as `log_probabilities` does.
+One forward pass over prompts and answers, with the beginnings that prompts share computed once
+where the model allows it; for every other architecture padded batches, as of `log_probabilities`.
 """
 
 from __future__ import annotations
@@ -144,7 +144,9 @@ class TeacherForcing:
         budget = TOKEN_BUDGET if self._even else 1
         for batch in text_batches(self.loaded, lengths, budget):
             width = lengths[batch[0]] - 1
-            ids = torch.tensor([[*texts[n].ids[:-1]] + [0] * (width + 1 - lengths[n]) for n in batch])
+            ids = torch.tensor(
+                [[*texts[n].ids[:-1]] + [0] * (width + 1 - lengths[n]) for n in batch]
+            )
             step, logits = passes(self.loaded, ids.to(self.model.device), TOKEN_BUDGET)
             for start in range(0, width, step):
                 end = min(start + step, width)
@@ -225,7 +227,7 @@ class TeacherForcing:
     def _slices(
         self, texts: Sequence[Forced]
     ) -> Iterator[tuple[int, slice, torch.Tensor, torch.Tensor]]:
-        """Number, places, float32 logits [t, V] and tokens [t] of a few tokens of one answer each."""
+        """Number, places, float32 logits [t, V], tokens [t] of a few tokens of one answer each."""
         rows = max(1, SLICE // self.vocabulary)
         for number, start, logits in self.logits(texts):
             for first in range(0, len(logits), rows):
@@ -247,7 +249,7 @@ def _of(scores: torch.Tensor, tokens: torch.Tensor, whole: torch.Tensor) -> Any:
 
 
 def _sound(found: Any, answer: Any) -> Any:
-    """What was found, or that the model computed no numbers somewhere: those places were left out."""
+    """What was found, or that the model computed no numbers at places, which were left out."""
     if np.isfinite(answer).all():
         return found
     return InvalidLogitsError(

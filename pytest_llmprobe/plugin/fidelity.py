@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmprobe.generation import Completion, Request
 
 if TYPE_CHECKING:
-    from pytest_llmprobe.data.distributions import DistributionFile
     from pytest_llmprobe.engine import Engine
     from pytest_llmprobe.engine.answer_fidelity import AnswerFidelity
+    from pytest_llmprobe.engine.distribution_file import DistributionFile
     from pytest_llmprobe.plugin.options import Options
     from pytest_llmprobe.plugin.process import Process
 
@@ -49,7 +49,11 @@ class RunFidelity:
         self._found: dict[str, dict[str, Any]] = {}
 
     def look_at(
-        self, engine: Engine, names: Sequence[str], asked: Sequence[Request], outcomes: Sequence[Any]
+        self,
+        engine: Engine,
+        names: Sequence[str],
+        asked: Sequence[Request],
+        outcomes: Sequence[Any],
     ) -> None:
         """Look at the answers of a unit, whose tests have these names.
 
@@ -79,7 +83,7 @@ class RunFidelity:
     def _compare(
         self, looker: AnswerFidelity | None, base: Path, asked: Mapping[str, Request]
     ) -> None:
-        from pytest_llmprobe.data.distributions import DistributionFile
+        from pytest_llmprobe.engine.distribution_file import DistributionFile
         from pytest_llmprobe.report.fidelity import not_measured
 
         if self._file is None:
@@ -93,7 +97,7 @@ class RunFidelity:
     def _keep(
         self, looker: AnswerFidelity, answered: Mapping[str, tuple[Request, Completion]]
     ) -> None:
-        from pytest_llmprobe.data.distributions import write_distributions
+        from pytest_llmprobe.engine.distribution_file import write_distributions
 
         kept = looker.keep(answered)
         folder = self._process.make_scratch() / "fidelity"
@@ -114,7 +118,7 @@ class RunFidelity:
         Raises:
             ReportError: It cannot be written.
         """
-        from pytest_llmprobe.data.distributions import DistributionFile, write_distributions
+        from pytest_llmprobe.engine.distribution_file import DistributionFile, write_distributions
 
         path = distribution_path(baseline)
         parts = [
@@ -138,8 +142,6 @@ def checked_file(compared: Path) -> None:
     """
     path = distribution_path(compared)
     if path.is_file():
-        from pytest_llmprobe.data.distributions import DistributionFile
+        from pytest_llmprobe.engine.distribution_file import DistributionFile
 
         DistributionFile(path)
-
-

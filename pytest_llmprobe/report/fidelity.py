@@ -166,7 +166,9 @@ class FidelityColumns:
         return {
             "kl": {
                 "mean": float(kl.mean()),
-                "ci95": _ends(ratio_interval([sum(case["kl"]) for case in cases], counts, clusters)),
+                "ci95": _ends(
+                    ratio_interval([sum(case["kl"]) for case in cases], counts, clusters)
+                ),
                 "median": float(np.median(kl)),
                 "p99": float(np.quantile(kl, 0.99)),
                 "max": float(kl.max()),
@@ -185,7 +187,9 @@ class FidelityColumns:
             "diverged": self._diverged,
             "prompts_changed": self._changed,
             "by": {
-                name: {key: {"n": len(some), "kl": sum(some) / len(some)} for key, some in cell.items()}
+                name: {
+                    key: {"n": len(some), "kl": sum(some) / len(some)} for key, some in cell.items()
+                }
                 for name, cell in self._cells.items()
             },
             "worst": [

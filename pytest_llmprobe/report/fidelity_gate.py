@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
+from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.errors import SettingsError
@@ -33,16 +33,18 @@ def checked_bars(kl: object, top1: object, perplexity: object) -> dict[str, floa
         not isinstance(perplexity, Mapping) or perplexity.keys() != {"max_increase"}
     ):
         raise SettingsError(f"perplexity={perplexity!r}: give {{'max_increase': 0.02}}")
-    increase = None if perplexity is None else perplexity["max_increase"]  # type: ignore[index]
+    increase = perplexity["max_increase"] if isinstance(perplexity, Mapping) else None
     given = {"kl": kl, "top1": top1, "perplexity increase": increase}
     bars = {}
     for name, bar in given.items():
         if bar is None:
             continue
-        number = isinstance(bar, int | float) and not isinstance(bar, bool) and isfinite(bar)
-        if not number or bar < 0 or (name == "top1" and bar > 1):  # type: ignore[operator]
+        value = nan
+        if isinstance(bar, int | float) and not isinstance(bar, bool):
+            value = float(bar)
+        if not isfinite(value) or value < 0 or (name == "top1" and value > 1):
             raise SettingsError(f"{name}={bar!r}: give a number from 0 up, of top1 at most 1")
-        bars[name] = float(bar)  # type: ignore[arg-type]
+        bars[name] = value
     return bars
 
 

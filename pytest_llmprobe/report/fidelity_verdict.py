@@ -1,4 +1,4 @@
-"""Displacement and direction together: is a candidate the same, different, or different and worse."""
+"""Displacement and direction: is a candidate the same, different, or different and worse."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def _more(lost: int, gained: int, n: int) -> str:
     if lost <= gained:
         return ""
     needed = cases_needed((lost - gained) / n, (lost + gained) / n)
-    if needed <= n:  # the experiment's own test, over clusters or several experiments, asks for more
+    if (
+        needed <= n
+    ):  # the experiment's own test, over clusters or several experiments, asks for more
         return ": too few of these are independent to tell the loss from chance"
     return f": at this rate about {needed - n} more cases would tell a loss from chance"
 

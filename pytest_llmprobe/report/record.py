@@ -110,8 +110,8 @@ def build_record(
     ``prompt_characters`` the length of all their prompts. ``explanation`` says in the evaluation's
     words why it missed or was skipped, ``error`` why it could not be measured. ``details``, what a
     fixture found, are kept beside the case's metadata. ``cut_off`` says that the last answer had no
-    room to become complete. ``clusters`` are the groups whose prompts share a long beginning. ``fidelity`` is
-    what `case_fidelity` says.
+    room to become complete. ``clusters`` are the groups whose prompts share a long beginning.
+    ``fidelity`` is what `case_fidelity` says.
     """
     metadata = dict(plain(case.metadata)) if case else {}
     last = completions[-1] if completions else None

@@ -79,7 +79,7 @@ def coded(log_probability: Floats) -> npt.NDArray[np.uint16]:
 def kl_divergence(base: Distributions, candidate: Seen) -> npt.NDArray[np.float64]:
     """Kullback-Leibler divergence of the candidate from the baseline at each token [T], in nats.
 
-    D(p || q) = sum of p (log p - log q) over the k tokens and the bucket of the others (Kullback and
+    D(p || q) = sum of p (log p - log q) over the k tokens and the bucket of others (Kullback and
     Leibler 1951). The candidate's numbers are rounded as the baseline's were, and both made to sum
     to 1: equal logits give exactly 0, and rounding adds about 1e-8 else.
     """
@@ -89,7 +89,8 @@ def kl_divergence(base: Distributions, candidate: Seen) -> npt.NDArray[np.float6
     p, q = _normalised(kept), _normalised(found)
     with np.errstate(invalid="ignore"):  # -inf - -inf, of weight 0
         terms = np.where(p > -np.inf, np.exp(p) * (p - q), 0.0)
-    return np.maximum(terms.sum(axis=1), 0.0)
+    divergence: npt.NDArray[np.float64] = np.maximum(terms.sum(axis=1), 0.0)
+    return divergence
 
 
 def _normalised(logs: Floats) -> npt.NDArray[np.float64]:

@@ -120,7 +120,9 @@ def _pass_tokens(model: Any) -> int:
     return max(1, logits // _vocabulary(model))
 
 
-def text_batches(loaded: LoadedModel, lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+def text_batches(
+    loaded: LoadedModel, lengths: Sequence[int], token_budget: int
+) -> Iterator[list[int]]:
     """Numbers of texts that share a pass, the longest first, so that memory fails early if at all.
 
     Together they fit into one pass; where pads were found to matter, every text is alone.

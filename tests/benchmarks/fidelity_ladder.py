@@ -8,6 +8,7 @@ Each rung is written when it is done, and a second call goes on; the table is do
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from pytest_llmprobe import Engine, GenerateConfig, load_model
-from pytest_llmprobe.data.distributions import (
+from pytest_llmprobe.engine.distribution_file import (
     DistributionFile,
     KeptAnswer,
     Maker,
@@ -33,7 +34,8 @@ SYSTEM = (
     "You are a helpful assistant who knows geography, words and numbers well. You answer every "
     "question with the answer alone: one word or one number, without a sentence around it, without "
     "an explanation, and without repeating what was asked. If you are not sure, you still give the "
-    "one answer that you think is the likeliest. Write numbers with digits and names with a capital."
+    "one answer that you think is the likeliest. Write numbers with digits and names "
+    "with a capital."
 )
 OTHER = SYSTEM.replace("You are a helpful assistant who knows", "Be an expert on")
 
@@ -60,12 +62,25 @@ OPPOSITES = (
 PLURALS = (
     "child children,mouse mice,foot feet,tooth teeth,goose geese,man men,woman women,knife knives,"
     "leaf leaves,wolf wolves,city cities,baby babies,box boxes,church churches,hero heroes,ox oxen,"
-    "life lives,wife wives,shelf shelves,loaf loaves,bus buses,fox foxes,lady ladies,potato potatoes"
+    "life lives,wife wives,shelf shelves,loaf loaves,bus buses,fox foxes,lady ladies,"
+    "potato potatoes"
 )
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday Monday".split()
-MONTHS = (
-    "January February March April May June July August September October November December January"
-).split()
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "Monday"]
+MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+    "January",
+]
 
 
 def questions() -> Iterator[tuple[str, str]]:
@@ -78,9 +93,9 @@ def questions() -> Iterator[tuple[str, str]]:
         for pair in pairs.split(","):
             asked, right = pair.split()
             yield topic.format(asked), right
-    for name, after in zip(DAYS, DAYS[1:], strict=False):
+    for name, after in itertools.pairwise(DAYS):
         yield f"Which day comes after {name}?", after
-    for name, after in zip(MONTHS, MONTHS[1:], strict=False):
+    for name, after in itertools.pairwise(MONTHS):
         yield f"Which month comes after {name}?", after
     for a in range(2, 9):
         for b in range(3, 11):
@@ -162,7 +177,7 @@ def _asked(system: str, count: int) -> list[tuple[list[dict[str, str]], str]]:
 
 
 def measure(name: str, model: str, cases: int, file: Path) -> dict[str, Any]:
-    """One rung: its answers, and its divergence from the answers in the file; the first makes it."""
+    """One rung: its answers, and how far it is from those in the file, which the first makes."""
     loaded = load_model(model)
     RUNGS.get(name, lambda model: None)(loaded.model)
     engine, forcing = Engine(loaded), TeacherForcing(loaded)
@@ -229,8 +244,8 @@ def main() -> None:
         found[name] = json.loads(path.read_text())
         if name != "base":
             print(row(name, found["base"], found[name]), flush=True)
-    tokens = sum(map(len, found["the same"]["kl"]))
-    print(f"{len(found['base']['right'])} cases, {tokens} tokens, right: {sum(found['base']['right'])}")
+    tokens, right = sum(map(len, found["the same"]["kl"])), found["base"]["right"]
+    print(f"{len(right)} cases, {tokens} tokens, right: {sum(right)}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ BOUND = {"mamba": 2e-4, "mamba2": 1e-3, "falcon_h1": 1e-3}
 
 
 def ids(count, seed):
-    return tuple(torch.randint(5, 2000, (count,), generator=torch.Generator().manual_seed(seed)).tolist())
+    return tuple(
+        torch.randint(5, 2000, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+    )
 
 
 SHARED = ids(70, 0)
@@ -120,7 +122,7 @@ def test_what_cannot_be_run_says_why(llama):
     forcing = TeacherForcing(llama)
     with pytest.raises(CasesError, match="at least a token before and one after"):
         forcing.distributions([Forced((), (5,))])
-    with pytest.raises(PromptTooLongError, match="1000 and 26 tokens.*holds 1024"):
+    with pytest.raises(PromptTooLongError, match=r"1000 and 26 tokens.*holds 1024"):
         forcing.distributions([Forced(ids(1000, 1), ids(26, 2))])
     with pytest.raises(RequestError, match="knows 0 to 2047"):
         forcing.distributions([Forced((5,), (2048,))])

@@ -83,8 +83,18 @@ def test_what_was_not_measured_is_counted_by_its_reason():
 
 @pytest.mark.parametrize(
     ("piece", "expected"),
-    [(" 12", "digits"), ("x2", "digits"), ("}", "code"), (" ==", "code"), (",", "punctuation")]
-    + [(" word", "other"), ("\n", "other"), ("été", "other"), ("", "other"), ("...", "punctuation")],
+    [
+        (" 12", "digits"),
+        ("x2", "digits"),
+        ("}", "code"),
+        (" ==", "code"),
+        (",", "punctuation"),
+        (" word", "other"),
+        ("\n", "other"),
+        ("été", "other"),
+        ("", "other"),
+        ("...", "punctuation"),
+    ],
 )
 def test_classes_of_tokens(piece, expected):
     assert token_class(piece) == expected
@@ -164,8 +174,16 @@ def test_without_a_baseline_or_with_cases_left_out_a_bar_is_not_passed():
 
 @pytest.mark.parametrize(
     "bar",
-    [{"kl": -1}, {"kl": "low"}, {"kl": True}, {"kl": math.nan}, {"top1": 1.5}]
-    + [{"perplexity": 0.1}, {"perplexity": {"max": 0.1}}, {"perplexity": {"max_increase": None}}],
+    [
+        {"kl": -1},
+        {"kl": "low"},
+        {"kl": True},
+        {"kl": math.nan},
+        {"top1": 1.5},
+        {"perplexity": 0.1},
+        {"perplexity": {"max": 0.1}},
+        {"perplexity": {"max_increase": None}},
+    ],
 )
 def test_an_impossible_bar_is_refused(bar):
     with pytest.raises(SettingsError):

@@ -84,7 +84,7 @@ def write_distributions(path: Path, maker: Maker, answers: Iterable[KeptAnswer])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
         temporary.replace(path)
     except OSError as error:
         raise ReportError(f"{path} cannot be written: {error.strerror}") from None

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from pytest_llmprobe.data.distributions import (
+from pytest_llmprobe.engine.distribution_file import (
     DistributionFile,
     KeptAnswer,
     Maker,
@@ -84,7 +84,7 @@ def test_a_file_cut_short_anywhere_is_one_error(whole):
     data = whole.read_bytes()
     for size in (0, 1, 30, len(data) // 3, len(data) // 2, len(data) - 400, len(data) - 1):
         whole.write_bytes(data[:size])
-        with pytest.raises(ReportError, match="is no whole file of distributions.*make the base"):
+        with pytest.raises(ReportError, match=r"is no whole file of distributions.*make the base"):
             DistributionFile(whole)
 
 
