@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from pytest_llmprobe.cli import (
     bars,
+    fidelity,
     influence,
     init,
     memorization,
@@ -55,7 +56,7 @@ def command_parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(takes_pytest_options=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    groups = (init, models, reports, show, bars, memorization, output_length, influence, search)
-    for group in groups:
+    groups = (init, models, reports, show, bars, fidelity, memorization, output_length)
+    for group in (*groups, influence, search):
         group.add_commands(commands)
     return parser

@@ -59,7 +59,7 @@ def _show(options: argparse.Namespace) -> None:
         return
     (record,) = chosen
     try:
-        prompt = kept_prompt(path.with_name(PROMPTS), record["id"])
+        prompt: Any = kept_prompt(path.with_name(PROMPTS), record["id"])
     except ReportError as error:
         print_line(f"the prompt's two ends only: {error}")
         prompt = record["prompt"]

@@ -118,6 +118,7 @@ def _generate_unit(
     with run.progress.unit(item.stash[PROBE].experiment) as on_progress:
         try:
             outcomes = engine.attempt(requests, on_progress)
+            run.fidelity.look_at(engine, [m.nodeid for m in unit], requests, outcomes)
         except Exception as error:  # kept, so that each test of the unit shows it
             outcomes = [error] * len(unit)
     return {member.nodeid: outcome for member, outcome in zip(unit, outcomes, strict=True)}

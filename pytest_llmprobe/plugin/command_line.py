@@ -205,6 +205,13 @@ def add_options(parser: pytest.Parser) -> None:
     )
     add("save", "keep this run as a baseline of this name", metavar="NAME")
     add("compare", "compare with a baseline, a report or a run's folder", metavar="NAME|PATH")
+    add(
+        "fidelity",
+        "answers: a saved baseline keeps the distributions of its answers' tokens, and a run "
+        "compared with it is measured against them; off: neither (default: answers)",
+        choices=("off", "answers"),
+        default="answers",
+    )
     group.addoption(
         "--llmprobe-resume",
         nargs="?",

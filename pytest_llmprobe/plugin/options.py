@@ -42,6 +42,7 @@ from pytest_llmprobe.plugin.earlier_run import (
     find_answers,
     resumed_run,
 )
+from pytest_llmprobe.plugin.fidelity import checked_file
 from pytest_llmprobe.plugin.gate_options import Require, as_repeat, read_require, refuse_empty
 from pytest_llmprobe.plugin.process import HELD
 from pytest_llmprobe.plugin.units import UNIT_SIZE
@@ -94,6 +95,7 @@ class Options:
         calibrate: How often to repeat the run for the baseline's noise; 0: not at all.
         self_check: Whether to ask a few prompts in several ways, too.
         generation: Generation options that hold for every experiment, whatever its marker says.
+        fidelity: Whether distributions of answers are kept and compared: ``answers`` or ``off``.
     """
 
     model: str
@@ -124,6 +126,7 @@ class Options:
     require: Require = "nothing"
     gates: Gates = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
+    fidelity: str = "answers"
 
     @property
     def bars(self) -> Mapping[str, Bar | bool]:
@@ -208,6 +211,7 @@ def check_explicit(config: pytest.Config) -> None:
             from pytest_llmprobe.report.run_file import read_run
 
             read_run(options.compare[1])
+            checked_file(options.compare[1])
         spec = options.spec
         if options.replay is not None or spec.in_memory:
             return
@@ -286,6 +290,7 @@ def _read(config: pytest.Config) -> Options:
         require=read_require(option),
         gates=read_gates(settings, model, storage.parent),
         generation=read_generation(option),
+        fidelity=option.llmprobe_fidelity,
     )
     if replay is not None:
         check_same_cases(replay, options.as_dict())

@@ -59,6 +59,7 @@ def attach_record(
         details=parameters(item) | trace.details,
         cut_off=trace.cut_off,
         clusters=item.stash[PROBE].clusters,
+        fidelity=run.fidelity.of(item.nodeid),
     )
     payload: dict[str, Any] = {"record": record.as_dict()}
     if hasattr(error, INCAPABLE):

@@ -16,6 +16,8 @@ from pytest_llmprobe.plugin.other_reporters import add_gates
 from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.environment import environment
+from pytest_llmprobe.report.fidelity_gate import METRICS
+from pytest_llmprobe.report.fidelity_text import fidelity_lines
 from pytest_llmprobe.report.files import RecordLog, report_text, write_atomically
 from pytest_llmprobe.report.gate import Check, judge, lost_to_errors, run_verdict
 from pytest_llmprobe.report.misses_text import (
@@ -99,6 +101,9 @@ class Recorder:
         ]
         incapable = [n for n, skips in self._incapable.items() if skips == plan[n].collected]
         self._checks = judge(plan, self._experiments, incapable)
+        if self._options.save is not None and self._options.compare is None:
+            # What becomes the baseline has none to be faithful to.
+            self._checks = [check for check in self._checks if check.metric not in METRICS]
         self._self_check = self._run.self_check.found()
         measured = self._measured()
         self._compare(measured)
@@ -123,7 +128,7 @@ class Recorder:
         from pytest_llmprobe.report.publish import publish
 
         options = self._options
-        return publish(
+        said = publish(
             report,
             self._comparison,
             page=options.html,
@@ -131,6 +136,9 @@ class Recorder:
             baseline=options.save,
             repeats=self._repeats,
         )
+        if options.save is not None and report["status"] == "complete":
+            said += self._run.fidelity.save(options.save)
+        return said
 
     def _verdict(self) -> tuple[str, str]:
         """The run's verdict and its reason, from what the process will exit with."""
@@ -153,11 +161,13 @@ class Recorder:
         if self._options.compare is None:
             return
         from pytest_llmprobe.report.comparison import compare
+        from pytest_llmprobe.report.fidelity_verdict import conclude
         from pytest_llmprobe.report.run_file import called, read_run, reduce_report
 
         (name, path), first = self._options.compare, read_run(self._options.compare[1])
         names = called(name, path, first.model, self._options.model), "this run"
         self._comparison = compare(first, reduce_report(measured), names)
+        conclude(self._experiments, self._comparison)
         if self._options.gate in ("all", "baseline"):
             self._checks += self._comparison.checks
 
@@ -244,6 +254,7 @@ class Recorder:
             *summaries(self._experiments),
             *remarks(self._experiments),
             *self._compared_lines(),
+            *fidelity_lines(self._experiments),
             *self._said,
             *self._gone_on(),
             *self._run.self_check.lines(self._self_check),

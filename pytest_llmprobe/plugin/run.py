@@ -13,6 +13,7 @@ import pytest
 
 from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.plugin.collection import PROBES, plan_session
+from pytest_llmprobe.plugin.fidelity import RunFidelity
 from pytest_llmprobe.plugin.gated_names import check_experiments
 from pytest_llmprobe.plugin.options import options_of
 from pytest_llmprobe.plugin.process import RUN, process_of
@@ -43,6 +44,7 @@ class Run:
         units: Node ids that are generated together, in order.
         progress: How this process tells how far a unit is.
         folder: Where the run's files are, and the answers that it keeps there.
+        fidelity: What is kept of the answers' distributions, or held against a baseline's.
         self_check: The check of the engine, once in a session.
         answers: Of the unit at hand.
         scored: Likewise what its given continuations came to.
@@ -60,6 +62,7 @@ class Run:
         self._unit_of = {name: unit for unit in self.units for name in unit}
         self.progress = UnitProgress.of(config)
         self.folder = RunFolder(self.process, self.options, config.rootpath)
+        self.fidelity = RunFidelity(self.process, self.options)
         self.self_check = SessionCheck(self.process, self.options)
         self.answers: dict[str, Completion | Exception] = {}
         self.scored: dict[str, Sequence[Completion | Exception]] = {}

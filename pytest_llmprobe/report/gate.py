@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+from pytest_llmprobe.report.fidelity_gate import fidelity_checks
 from pytest_llmprobe.report.limits import TIMINGS, Kind
 from pytest_llmprobe.report.plan import Bar, Plan, Rule
 from pytest_llmprobe.statistics.intervals import wilson
@@ -69,6 +70,7 @@ def judge(
         for metric, kind, limit in _bars(bar):
             check = Check(planned.name, metric, limit, bar.rule, None, "NOT JUDGED", "", kind)
             checks.append(_held(check, experiment, planned.left_out))
+        checks += fidelity_checks(experiment, bar)
     return checks
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.report.fidelity_gate import checked_bars
 from pytest_llmprobe.report.files import write_atomically
 from pytest_llmprobe.report.limits import Limits, is_number, refuse_unknown
 from pytest_llmprobe.report.summary_function import SummaryFunction
@@ -29,6 +30,10 @@ class Bar:
         allowed_drop: By how much the pass rate may fall against a baseline, or None.
         recovery: Which part of the baseline's pass rate must be left, or None.
         of_model: Given for this model by name, and not by the eval file for whichever.
+        kl: Most mean divergence from a baseline's distributions, in nats a token, or None.
+        top1: Least share of tokens whose likeliest one is the baseline's, or None.
+        perplexity: ``max_increase``, most growth of the perplexity of the baseline's answers as a
+            part of it, or None.
     """
 
     pass_rate: float | None = None
@@ -37,6 +42,9 @@ class Bar:
     allowed_drop: float | None = None
     recovery: float | None = None
     of_model: bool = False
+    kl: float | None = None
+    top1: float | None = None
+    perplexity: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.score, Mapping | None):
@@ -45,10 +53,11 @@ class Bar:
             limits = {name: Limits.of(name, given) for name, given in self.score.items()}
             object.__setattr__(self, "score", limits)
         rates = (self.pass_rate, self.allowed_drop, self.recovery)
-        if not self.score and all(rate is None for rate in rates):
+        is_faithful = checked_bars(self.kl, self.top1, self.perplexity)
+        if not self.score and not is_faithful and all(rate is None for rate in rates):
             raise SettingsError(
-                "it names no bar; give pass_rate=..., score={'name': ...}, allowed_drop=... or "
-                "recovery=..."
+                "it names no bar; give pass_rate=..., score={'name': ...}, allowed_drop=..., "
+                "recovery=..., kl=..., top1=... or perplexity=..."
             )
         if self.pass_rate is not None and not is_number(self.pass_rate):
             raise SettingsError(f"pass_rate={self.pass_rate!r}: the bar is no number")

@@ -60,6 +60,7 @@ class Record:
     max_new_tokens: int | None = None
     steered: list[str] = field(default_factory=list)
     steered_layers: int = 0
+    fidelity: dict[str, Any] | None = None
 
     @property
     def cluster(self) -> str | None:
@@ -104,6 +105,7 @@ def build_record(
     details: Mapping[str, Any] | None = None,
     cut_off: bool = False,
     clusters: Container[str] | None = None,
+    fidelity: dict[str, Any] | None = None,
 ) -> Record:
     """Put together what is known about a case after its test ran.
 
@@ -112,6 +114,7 @@ def build_record(
     words why it missed or was skipped, ``error`` why it could not be measured. ``details``, what a
     fixture found, are kept beside the case's metadata. ``cut_off`` says that the last answer had no
     room to become complete. ``clusters`` are the groups whose prompts share a long beginning.
+    ``fidelity`` is what `case_fidelity` says.
     """
     metadata = dict(plain(case.metadata)) if case else {}
     last = completions[-1] if completions else None
@@ -149,6 +152,7 @@ def build_record(
         max_new_tokens=case.max_new_tokens if case else None,
         steered=[str(bounded(text)) for text in last.steered] if last else [],
         steered_layers=last.steered_layers if last else 0,
+        fidelity=fidelity,
     )
 
 

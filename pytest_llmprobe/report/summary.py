@@ -10,6 +10,7 @@ from itertools import chain
 from statistics import fmean
 from typing import Any
 
+from pytest_llmprobe.report.fidelity import FidelityColumns
 from pytest_llmprobe.report.misses import Endings
 from pytest_llmprobe.report.plan import ExperimentPlan
 from pytest_llmprobe.report.record import Record
@@ -54,6 +55,7 @@ def summarise(plan: ExperimentPlan, records: Iterable[Record]) -> dict[str, Any]
         "timings": _timings(columns),
         "by": _by(columns),
         "summary": plan.summary(judged) if plan.summary else {},
+        "fidelity": columns.fidelity.as_dict(),
     }
 
 
@@ -68,6 +70,7 @@ class _Columns:
         self.clusters: list[Hashable] = []
         self.scores: dict[str, tuple[array[float], list[Hashable]]] = {}
         self.cells: dict[str, dict[str, Counter[bool]]] = defaultdict(lambda: defaultdict(Counter))
+        self.fidelity = FidelityColumns()
         self._groups: dict[str, str] = {}
 
     def add(self, record: Record) -> None:
@@ -80,6 +83,8 @@ class _Columns:
             self.latencies.append(waited)
         if record.outcome in ("passed", "missed"):
             self._judge(record)
+        if record.fidelity is not None:
+            self.fidelity.add(record.id, record.fidelity, record.cluster or record.id)
 
     def _judge(self, record: Record) -> None:
         passed = record.outcome == "passed"

@@ -84,7 +84,7 @@ def log_probabilities(
     for number, text in enumerate(texts):
         _check(loaded, number, text)
     measured: dict[int, TokenLogProbabilities] = {}
-    for batch in _batches(loaded, [len(text) for text in texts], token_budget):
+    for batch in text_batches(loaded, [len(text) for text in texts], token_budget):
         moments = _measure(loaded, [texts[number] for number in batch], token_budget)
         for number, found in zip(batch, moments, strict=True):
             if not np.isfinite(found).all():
@@ -124,7 +124,9 @@ def _pass_tokens(model: Any) -> int:
     return max(1, logits // _vocabulary(model))
 
 
-def _batches(loaded: LoadedModel, lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+def text_batches(
+    loaded: LoadedModel, lengths: Sequence[int], token_budget: int
+) -> Iterator[list[int]]:
     """Numbers of texts that share a pass, the longest first, so that memory fails early if at all.
 
     Together they fit into one pass; where pads were found to matter, every text is alone.
@@ -152,7 +154,7 @@ def _measure(
     wanted = torch.arange(1, ids.shape[1]) < lengths[:, None]
     width = ids.shape[1] - 1
     moments = np.zeros((4, len(texts), width))
-    step, logits = _passes(loaded, ids[:, :-1].to(loaded.model.device), token_budget)
+    step, logits = passes(loaded, ids[:, :-1].to(loaded.model.device), token_budget)
     for start in range(0, width, step or 1):
         end = min(start + step, width)
         here = wanted[:, start:end]
@@ -161,7 +163,7 @@ def _measure(
     return [moments[:, row, : len(text) - 1].copy() for row, text in enumerate(texts)]
 
 
-def _passes(
+def passes(
     loaded: LoadedModel, ids: torch.Tensor, token_budget: int
 ) -> tuple[int, Callable[[int, int], Any]]:
     """Width of a chunk of ids [B, T], and what computes the logits of each [B, t, V], in order."""
