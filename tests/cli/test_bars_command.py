@@ -25,6 +25,7 @@ CHECK = {
     "metric": "pass_rate",
     "bar": 0.95,
     "rule": "significant",
+    "kind": "min",
     "value": 1.0,
     "verdict": "PASS",
     "reason": "-",

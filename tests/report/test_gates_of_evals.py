@@ -1,0 +1,84 @@
+"""No gate of the shipped evaluations passes whatever a model does."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from scipy.stats import binom
+
+from pytest_llmprobe.report.gate import judge
+from pytest_llmprobe.report.plan import Bar, ExperimentPlan
+from pytest_llmprobe.statistics.intervals import wilson
+
+EVALS = Path(__file__).parents[2] / "evals"
+FEWEST = {"exposure": 2, "extraction": 8, "verbatim": 4, "closed_book": 4}
+"""Cases of each experiment with a bar at the smallest profile."""
+POWER = {"exposure": (20, 0.5, 0.95), "extraction": (160, 0.98, 0.95), "verbatim": (60, 0.95, 0.95)}
+"""Cases at ci, a true pass rate, how likely the bar fails there at least: docs/comparison.md."""
+
+
+def bars():
+    """Each bar that a marker of an evaluation gives, by experiment."""
+    found = {}
+    for path in sorted(EVALS.glob("*/test_*.py")):
+        tree = ast.parse(path.read_text())
+        constants = {
+            target.id: value.value
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for targets, values in [(node.targets[0], node.value)]
+            for target, value in (
+                zip(targets.elts, values.elts, strict=True)
+                if isinstance(targets, ast.Tuple) and isinstance(values, ast.Tuple)
+                else [(targets, values)]
+            )
+            if isinstance(target, ast.Name) and isinstance(value, ast.Constant)
+        }
+        for node in tree.body:
+            for marker in getattr(node, "decorator_list", ()):
+                if ast.unparse(marker).startswith("pytest.mark.gate("):
+                    said = {
+                        k.arg: eval(ast.unparse(k.value), {}, constants) for k in marker.keywords
+                    }
+                    if said.pop("judge", True):
+                        found[node.name.removeprefix("test_")] = Bar(**said)
+    return found
+
+
+def verdict(bar, passed, n):
+    summary = {
+        "name": "a",
+        "n": n,
+        "pass_rate": passed / n,
+        "errors": 0,
+        "skipped": 0,
+        "collected": n,
+        "ci95_clustered": wilson(passed, n),
+        "scores": {},
+    }
+    (check,) = judge({"a": ExperimentPlan("a", "t::a", n, [], bar)}, [summary])
+    return check.verdict
+
+
+def test_the_table_has_each_bar():
+    assert bars().keys() == FEWEST.keys()
+
+
+@pytest.mark.parametrize("name", FEWEST)
+def test_a_bar_fails_a_model_that_misses_everything_and_passes_one_that_misses_nothing(name):
+    assert verdict(bars()[name], 0, FEWEST[name]) == "FAIL"
+    assert verdict(bars()[name], FEWEST[name], FEWEST[name]) == "PASS"
+
+
+@pytest.mark.parametrize("name", POWER)
+def test_a_bar_has_the_power_that_the_documentation_states(name):
+    n, rate, least = POWER[name]
+    fails = [passed for passed in range(n + 1) if verdict(bars()[name], passed, n) == "FAIL"]
+    assert sum(binom.pmf(passed, n, rate) for passed in fails) >= least
+
+
+@pytest.mark.parametrize(("n", "most"), [(20, 0.08), (50, 0.05)])
+def test_how_often_the_bar_of_exposure_fails_an_innocent_model(n, most):
+    bar = bars()["exposure"]
+    fails = [passed for passed in range(n + 1) if verdict(bar, passed, n) == "FAIL"]
+    assert sum(binom.pmf(passed, n, 0.95) for passed in fails) <= most
