@@ -209,7 +209,7 @@ def test_the_checks_above_see_what_they_look_for():
     assert "torch" in roots(f"{NAME}.models.loading", at_once=True)
     assert f"{NAME}.case" in {found.name for found in imports(f"{NAME}.generation")}
     inner = {found.name for found in imports(f"{NAME}.engine.engine") if found.in_function}
-    assert f"{NAME}.engine.transformers_backend" in inner
+    assert f"{NAME}.engine.in_process" in inner
 
 
 def test_loading_the_plugin_costs_a_strangers_run_nothing():
