@@ -97,7 +97,8 @@ def _run(options: argparse.Namespace) -> None:
             print(line)
     code = 0
     if options.paths:
-        code, found["evaluations"] = _evaluations(options)
+        code, report = _evaluations(options)
+        found["evaluations"], found["gate"] = _rows(report), report["gate"]
     if options.json is not None:
         write_atomically(options.json, json.dumps(found, indent=1, sort_keys=True) + "\n")
     _conclude(options, found, checks, code)
@@ -156,8 +157,8 @@ def _corpus_lines(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _evaluations(options: argparse.Namespace) -> tuple[int, list[dict[str, Any]]]:
-    """Both models through the evaluations: the exit code of the candidate's run, what it found.
+def _evaluations(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
+    """Both models through the evaluations: the exit code of the candidate's run, its report.
 
     Raises:
         SystemExit: The baseline's run failed, with its exit code.
@@ -180,6 +181,7 @@ def _evaluations(options: argparse.Namespace) -> tuple[int, list[dict[str, Any]]
         name = canonical_name(options.base, registered(project_models()), storage.parent)
         kept = baseline_path(storage, name, KEPT)
     report = storage / "gate-report.json"
+    report.unlink(missing_ok=True)
     dtype = options.candidate_dtype or options.dtype
     model = [f"--llmprobe-model={options.candidate}", f"--llmprobe-dtype={dtype}"]
     gate = [] if options.outcomes else ["--llmprobe-gate=none", "--no-llmprobe-require-judged"]
@@ -187,7 +189,7 @@ def _evaluations(options: argparse.Namespace) -> tuple[int, list[dict[str, Any]]
     code = _pytest([*model, *given, *always])
     if code not in (0, 1):
         raise SystemExit(code)
-    return code, _rows(read_json(report))
+    return code, read_json(report)
 
 
 def _pytest(arguments: list[str]) -> int:
@@ -231,8 +233,9 @@ def _conclude(
     verdict, reason = run_verdict(checks, int(any(c.verdict == "FAIL" for c in checks)), 0)
     if not checks:
         reason = "no bar was given for the corpus" if options.texts else "no bar was asked for here"
-    if code:
-        verdict, reason = "FAIL", "the evaluations' own verdict, above"
+    own = found.get("gate", {"verdict": "PASS"})["verdict"]
+    if verdict != "FAIL" and (code or (options.outcomes and own != "PASS")):
+        verdict, reason = own, "the evaluations' own verdict, above"
     elif options.paths and options.outcomes and not failed:
         verdict, reason = "PASS", "the evaluations' own verdict, above, and every bar of the corpus"
     print(f"llmprobe: GATE {verdict} ({printable(reason)})")

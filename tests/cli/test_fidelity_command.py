@@ -50,7 +50,8 @@ def test_evaluations_run_with_both_models_and_the_candidates_decide(
         if len(asked) == 2:
             (path,) = (a.partition("=")[2] for a in arguments if a.startswith("--llmprobe-json="))
             pairs = {"name": "x", "n": 5, "lost": [1], "gained": [], "finding": "worse"}
-            report = {"comparison": {"experiments": [pairs]}}
+            said = "FAIL" if outcomes else "NOT JUDGED"
+            report = {"comparison": {"experiments": [pairs]}, "gate": {"verdict": said}}
             report["experiments"] = [{"name": "x", "fidelity": None}]
             (tmp_path / "gate-report.json").write_text(json.dumps(report))
             assert path == str(tmp_path / "gate-report.json")

@@ -68,7 +68,7 @@ def test_a_context_that_ends_within_the_answer_has_its_beginning(base):
 
 def test_what_was_not_kept_or_is_steered_says_so(base):
     loaded, maker, kept, asked = base
-    steered = replace(asked["case 0"], steer=Steer((), 1.0))
+    steered = replace(asked["case 0"], steer=Steer(("Say",), 1.0))
     found = looker(loaded).compare(maker, kept, {"case 0": steered, "new": asked["case 1"]})
     assert "steered" in found["case 0"]["remark"]
     assert "kept no distributions" in found["new"]["remark"]
