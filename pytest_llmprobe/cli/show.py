@@ -92,8 +92,8 @@ def _lines(record: Mapping[str, Any], prompt: Any) -> list[str]:
     for name in FIRST:
         if record.get(name):
             value = record[name]
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            lines.append(f"{name}: {printable(text)}")
+            said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            lines.append(f"{name}: {printable(said)}")
     parts = {"prompt": _text(prompt), "thought": record.get("thought")}
     parts |= {"received": record["received"], "expected": _text(record["expected"])}
     for name, text in parts.items():

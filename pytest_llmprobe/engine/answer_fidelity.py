@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmprobe.engine.completions import prompt_hash
 from pytest_llmprobe.engine.distribution_file import KeptAnswer, Maker
-from pytest_llmprobe.engine.engine import prompt_hash
 from pytest_llmprobe.engine.teacher_forcing import Forced, TeacherForcing
 from pytest_llmprobe.errors import RequestError
 from pytest_llmprobe.report.fidelity import case_fidelity, not_measured, text_fidelity

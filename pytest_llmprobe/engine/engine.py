@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_llmprobe.case import Prompt, RawPrompt, check_prompt
 from pytest_llmprobe.engine.backend import (
     NO_LIKELIHOODS,
     Backend,
-    Generated,
     ScoresContinuations,
 )
 from pytest_llmprobe.engine.completion_file import Outcome
 from pytest_llmprobe.engine.completion_store import CompletionStore
+from pytest_llmprobe.engine.completions import completion_of
 from pytest_llmprobe.engine.planning import Room, Row, RowSteering, plan
 from pytest_llmprobe.errors import (
     BudgetError,
@@ -28,7 +26,7 @@ from pytest_llmprobe.errors import (
     SettingsError,
     UnsupportedError,
 )
-from pytest_llmprobe.generation import Completion, GenerateConfig, Request, Timings, Usage
+from pytest_llmprobe.generation import Completion, GenerateConfig, Request, Timings
 from pytest_llmprobe.models.chat_text import is_prefill
 
 if TYPE_CHECKING:
@@ -289,30 +287,3 @@ def _check_apart(prompt: int, room: int, limit: int) -> None:
             f"and decoder take {limit} each. Use smaller cases, fewer max_new_tokens, or set "
             "--llmprobe-context if the model takes more"
         )
-
-
-def prompt_hash(ids: Any) -> str:
-    """16 hex digits of a SHA-256 of a prompt's token ids, or of the bytes that a server gets."""
-    sent = ids if isinstance(ids, bytes) else array("q", ids).tobytes()
-    return hashlib.sha256(sent).hexdigest()[:16]
-
-
-def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
-    """A row's answer with its part of its batch's time."""
-    said = 0 if row.continuation else len(answer.token_ids)
-    usage = answer.usage or Usage(len(row.prompt_ids), said)
-    timings = replace(share, latency_s=answer.latency_s, first_token_s=answer.first_token_s)
-    return Completion(
-        answer.text,
-        answer.token_ids,
-        answer.finish_reason,
-        usage,
-        timings,
-        prompt_hash=prompt_hash(row.prompt_ids),
-        redone=answer.redone,
-        steered=() if row.steering is None else row.steering.texts,
-        steered_layers=answer.steered_layers,
-        thought=answer.thought,
-        log_likelihood=answer.log_likelihood,
-        most_likely=answer.most_likely,
-    )

@@ -194,7 +194,7 @@ def passes(
 
 
 def _said(loaded: LoadedModel, ids: torch.Tensor) -> tuple[int, Callable[[int, int], Any]]:
-    """As ``_passes``, of a decoder whose encoder reads nothing."""
+    """As ``passes``, of a decoder whose encoder reads nothing."""
     rows, width = ids.shape
     empty = ids.new_tensor([loaded.tokenizer("")["input_ids"] or [loaded.pad_id]])
     start = loaded.model.generation_config.decoder_start_token_id

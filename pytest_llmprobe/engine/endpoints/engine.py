@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from pytest_llmprobe.engine.backend import Generated
 from pytest_llmprobe.engine.completion_file import Outcome
+from pytest_llmprobe.engine.completions import completion_of
 from pytest_llmprobe.engine.endpoints.backend import EndpointBackend
-from pytest_llmprobe.engine.engine import Engine, OnProgress, completion_of
+from pytest_llmprobe.engine.engine import Engine, OnProgress
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.generation import Request, Timings
 

@@ -1,0 +1,39 @@
+"""A completion of what a backend generated for a row."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from dataclasses import replace
+from typing import Any
+
+from pytest_llmprobe.engine.backend import Generated
+from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.generation import Completion, Timings, Usage
+
+
+def prompt_hash(ids: Any) -> str:
+    """16 hex digits of a SHA-256 of a prompt's token ids, or of the bytes that a server gets."""
+    sent = ids if isinstance(ids, bytes) else array("q", ids).tobytes()
+    return hashlib.sha256(sent).hexdigest()[:16]
+
+
+def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
+    """A row's answer with its part of its batch's time."""
+    said = 0 if row.continuation else len(answer.token_ids)
+    usage = answer.usage or Usage(len(row.prompt_ids), said)
+    timings = replace(share, latency_s=answer.latency_s, first_token_s=answer.first_token_s)
+    return Completion(
+        answer.text,
+        answer.token_ids,
+        answer.finish_reason,
+        usage,
+        timings,
+        prompt_hash=prompt_hash(row.prompt_ids),
+        redone=answer.redone,
+        steered=() if row.steering is None else row.steering.texts,
+        steered_layers=answer.steered_layers,
+        thought=answer.thought,
+        log_likelihood=answer.log_likelihood,
+        most_likely=answer.most_likely,
+    )
