@@ -18,11 +18,7 @@ from pytest_llmprobe.models.dates import clock
 from pytest_llmprobe.models.folder_check import check_folder
 from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.machine import check_machine
-from pytest_llmprobe.models.registry import (
-    ModelSpec,
-    registered,
-    resolve,
-)
+from pytest_llmprobe.models.registry import ModelSpec, registered, resolve
 from pytest_llmprobe.models.settings import Gates, read_gates, read_settings, settings_file
 from pytest_llmprobe.models.token_counter import check_template, counter_of
 from pytest_llmprobe.plugin.answer_options import (
