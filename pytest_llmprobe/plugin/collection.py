@@ -68,7 +68,7 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
                 remarks=tuple(suite.said()),
                 clusters=groups_with_prefix(cases),
             )
-        elif probe.cases is None and "case" in metafunc.fixturenames:
+        elif probe.cases is None and _lacks_case(metafunc):
             raise SettingsError(
                 "the test uses `case`, and the probe marker gives none: write "
                 "probe(cases=[Case('name', prompt='...', target='...')]), or name a function that "
@@ -86,6 +86,13 @@ def is_absent(config: pytest.Config, dataset: str) -> bool:
         return options_of(config).suite.dataset(dataset) is None
     except pytest.UsageError:
         return False  # whatever is collected says why
+
+
+def _lacks_case(metafunc: pytest.Metafunc) -> bool:
+    """Whether a test takes a `case` that neither a fixture nor `parametrize` gives."""
+    if "case" not in metafunc.fixturenames or metafunc._arg2fixturedefs.get("case"):
+        return False
+    return not any("case" in call.params for call in metafunc._calls)
 
 
 def read_probe(node: pytest.Function, options: Options) -> Probe:

@@ -53,8 +53,7 @@ class Bar:
             limits = {name: Limits.of(name, given) for name, given in self.score.items()}
             object.__setattr__(self, "score", limits)
         rates = (self.pass_rate, self.allowed_drop, self.recovery)
-        is_faithful = checked_bars(self.kl, self.top1, self.perplexity)
-        if not self.score and not is_faithful and all(rate is None for rate in rates):
+        if not self.score and not self.is_on_fidelity and all(rate is None for rate in rates):
             raise SettingsError(
                 "it names no bar; give pass_rate=..., score={'name': ...}, allowed_drop=..., "
                 "recovery=..., kl=..., top1=... or perplexity=..."
@@ -69,6 +68,11 @@ class Bar:
             raise SettingsError(f"recovery={self.recovery!r}: give a number above 0, at most 1")
         if self.rule not in ("observed", "significant"):
             raise SettingsError(f"rule={self.rule!r}: use 'observed' or 'significant'")
+
+    @property
+    def is_on_fidelity(self) -> bool:
+        """Whether a divergence from a baseline's distributions is held to a limit."""
+        return bool(checked_bars(self.kl, self.top1, self.perplexity))
 
     @classmethod
     def of(cls, options: Mapping[str, Any], where: str) -> Bar:
@@ -87,7 +91,7 @@ class Bar:
             for name, both in (self.score or {}).items()
             if both.alone
         }
-        if self.pass_rate is None and not limits:
+        if self.pass_rate is None and not limits and not self.is_on_fidelity:
             return None
         return replace(self, score=limits or None, allowed_drop=None, recovery=None)
 

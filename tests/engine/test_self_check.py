@@ -48,13 +48,13 @@ def test_the_reference_is_plain_generate_whatever_the_other_ways_do(llama, monke
 
 
 def test_a_backend_that_attends_to_pads_is_found_out(monkeypatch):
-    honest = TransformersBackend._left_pad
+    honest = TransformersBackend._padded
 
     def careless(self, prompts):
         ids, mask = honest(self, prompts)
         return ids, torch.ones_like(mask)
 
-    monkeypatch.setattr(TransformersBackend, "_left_pad", careless)
+    monkeypatch.setattr(TransformersBackend, "_padded", careless)
     found = ways(self_check(tiny("gemma2"), ALONE, SHARED, LONG))
     assert found["padded"].flipped >= 2
     assert found["batched"].flipped >= 1

@@ -67,7 +67,7 @@ TABLE = {
         0, "PASS", FOUR_WRONG, gate="@pytest.mark.gate(score={'length': 1})"
     ),
     "a score below its bar": Situation(1, "FAIL", gate="@pytest.mark.gate(score={'length': 2})"),
-    "a score that nobody gave": Situation(1, "FAIL", gate="@pytest.mark.gate(score={'x': 2})"),
+    "a score that nobody gave": Situation(4, None, gate="@pytest.mark.gate(score={'x': 2})"),
     "a miss that is to fail": Situation(
         1, "FAIL", ONE_WRONG, arguments=("--llmprobe-misses=fail",)
     ),
@@ -124,7 +124,7 @@ TABLE = {
     "another file cannot be collected, go on": Situation(
         1, "FAIL", other="1 / 0", arguments=("--continue-on-collection-errors",)
     ),
-    "a marker that cannot be": Situation(2, None, gate="@pytest.mark.gate(pass_rate=2)"),
+    "a marker that cannot be": Situation(4, None, gate="@pytest.mark.gate(pass_rate=2)"),
     "no file": Situation(4, None, arguments=("nowhere",)),
     "only collected": Situation(0, None, arguments=("--collect-only", "-q")),
     "an unknown model": Situation(4, None, arguments=("--model=nothing-like-it",)),
@@ -152,7 +152,6 @@ WITH_WORKERS = {
     "stopped at the second failure": (2, "NOT JUDGED"),
     "an exit of the user's": (3, None),
     "another file cannot be collected": (1, "FAIL"),
-    "a marker that cannot be": (1, None),
     "no file": (5, None),
 }
 """Where xdist itself ends otherwise."""

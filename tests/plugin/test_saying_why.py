@@ -16,7 +16,8 @@ EVAL = """
     @pytest.mark.probe(cases=cases, max_new_tokens=16 OPTIONS)
     GATE
     def test_echo(case, completion, score):
-        score("length", len(completion.text))
+        name = "length"  # no name that could be checked before the run
+        score(name, len(completion.text))
         assert completion.text == case.target, SAID
 """
 GATE = "@pytest.mark.gate(pass_rate=0.9, score={'length': 1, 'absent': 1})"

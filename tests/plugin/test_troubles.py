@@ -124,9 +124,11 @@ def test_echo(case, completion):
 """
     )
     result = pytester.runpytest_subprocess("-p", "no:xdist")
-    assert result.ret == 2
-    result.stdout.fnmatch_lines(["*test_eval.py::test_echo*"])
-    assert words in result.stdout.str()
+    refused = "mark.gate" in marker  # known to be wrong before any case
+    assert result.ret == (4 if refused else 2)
+    told = result.stderr if refused else result.stdout
+    told.fnmatch_lines(["*test_eval.py::test_echo*"])
+    assert words in told.str()
 
 
 def test_two_experiments_of_one_name(project, pytester):

@@ -226,7 +226,7 @@ def logits_of(loaded, scores):
     def forward(input_ids, use_cache):
         return SimpleNamespace(logits=torch.tensor(scores).expand(*input_ids.shape, -1))
 
-    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(vocab_size=len(scores)))
+    config = SimpleNamespace(get_text_config=lambda **_: SimpleNamespace(vocab_size=len(scores)))
     model = SimpleNamespace(config=config, device=torch.device("cpu"), forward=forward)
 
     class Model(SimpleNamespace):

@@ -60,10 +60,10 @@ def judge(cases, answer, bert_score=None):
 
 def test_the_grid_is_lengths_texts_phrasings_styles_and_generations(counter):
     cases = check_cases(build(counter), "french_summary")
-    assert len(cases) == 3 * 3 * 3 * 3 * 2
+    assert len(cases) == 3 * 3 * 3 * 3
     for key, values in {
         "size": {500, 1_500, 2_500},
-        "trial": {0, 1},
+        "trial": {0},
         "style": {"plain", "capitals", "important"},
         "phrasing": {
             stories.instruction(phrasing, "French") for phrasing in stories.INSTRUCTIONS[:3]
