@@ -13,13 +13,17 @@ from pytest_llmprobe.experiments.memorization.prefix_map.cutting import TextToke
 def tokenizer_hash(tokenizer: Any) -> str:
     """16 hex digits of a SHA-256 of what decides a transformers tokenizer's ids.
 
-    Not of its padding and truncation, which a mere call changes.
+    Not of its padding and truncation, which a mere call changes. Of its special tokens by name,
+    too: a chat template writes them.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         decides: Any = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
     else:
         decides = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
+    special = getattr(tokenizer, "special_tokens_map", {})
+    named = {name: str(token) for name, token in special.items() if name != "pad_token"}
+    decides = [decides, named]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 

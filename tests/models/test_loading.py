@@ -1,6 +1,7 @@
 """Loading: names to models, failures to one sentence, identity of weights."""
 
 import shutil
+from copy import deepcopy
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.fingerprint import fingerprint
 from pytest_llmprobe.models.hub import explain
 from pytest_llmprobe.models.registry import REFERENCE, ModelSpec
+from pytest_llmprobe.models.text_tokenizer import tokenizer_hash
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +146,12 @@ def test_what_the_hub_says_becomes_what_to_do(kind, words):
 def test_a_model_behind_a_server_is_not_loaded():
     with pytest.raises(ModelError, match="'openai:gpt' is behind a server and cannot be loaded"):
         load_model("openai:gpt")
+
+
+def test_an_exchanged_token_that_templates_write_is_another_tokenizer():
+    tokenizer = load_model("reference").tokenizer
+    changed, padded = deepcopy(tokenizer), deepcopy(tokenizer)
+    changed.bos_token = tokenizer.eos_token
+    padded.pad_token = tokenizer.eos_token
+    assert tokenizer_hash(changed) != tokenizer_hash(tokenizer)
+    assert tokenizer_hash(padded) == tokenizer_hash(tokenizer)
