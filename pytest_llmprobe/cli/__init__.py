@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from pytest_llmprobe.cli import (
     bars,
@@ -48,12 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: that takes longer than the parser does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"pytest-llmprobe {version('pytest-llmprobe')}")
+        parser.exit()
+
+
 def command_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(prog="llmprobe", description=__doc__)
-    parser.add_argument(
-        "--version", action="version", version=f"pytest-llmprobe {version('pytest-llmprobe')}"
-    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     parser.set_defaults(takes_pytest_options=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     groups = (init, models, reports, show, bars, fidelity, memorization, output_length)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_llmprobe.cli.reports import STORAGE, print_line
+from pytest_llmprobe.cli.reports import STORAGE, print_line, read_report
 from pytest_llmprobe.errors import ReportError, SettingsError
 
 FEWEST = 5
@@ -43,12 +43,8 @@ def _bars(options: argparse.Namespace) -> None:
     from pytest_llmprobe.models.bars_table import lines_of, with_bars
     from pytest_llmprobe.models.settings import project_file
     from pytest_llmprobe.report.files import write_atomically
-    from pytest_llmprobe.report.run_file import find_run, read_json
-    from pytest_llmprobe.report.schema import validate
 
-    found = find_run(options.report, options.storage)
-    report = read_json(found / "report.json" if found.is_dir() else found)
-    validate(report)
+    _, report = read_report(options.report, options.storage)
     _refuse_unfinished(report)
     path = options.config or project_file(Path()) or Path("llmprobe.toml")
     text, table, present = _place(path, report["model"])

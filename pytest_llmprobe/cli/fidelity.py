@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.cli.arguments import positive
+from pytest_llmprobe.cli.reports import STORAGE
 from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.models.spec_fields import DTYPES
 
 if TYPE_CHECKING:
     from pytest_llmprobe.report.gate import Check, Verdict
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 KEPT = "gate"
 """Name of the baseline that the evaluations of the first model are kept under."""
 
@@ -56,7 +57,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--kl", type=_bar, metavar="X", help="bar: most mean divergence on the corpus, in nats")
     add("--top1", type=_bar, metavar="X", help="bar: least share of equal likeliest tokens")
     add("--perplexity-increase", type=_bar, metavar="X", help="bar: most growth, .02 for 2 %%")
-    add("--storage", type=Path, default=Path(".llmprobe"), metavar="DIR", help="default: .llmprobe")
+    add("--storage", type=Path, default=STORAGE, metavar="DIR", help=f"default: {STORAGE}")
     add("--json", type=Path, metavar="OUT", help="write what was measured, too")
 
 

@@ -29,7 +29,7 @@ def evals_folder() -> Path:
 
 def families() -> list[str]:
     """The folders of the evaluations, in order."""
-    return sorted(path.parent.name for path in evals_folder().glob("*/test_*.py"))
+    return sorted({path.parent.name for path in evals_folder().glob("*/test_*.py")})
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,14 +47,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--family",
         action="append",
         metavar="NAME,...",
-        help="default: all; may be given again (%(metavar)s of " + ", ".join(_names()) + ")",
+        help="folders of the evaluations, such as needle; may be given again (default: all)",
     )
     parser.add_argument("--ci", choices=(*CI_JOBS, "none"), default="github")
     parser.set_defaults(run=_init)
-
-
-def _names() -> list[str]:
-    return sorted(set(families()))
 
 
 def _init(options: argparse.Namespace) -> None:
@@ -73,7 +69,7 @@ def _init(options: argparse.Namespace) -> None:
 
 
 def _chosen(given: Sequence[str] | None) -> list[str]:
-    known = _names()
+    known = families()
     names = [name for text in given or () for name in re.split(r"[,\s]+", text.strip()) if name]
     if given is not None and not names:
         raise SettingsError(f"--family names none: choose from {', '.join(known)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.errors import ReportError, SettingsError
 
@@ -90,17 +90,14 @@ def _compare(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.comparison import compare
     from pytest_llmprobe.report.files import check_writable, write_atomically
-    from pytest_llmprobe.report.run_file import called, find_run, read_json, read_run, reduce_report
-    from pytest_llmprobe.report.schema import validate
+    from pytest_llmprobe.report.run_file import called, find_run, read_run, reduce_report
 
     if options.html is None and options.md is None:
         raise SettingsError("report writes nothing: give --html OUT or --md OUT")
     for path in (options.html, options.md):
         if path is not None:
             check_writable(path)
-    path = find_run(options.report, options.storage)
-    report = read_json(path / "report.json" if path.is_dir() else path)
-    validate(report)
+    _, report = read_report(options.report, options.storage)
     comparison = None
     if options.compare is not None:
         place = find_run(options.compare, options.storage, report["model"])
@@ -136,6 +133,22 @@ def _history(options: argparse.Namespace) -> None:
     for model in sorted(runs):
         for line in history(runs[model], options.last):
             print_line(line)
+
+
+def read_report(given: str, storage: Path) -> tuple[Path, dict[str, Any]]:
+    """The path of a run's report and what it says, checked against its schema.
+
+    Raises:
+        ReportError: There is no such report, or it is damaged.
+    """
+    from pytest_llmprobe.report.run_file import find_run, read_json
+    from pytest_llmprobe.report.schema import validate
+
+    found = find_run(given, storage)
+    path = found / "report.json" if found.is_dir() else found
+    report = read_json(path)
+    validate(report)
+    return path, report
 
 
 def print_line(line: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_llmprobe.cli.reports import STORAGE, print_line
+from pytest_llmprobe.cli.reports import STORAGE, print_line, read_report
 from pytest_llmprobe.errors import ReportError
 
 FIRST = ("outcome", "explanation", "error", "finish_reason", "failure", "params", "scores")
@@ -36,13 +36,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _show(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.prompt_file import PROMPTS, kept_prompt
-    from pytest_llmprobe.report.run_file import find_run, read_json
-    from pytest_llmprobe.report.schema import validate
 
-    found = find_run(options.report, options.storage)
-    path = found / "report.json" if found.is_dir() else found
-    report = read_json(path)
-    validate(report)
+    path, report = read_report(options.report, options.storage)
     tests = report["tests"]
     chosen = [test for test in tests if options.case in test["id"]]
     exact = [test for test in chosen if options.case in (test["id"], _short(test["id"]))]
