@@ -17,8 +17,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     models = commands.add_parser("models", help="list the models that have a name")
     models.add_argument("--describe", metavar="NAME", help="load one; say what it can and its path")
     models.set_defaults(run=_models)
-    check = commands.add_parser("validate", help="check a report against its schema")
-    check.add_argument("report", type=Path)
+    check = commands.add_parser("validate", help="check reports against their schema")
+    check.add_argument("reports", type=Path, nargs="+", metavar="REPORT")
     check.set_defaults(run=_validate)
 
 
@@ -40,11 +40,12 @@ def _describe(name: str) -> None:
 
 
 def _validate(options: argparse.Namespace) -> None:
-    try:
-        report = json.loads(options.report.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReportError(f"{options.report} cannot be read: {error}") from None
-    validate(report)
-    print(
-        f"{options.report}: valid, {len(report['tests'])} tests, gate {report['gate']['verdict']}"
-    )
+    for path in options.reports:
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+            validate(report)
+        except (OSError, ValueError) as error:
+            raise ReportError(f"{path} cannot be read: {error}") from None
+        except ReportError as error:
+            raise ReportError(f"{path}: {error}") from None
+        print(f"{path}: valid, {len(report['tests'])} tests, gate {report['gate']['verdict']}")

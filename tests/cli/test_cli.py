@@ -84,8 +84,14 @@ def test_a_valid_report_is_said_to_be_one(tmp_path, capsys):
     }
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report))
-    assert main(["validate", str(path)]) == 0
-    assert "valid, 0 tests, gate NOT JUDGED" in capsys.readouterr().out
+    again = tmp_path / "again.json"
+    again.write_text(path.read_text())
+    assert main(["validate", str(path), str(again)]) == 0  # a shell's runs/*/report.json
+    out = capsys.readouterr().out
+    assert out.count("valid, 0 tests, gate NOT JUDGED") == 2
+    again.write_text("{}")
+    assert main(["validate", str(path), str(again)]) == 1
+    assert f"llmprobe: {again}: the report does not follow" in capsys.readouterr().err
 
 
 def test_an_interrupted_command_is_one_line_and_the_shells_exit_code(monkeypatch, capsys):
