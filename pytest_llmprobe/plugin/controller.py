@@ -29,6 +29,11 @@ def session_run(config: pytest.Config) -> Run | None:
     return run if run is not None and run.plan else None
 
 
+def terminal_of(config: pytest.Config) -> pytest.TerminalReporter | None:
+    """Who writes to the terminal, if anybody does."""
+    return config.pluginmanager.get_plugin("terminalreporter")
+
+
 class Controller:
     """Passes on what concerns the recorder, and makes none where there is nothing to record."""
 
@@ -38,6 +43,7 @@ class Controller:
         self._progress: WorkersProgress | None = None
         self._columns: bool | None = None
         self._refused: str | None = None
+        self._begun = False
 
     @property
     def recorder(self) -> Recorder | None:
@@ -58,6 +64,21 @@ class Controller:
 
             self._progress = WorkersProgress(self.config)
             self._progress.start()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self) -> None:
+        """Say before the first test what is asked of which model."""
+        if self._begun:
+            return
+        self._begun = True
+        run, reporter = session_run(self.config), terminal_of(self.config)
+        if run is None or reporter is None or self.config.get_verbosity() < 0:
+            return
+        from pytest_llmprobe.plugin.run_header import header_lines
+
+        reporter.ensure_newline()
+        for line in header_lines(run):
+            reporter.write_line(line)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
