@@ -55,6 +55,8 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("report", metavar="RUN", help="a report or a run's folder")
     parser.add_argument("--html", type=Path, metavar="OUT", help="a page without network")
     parser.add_argument("--md", type=Path, metavar="OUT", help="markdown for a pull request")
+    parser.add_argument("--csv", type=Path, metavar="OUT", help="a row for each case")
+    parser.add_argument("--parquet", type=Path, metavar="OUT", help="the same for data frames")
     parser.add_argument("--compare", metavar="A", help=f"with the differences from {RUN}")
     parser.set_defaults(run=_report)
 
@@ -92,11 +94,13 @@ def _report(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.files import check_writable, write_atomically
     from pytest_llmprobe.report.run_file import called, find_run, read_run, reduce_report
 
-    if options.html is None and options.md is None:
-        raise SettingsError("report writes nothing: give --html OUT or --md OUT")
-    for path in (options.html, options.md):
-        if path is not None:
-            check_writable(path)
+    outputs = [p for p in (options.html, options.md, options.csv, options.parquet) if p is not None]
+    if not outputs:
+        raise SettingsError(
+            "report writes nothing: give --html OUT, --md OUT, --csv OUT or --parquet OUT"
+        )
+    for path in outputs:
+        check_writable(path)
     _, report = read_report(options.report, options.storage)
     comparison = None
     if options.compare is not None:
@@ -112,6 +116,16 @@ def _report(options: argparse.Namespace) -> None:
         from pytest_llmprobe.report.html import html
 
         write_atomically(options.html, html(report, comparison))
+    if options.csv is not None:
+        from pytest_llmprobe.report.table import write_csv
+
+        write_csv(report, options.csv)
+    if options.parquet is not None:
+        from pytest_llmprobe.report.table import write_parquet
+
+        write_parquet(report, options.parquet)
+    for path in outputs:
+        print_line(f"written: {path}")
 
 
 def _history(options: argparse.Namespace) -> None:

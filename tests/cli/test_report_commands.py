@@ -187,7 +187,7 @@ def test_report_writes_a_page_and_markdown(saved, run, tmp_path):
     folder = saved("a", BAD)
     page, text = tmp_path / "out" / "page.html", tmp_path / "out" / "report.md"
     code, lines = run("report", folder, "--html", page, "--md", text)
-    assert (code, lines) == (0, [])
+    assert (code, lines) == (0, [f"written: {page}", f"written: {text}"])
     assert page.read_text().startswith("<!doctype html>")
     assert text.read_text().startswith("## ⚪ llmprobe: org/model: NOT JUDGED")
     assert "compared with" not in page.read_text()
@@ -203,7 +203,7 @@ def test_report_shows_the_differences_from_an_earlier_run(storage, saved, run, t
 
 def test_report_refuses_what_it_cannot_do_before_it_begins(storage, saved, run, tmp_path):
     folder = saved("a", GOOD)
-    with pytest.raises(SettingsError, match="give --html OUT or --md OUT"):
+    with pytest.raises(SettingsError, match="give --html OUT, --md OUT, --csv OUT or"):
         run("report", folder)
     with pytest.raises(ReportError, match="is a folder"):
         run("report", folder, "--html", tmp_path)
