@@ -105,7 +105,7 @@ class TokenCounter:
         template = own.read_text(encoding="utf-8") if own else _template(config)
         try:
             arguments = _arguments(template, self._spec)
-        except ModelError as error:
+        except (ModelError, RequestError) as error:
             raise CasesError(str(error)) from None
         return _FileReader(tokenizer, template, config, arguments, self._spec.date)
 
@@ -216,7 +216,7 @@ class _TransformersReader:
             self.tokenizer = load_tokenizer(spec)
             template = template_of(self.tokenizer)
             arguments = _arguments(template, spec)
-        except ModelError as error:
+        except (ModelError, RequestError) as error:
             raise CasesError(str(error)) from None
         self.has_template = template is not None
         self._encoder = PromptEncoder(self.tokenizer, self.has_template, arguments, date=spec.date)
