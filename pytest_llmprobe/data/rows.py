@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from pytest_llmprobe.data.network import hub_is_reachable
 from pytest_llmprobe.errors import CasesError
 
 Row: TypeAlias = tuple[str, Mapping[str, Any]]
@@ -23,6 +24,9 @@ MAX_TEXT = 8 * 2**20
 
 MAX_LINE = 64 * 2**20
 """Bytes of one line of a JSON-lines file at most."""
+
+MAX_ARRAY = 2**29
+"""Bytes of a JSON file that is one array of rows at most."""
 
 
 def text_files(path: Path) -> list[Path]:
@@ -72,6 +76,31 @@ def _json_object(where: str, line: bytes) -> Mapping[str, Any]:
     return row
 
 
+def json_rows(file: Path) -> Iterator[Row]:
+    """The objects of a JSON file's array.
+
+    Raises:
+        CasesError: It is no JSON, no array of objects, or very long.
+    """
+    try:
+        with file.open("rb") as handle:
+            content = handle.read(MAX_ARRAY + 1)
+    except OSError as error:
+        raise CasesError(f"{file} cannot be read: {reason(error)}") from None
+    if len(content) > MAX_ARRAY:
+        raise CasesError(f"{file} is longer than {MAX_ARRAY} bytes: save it as .jsonl")
+    try:
+        rows = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise CasesError(f"{file} is no JSON: {reason(error)}") from None
+    if not isinstance(rows, list):
+        raise CasesError(f"{file} has no rows: it is a {type(rows).__name__} and not an array")
+    for where, row in _numbered(str(file), rows):
+        if not isinstance(row, dict):
+            raise CasesError(f"{where} is a {type(row).__name__} and not a JSON object")
+        yield where, row
+
+
 def parquet_rows(file: Path) -> Iterator[Row]:
     """The rows of a parquet file.
 
@@ -98,10 +127,16 @@ def hub_rows(
     Raises:
         CasesError: It cannot be had.
     """
-    import datasets
     from huggingface_hub import constants
 
     offline = constants.HF_HUB_OFFLINE
+    if not offline and not hub_is_reachable():
+        raise CasesError(
+            f"{hub}: the hub cannot be reached; HF_HUB_OFFLINE=1 takes what is in the cache, and a "
+            "local .jsonl file needs no hub"
+        )
+    import datasets
+
     try:
         chosen = {"name": config, "revision": revision}
         chosen = {name: value for name, value in chosen.items() if value is not None}

@@ -4,8 +4,8 @@
 
 - ``texts/``: a folder; each ``.txt`` file in it is a text, in the order of their names;
 - ``book.txt``: one text;
-- ``texts.jsonl`` or ``texts.parquet``: one text a row, in the field ``text``, or in the field
-  ``body`` with ``texts.jsonl#body``;
+- ``texts.jsonl``, ``texts.parquet`` or ``texts.json``, an array: one text a row, in the field
+  ``text``, or in the field ``body`` with ``texts.jsonl#body``;
 - ``org/name[:[config:]split][@revision][#field]``: a data set on the Hugging Face hub, split
   ``train`` by default, streamed; with HF_HUB_OFFLINE, as the ``datasets`` package has it in its
   cache;
@@ -23,7 +23,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from pytest_llmprobe.data.rows import (
     MAX_TEXT,
     Row,
     hub_rows,
+    json_rows,
     jsonl_rows,
     parquet_rows,
     read_text,
@@ -44,8 +44,8 @@ OPTION = "--llmprobe-dataset"
 EXTENSIONS = (".txt", ".jsonl", ".parquet", ".json")
 
 _FORMS = (
-    "a folder of .txt files, a .txt, .jsonl or .parquet file, or a Hugging Face data set as "
-    "org/name[:[config:]split][@revision][#field]; a schema is a .json file"
+    "a folder of .txt files, a .txt, .jsonl, .json or .parquet file, or a Hugging Face data set as "
+    "org/name[:[config:]split][@revision][#field]; a schema is a .json file, too"
 )
 MAX_NAME = 500
 """Characters of a document's id at most."""
@@ -99,22 +99,27 @@ class Dataset:
         asked = (texts, characters, longest)
         if asked not in self._samples:
             kept: list[str] = []
-            total, digest = 0, hashlib.sha256()
-            for text in islice((text[:longest] for text in self.texts()), texts):
-                kept.append(text)
-                total += len(text)
-                digest.update(hashlib.sha256(text.encode()).digest())
-                if characters is not None and total >= characters:
+            total, empty, digest = 0, 0, hashlib.sha256()
+            for _, text in self._documents():
+                if not text.strip():
+                    empty += 1
+                    continue
+                kept.append(text[:longest])
+                total += len(kept[-1])
+                digest.update(hashlib.sha256(kept[-1].encode()).digest())
+                if len(kept) == texts or (characters is not None and total >= characters):
                     break
+            without = f"{empty} without text left out"
             if not kept:
-                raise CasesError(f"{self} holds no text")
+                raise CasesError(f"{self} holds no text" + (f": {without}" if empty else ""))
             count = f"{len(kept)} text{'s' if len(kept) > 1 else ''}"
+            count += f", {without}" if empty else ""
             origin = f"{self.given} ({count}, sha256 {digest.hexdigest()[:16]})"
             self._samples[asked] = Sample(tuple(kept), origin)
         return self._samples[asked]
 
     def texts(self) -> Iterator[str]:
-        """Every text, in order; those of white space only are left out.
+        """Every text, in order; those of white space only, and nulls, are left out.
 
         Raises:
             CasesError: Something cannot be read; names the file and the line or row.
@@ -127,14 +132,17 @@ class Dataset:
         Raises:
             CasesError: As for `texts`.
         """
+        return ((name, text) for name, text in self._documents() if text.strip())
+
+    def _documents(self) -> Iterator[tuple[str, str]]:
+        """Those without text, too."""
         with self._named():
             for where, name, text in self._texts():
                 try:
                     text.encode()
                 except UnicodeEncodeError:
                     raise CasesError(f"{where} holds half of a surrogate pair") from None
-                if text.strip():
-                    yield name, text
+                yield name, text
 
     def _texts(self) -> Iterator[tuple[str, str, str]]:
         """Where each text is, its id, and the text."""
@@ -145,7 +153,9 @@ class Dataset:
         for where, row in self._rows():
             own = row.get("id")
             name = str(own) if isinstance(own, str | int) else " ".join(where.split(" ")[-2:])
-            text = row.get(self.text_field)
+            text = row.get(self.text_field, False)
+            if text is None:
+                text = ""
             if not isinstance(text, str):
                 has = ", ".join(sorted(key for key in row if isinstance(row[key], str))[:20])
                 raise CasesError(
@@ -168,11 +178,14 @@ class Dataset:
             return hub_rows(self.hub, self.split, self.config, self.revision)
         if self.path.suffix == ".jsonl":
             return jsonl_rows(self.path)
+        if self.path.suffix == ".json":
+            return json_rows(self.path)
         if self.path.suffix == ".parquet":
             return parquet_rows(self.path)
         kind = "folder" if self.path.is_dir() else f"{self.path.suffix} file"
         raise CasesError(
-            f"a {kind} has no rows; give a .jsonl or .parquet file or a Hugging Face data set"
+            f"a {kind} has no rows; give a .jsonl, .json or .parquet file or a Hugging Face data "
+            "set"
         )
 
     def document(self) -> Any:
@@ -250,7 +263,7 @@ def _check(path: Path, has_field: bool) -> None:
             raise SettingsError(f"the folder {path} holds no .txt file; give {_FORMS}")
     elif not path.is_file() or path.suffix not in EXTENSIONS:
         raise SettingsError(f"{path} has the extension {path.suffix!r}; give {_FORMS}")
-    if has_field and path.suffix not in (".jsonl", ".parquet"):
+    if has_field and path.suffix not in (".jsonl", ".json", ".parquet"):
         raise SettingsError(f"{path} has no fields; leave the '#' and what follows out")
     try:
         with text_files(path)[0].open("rb"):

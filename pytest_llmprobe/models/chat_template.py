@@ -1,25 +1,23 @@
-"""A model's chat template, rendered as transformers renders it and without transformers."""
+"""A model's chat template, rendered as transformers renders it and without transformers.
+
+A template comes from wherever its model comes from and is a program. It runs in a sandbox, within
+a budget (``template_budget``), and nowhere else: the tokenizer's own ``apply_chat_template`` knows
+no bounds.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jinja2 import Template, TemplateError, nodes
-from jinja2.exceptions import SecurityError
-from jinja2.ext import Extension
+from jinja2 import Template, TemplateError
 from jinja2.meta import find_undeclared_variables
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
 
 from pytest_llmprobe.models.dates import CLOCK, clock
-
-if TYPE_CHECKING:
-    from jinja2.parser import Parser
-
+from pytest_llmprobe.models.template_budget import LONGEST, TemplateTooCostlyError, spending
+from pytest_llmprobe.models.template_sandbox import Sandbox
 
 GIVEN = frozenset(
     (
@@ -29,6 +27,10 @@ GIVEN = frozenset(
     )
 )
 """What a template is always given, or has of itself: no argument of the user's."""
+
+REASONING = ("reasoning_content", "thinking", "reasoning")
+"""Names of what an assistant's message was thought with; transformers gives a template the first
+two."""
 
 
 def render(
@@ -46,19 +48,21 @@ def render(
     ``date`` is what it takes for today (``models.dates``).
 
     Raises:
+        TemplateTooCostlyError: The template is too long, takes too long or makes too much.
         TemplateError: The template is damaged or refuses the messages.
     """
-    return _compiled(template).render(
-        **dict(special_tokens)
-        | {CLOCK: clock(date)}
-        | dict(arguments)
-        | {
-            "messages": [dict(message) for message in messages],
-            "tools": None,
-            "documents": None,
-            "add_generation_prompt": answer_follows,
-        }
-    )
+    given = {
+        **special_tokens,
+        CLOCK: clock(date),
+        **arguments,
+        "messages": [_message(message) for message in messages],
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": answer_follows,
+    }
+    compiled = _compiled(template)
+    with spending(sum(map(len, _texts(given)))):
+        return compiled.render(given)
 
 
 @lru_cache(maxsize=4)
@@ -66,58 +70,48 @@ def variables(template: str) -> frozenset[str]:
     """The arguments that a template mentions, beside what it is always given.
 
     One that is damaged mentions none; rendering says what is wrong with it.
+
+    Raises:
+        TemplateTooCostlyError: The template is too long.
     """
-    environment = _environment()
+    environment = _environment(template)
     try:
         found = find_undeclared_variables(environment.parse(template))
     except TemplateError:
         return frozenset()
-    return frozenset(found) - GIVEN - environment.globals.keys()
-
-
-class _Generation(Extension):
-    """``{% generation %}`` marks what a model said, for training; here it changes nothing."""
-
-    tags = {"generation"}  # noqa: RUF012 # as Jinja declares it
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class _Namespace(Namespace):
-    """Keeps no underscored names, which could reach into the interpreter."""
-
-    def __init__(self, *args: Any, **values: Any) -> None:
-        super().__init__()
-        for name, value in dict(*args, **values).items():
-            self[name] = value
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name.startswith("_"):
-            raise SecurityError(f"a chat template may not keep {name!r}")
-        super().__setitem__(name, value)
+    return frozenset(found) - GIVEN - environment.globals.keys() - {CLOCK}
 
 
 @lru_cache(maxsize=4)
 def _compiled(template: str) -> Template:
-    return _environment().from_string(template)
+    return _environment(template).from_string(template)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["namespace"] = _Namespace
-    environment.globals["raise_exception"] = _refuse
-    environment.globals[CLOCK] = clock(None)
-    return environment
+def _environment(template: str) -> Sandbox:
+    if len(template) > LONGEST:
+        raise TemplateTooCostlyError(
+            f"the chat template has {len(template):,} characters, and {LONGEST:,} are the most"
+        )
+    return Sandbox()
 
 
-def _to_json(value: object, ensure_ascii: bool = False, **options: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
+def _message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message without what is None, its thought under the names that templates read."""
+    plain = {name: value for name, value in message.items() if value is not None}
+    thought = next((plain[name] for name in REASONING if name in plain), None)
+    if thought is None:
+        return plain
+    return {"thinking": thought, **plain, "reasoning_content": thought}
 
 
-def _refuse(message: str) -> None:
-    raise TemplateError(message)
+def _texts(value: object) -> Iterator[str]:
+    """All texts in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield str(name)
+            yield from _texts(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)

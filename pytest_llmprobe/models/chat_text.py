@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.errors import RequestError
+from pytest_llmprobe.models.template_budget import TemplateTooCostlyError
 
 Messages: TypeAlias = list[dict[str, Any]]
 
@@ -47,13 +48,16 @@ def chat_text(render: Render, messages: Messages) -> str:
     """What a model reads of chat messages, up to where its answer begins or goes on.
 
     Raises:
-        RequestError: The template fails, loses a question, or closes the answer that is begun.
+        RequestError: The template fails, loses a question, closes the answer that is begun, or
+            cannot be rendered within bounds.
     """
     failure: Exception | None = None
     for given in (messages, _in_parts(messages)):
         try:
             text = _rendered(render, given)
             lost = _lost(render, given, text)
+        except TemplateTooCostlyError:
+            raise
         except Exception as error:  # a template is a program, which may fail in any way
             failure = failure or error
             continue
@@ -131,7 +135,11 @@ def one_bos(ids: Sequence[int], bos: int | None) -> list[int]:
 
 
 def end_of_turn(render: Render) -> str:
-    """What a template writes after an assistant's message, "" if nothing can be said of it."""
+    """What a template writes after an assistant's message, "" if nothing can be said of it.
+
+    Raises:
+        TemplateTooCostlyError: It cannot be rendered within bounds.
+    """
     said = "Yes, it is."
     messages: Messages = [
         {"role": "user", "content": "Is it so?"},
@@ -140,6 +148,8 @@ def end_of_turn(render: Render) -> str:
     for given in (messages, _in_parts(messages)):
         try:
             before, found, after = render(given, answer_follows=False).rpartition(said)
+        except TemplateTooCostlyError:
+            raise
         except Exception:  # such a template says so when it is given a prompt
             continue
         if found and before:

@@ -7,14 +7,13 @@ found and never one that a user wrote. Whatever the mark does not come out of as
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from jinja2 import TemplateError
 
 from pytest_llmprobe.case import RawPrompt
 from pytest_llmprobe.errors import RequestError
+from pytest_llmprobe.models.chat_template import render
 from pytest_llmprobe.models.dates import DATE_STRING, PINNED
 
 Dates: TypeAlias = Literal["leave out", "pin"]
@@ -72,18 +71,15 @@ def _render(tokenizer: Any, messages: list[dict[str, str]], dates: Dates) -> str
 def _marked(tokenizer: Any, messages: list[dict[str, str]]) -> str:
     """The rendered messages with a mark, which holds the date's format, in place of each date."""
     template = tokenizer.get_chat_template()
-    options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": True}
-    before = datetime.now()
-    plain: str = tokenizer.apply_chat_template(messages, **options)
-    clocks = (before, datetime.now())
+    special = tokenizer.special_tokens_map
+    plain = render(template, messages, special)
     if START in plain or END in plain:
         raise RequestError(f"the prompt holds {START!r} or {END!r}, which mark dates here")
     # Llama 3 takes a date by this name; a template that writes one only if given it is tried next.
+    given: dict[str, str]
     for given in ({"date_string": f"{START}{DATE_STRING}{END}"}, {}):
-        marked: str = tokenizer.apply_chat_template(
-            messages, chat_template=PREFIX + template, **given, **options
-        )
-        if re.fullmatch(_with_dates(marked, clocks), plain):
+        marked = render(PREFIX + template, messages, special, arguments=given)
+        if re.fullmatch(_with_dates(marked), plain):
             return marked
     raise RequestError(
         "the chat template computes with the date of today, so that no prompt without it can be "
@@ -91,11 +87,11 @@ def _marked(tokenizer: Any, messages: list[dict[str, str]]) -> str:
     )
 
 
-def _with_dates(marked: str, clocks: Sequence[datetime]) -> str:
-    """A pattern: the marked text with the date of today in place of each mark, and no change."""
+def _with_dates(marked: str) -> str:
+    """A pattern: the marked text with the date it is told in place of each mark, and no change."""
     pieces = MARK.split(marked)  # text, form, text, form, ... text
     for place in range(1, len(pieces), 2):
-        dates = {re.escape(clock.strftime(pieces[place])) for clock in clocks}
+        dates = {re.escape(PINNED.strftime(pieces[place]))}
         if pieces[place] == DATE_STRING:
             dates.add(r"\d\d \w{3} \d{4}")  # Llama 3.1 says the same date every day
         pieces[place] = f"(?:{'|'.join(dates)})"

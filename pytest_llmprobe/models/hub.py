@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from pytest_llmprobe.data.network import hub_is_reachable
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.registry import ModelSpec
 
@@ -14,16 +17,45 @@ def check_hub(spec: ModelSpec) -> None:
     Raises:
         ModelError: Absent, gated, or not cached while the hub cannot be reached.
     """
-    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub import HfApi, try_to_load_from_cache
 
     if isinstance(try_to_load_from_cache(spec.source, "config.json", revision=spec.revision), str):
         return
-    if constants.HF_HUB_OFFLINE:
+    if not hub_is_reachable():
         raise ModelError(_absent(spec))
     try:
         HfApi().auth_check(spec.source)
     except Exception as error:
         raise ModelError(explain(spec, error)) from None
+
+
+def hub_file(spec: ModelSpec, name: str, beside: str) -> Path | None:
+    """A small file of a hub model, None if it has none of this name.
+
+    Where the hub cannot be reached, what is not in the cache beside another file was not there.
+
+    Raises:
+        ModelError: The model cannot be had.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    def cached(file: str) -> Path | None:
+        path = try_to_load_from_cache(spec.source, file, revision=spec.revision)
+        return Path(path) if isinstance(path, str) else None
+
+    try:
+        if hub_is_reachable():
+            return Path(hf_hub_download(spec.source, name, revision=spec.revision))
+    except LocalEntryNotFoundError:
+        pass
+    except EntryNotFoundError:
+        return None
+    except Exception as error:
+        raise ModelError(explain(spec, error)) from None
+    if cached(name) is None and (name == beside or cached(beside) is None):
+        raise ModelError(_absent(spec))
+    return cached(name)
 
 
 def explain(spec: ModelSpec, error: BaseException) -> str:

@@ -71,9 +71,13 @@ def _fetched(source: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    from pytest_llmprobe.data.network import hub_is_reachable
+
     name, _, file = source.partition(":")
     try:
-        return Path(hf_hub_download(name, file, revision=revision))
+        return Path(
+            hf_hub_download(name, file, revision=revision, local_files_only=not hub_is_reachable())
+        )
     except LocalEntryNotFoundError:
         raise ModelError(
             f"{source} is not on this machine, and the hub cannot be reached or HF_HUB_OFFLINE is "

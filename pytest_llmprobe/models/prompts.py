@@ -11,7 +11,6 @@ from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.errors import RequestError
 from pytest_llmprobe.models.chat_template import render
 from pytest_llmprobe.models.chat_text import Messages, chat_text, end_of_turn, messages_of, one_bos
-from pytest_llmprobe.models.dates import CLOCK
 from pytest_llmprobe.models.encoding import LONG, LongTexts
 from pytest_llmprobe.models.encoding_cache import user_cache
 from pytest_llmprobe.models.rendered_thought import rendered_mark
@@ -143,20 +142,14 @@ class PromptEncoder:
         return rendered_mark(self._render) if self.has_template else None
 
     def _render(self, messages: Messages, answer_follows: bool) -> str:
-        # transformers lets nobody set the clock of its templates.
-        if CLOCK in str(getattr(self._tokenizer, "chat_template", "")):
-            return render(
-                self._tokenizer.get_chat_template(),
-                messages,
-                self._tokenizer.special_tokens_map,
-                answer_follows=answer_follows,
-                arguments=self._arguments,
-                date=self._date,
-            )
-        text: str = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=answer_follows, **self._arguments
+        return render(
+            self._tokenizer.get_chat_template(),
+            messages,
+            self._tokenizer.special_tokens_map,
+            answer_follows=answer_follows,
+            arguments=self._arguments,
+            date=self._date,
         )
-        return text
 
     def _of_ids(self, ids: Sequence[int]) -> list[int]:
         if strange := [token for token in ids if not 0 <= token < len(self._tokenizer)]:

@@ -7,6 +7,7 @@ from typing import Any
 from pytest_llmprobe.errors import ModelError, RequestError
 from pytest_llmprobe.models.prompts import PromptEncoder
 from pytest_llmprobe.models.registry import ModelSpec
+from pytest_llmprobe.models.template_budget import TemplateTooCostlyError
 from pytest_llmprobe.models.thinking import Thinking, template_arguments, thinking_of
 
 
@@ -14,13 +15,23 @@ def template_facts(spec: ModelSpec, tokenizer: Any) -> tuple[Thinking, tuple[int
     """What is known of a model's thoughts, and the tokens that end an assistant's message.
 
     Raises:
-        ModelError: An argument for the template, or a mark of thoughts, cannot be used.
+        ModelError: An argument for the template, or a mark of thoughts, cannot be used; or the
+            template cannot be rendered within bounds.
     """
+    try:
+        return _facts(spec, tokenizer)
+    except TemplateTooCostlyError as error:
+        raise ModelError(f"model {spec.name!r} cannot be asked: {error}") from None
+
+
+def _facts(spec: ModelSpec, tokenizer: Any) -> tuple[Thinking, tuple[int, ...]]:
     template = template_of(tokenizer)
     arguments = template_arguments(template, spec.thinking, spec.template, spec.date)
     encoder = PromptEncoder(tokenizer, template is not None, arguments, date=spec.date)
     try:
         prompt = "" if template is None else encoder.text([{"role": "user", "content": "Why?"}])
+    except TemplateTooCostlyError:
+        raise
     except RequestError:
         prompt = ""  # every case will say so
     added = [str(token.content) for token in tokenizer.added_tokens_decoder.values()]

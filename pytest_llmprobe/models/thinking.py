@@ -91,6 +91,7 @@ def template_arguments(
 
     Raises:
         ModelError: The template does not mention an argument.
+        TemplateTooCostlyError: The template is too long.
     """
     if template is None:
         if given:

@@ -105,7 +105,7 @@ class TokenCounter:
         template = own.read_text(encoding="utf-8") if own else _template(config)
         try:
             arguments = _arguments(template, self._spec)
-        except ModelError as error:
+        except (ModelError, RequestError) as error:
             raise CasesError(str(error)) from None
         return _FileReader(tokenizer, template, config, arguments, self._spec.date)
 
@@ -120,26 +120,12 @@ class TokenCounter:
         if folder is not None:
             path = folder / name
             return path if path.is_file() else None
-        from huggingface_hub import hf_hub_download, try_to_load_from_cache
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+        from pytest_llmprobe.models.hub import hub_file
 
-        source, revision = self._spec.source, self._spec.revision
         try:
-            return Path(hf_hub_download(source, name, revision=revision))
-        except LocalEntryNotFoundError as error:
-            cached = try_to_load_from_cache(source, "config.json", revision=revision)
-            if isinstance(cached, str) and name != "config.json":
-                return None  # what is not cached beside the config was not there
-            problem: Exception = error
-        except EntryNotFoundError:
-            return None
-        except Exception as error:
-            problem = error
-        from pytest_llmprobe.models.hub import explain
-
-        raise CasesError(
-            f"the tokens of {source} cannot be counted: {explain(self._spec, problem)}"
-        )
+            return hub_file(spec, name, beside="config.json")
+        except ModelError as error:
+            raise CasesError(f"the tokens of {spec.source} cannot be counted: {error}") from None
 
 
 class _FileReader:
@@ -216,7 +202,7 @@ class _TransformersReader:
             self.tokenizer = load_tokenizer(spec)
             template = template_of(self.tokenizer)
             arguments = _arguments(template, spec)
-        except ModelError as error:
+        except (ModelError, RequestError) as error:
             raise CasesError(str(error)) from None
         self.has_template = template is not None
         self._encoder = PromptEncoder(self.tokenizer, self.has_template, arguments, date=spec.date)

@@ -110,6 +110,33 @@ def test_texts_of_white_space_only_are_left_out(source):
         source("b.txt", " \n").sample(texts=1)
 
 
+def test_nulls_are_left_out_and_counted(source):
+    content = '{"text": null}\n{"text": "A."}\n{"text": " "}\n{"text": "B."}\n{"text": null}\n'
+    data = source("a.jsonl", content)
+    assert list(data.documents()) == [("line 2", "A."), ("line 4", "B.")]
+    assert data.sample(texts=1).origin.startswith("a.jsonl (1 text, 1 without text left out, ")
+    assert data.sample().origin.startswith("a.jsonl (2 texts, 3 without text left out, sha256 ")
+    assert data.sample(texts=2).origin.startswith("a.jsonl (2 texts, 2 without text left out, ")
+    with pytest.raises(CasesError, match=r"b\.jsonl holds no text: 1 without text left out"):
+        source("b.jsonl", '{"text": null}').sample()
+
+
+def test_a_json_array_is_its_rows(source):
+    rows = [{"id": n, "text": f"Text {n}.", "body": None if n else "Body."} for n in range(3)]
+    data = source("a.json", json.dumps(rows, indent=2))
+    assert [row for _, row in data.rows()] == rows
+    assert list(data.documents()) == [(str(n), f"Text {n}.") for n in range(3)]
+    assert list(source("a.json#body").texts()) == ["Body."]
+    assert data.document() == rows
+    assert list(source("b.json", '\ufeff[{"text": "A."}]').documents()) == [("row 1", "A.")]
+
+
+def test_a_very_long_array_is_not_read_to_its_end(source, monkeypatch):
+    monkeypatch.setattr(rows, "MAX_ARRAY", 100)
+    with pytest.raises(CasesError, match=r"longer than 100 bytes: save it as \.jsonl"):
+        list(source("a.json", json.dumps([{"text": "x" * 100}])).rows())
+
+
 def test_a_document_is_what_a_json_file_holds(source):
     assert source("a.json", '{"type": "object"}').document() == {"type": "object"}
 
@@ -172,7 +199,7 @@ def test_no_content_breaks_the_reading(tmp_path_factory, content):
         ('["text"]', "line 2 is a list and not a JSON object"),
         ('{"body": "x", "n": 1}', r"line 2 has no text in the field 'text'.*it has body"),
         ('{"text": 3}', "it has no text at all"),
-        ('{"text": null, "b": "x"}', "it has b"),
+        ('{"b": "x"}', "it has b"),
         ('{"text": "\\ud800"}', "line 2 holds half of a surrogate pair"),
     ],
 )
@@ -202,8 +229,10 @@ def test_a_source_of_another_kind_is_refused(source):
     source("texts/a.txt", "A.")
     with pytest.raises(CasesError, match="a folder has no rows"):
         list(source("texts").rows())
-    with pytest.raises(CasesError, match=r"a \.json file has no rows"):
+    with pytest.raises(CasesError, match=r"a\.json has no rows: it is a dict and not an array"):
         list(source("a.json", "{}").texts())
+    with pytest.raises(CasesError, match=r"a\.json row 2 is a int and not a JSON object"):
+        list(source("a.json", "[{}, 3]").rows())
     with pytest.raises(CasesError, match=r"haystack=a\.txt: give a \.json file"):
         source("a.txt").document()
     with pytest.raises(CasesError, match=r"a\.json is no JSON: JSONDecodeError"):
@@ -298,6 +327,7 @@ def test_a_hub_data_set_is_streamed_or_taken_from_the_cache(
 
     packages(load_dataset)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(rows, "hub_is_reachable", lambda: True)
     data = source(given)
     assert calls == []
     assert list(data.texts()) == [text] * 3
@@ -313,11 +343,20 @@ def test_a_hub_data_set_that_cannot_be_had_says_what_to_do(source, packages, mon
 
     packages(load_dataset)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(rows, "hub_is_reachable", lambda: True)
     with pytest.raises(CasesError) as caught:
         list(source("org/name").texts())
     assert "org/name, split 'train': ConnectionError: no route to org/name (" in str(caught.value)
     assert ("HF_HUB_OFFLINE is set" in str(caught.value)) is offline
     assert "long story" not in str(caught.value)
+
+
+def test_a_hub_data_set_without_a_network_is_one_line_and_no_try(source, packages, monkeypatch):
+    packages(lambda *_, **__: pytest.fail("was asked"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(CasesError, match=r"org/name: the hub cannot be reached; HF_HUB_OFFLINE=1"):
+        list(source("org/name").texts())
 
 
 @pytest.mark.usefixtures("without_packages")

@@ -1,17 +1,19 @@
 """Loading: names to models, failures to one sentence, identity of weights."""
 
 import shutil
+import time
 from copy import deepcopy
 
 import pytest
 import torch
 
 from pytest_llmprobe import load_model
-from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.errors import LlmprobeError, ModelError
 from pytest_llmprobe.models.fingerprint import fingerprint
 from pytest_llmprobe.models.hub import explain
 from pytest_llmprobe.models.registry import REFERENCE, ModelSpec
 from pytest_llmprobe.models.text_tokenizer import tokenizer_hash
+from pytest_llmprobe.models.token_counter import TokenCounter
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +157,18 @@ def test_an_exchanged_token_that_templates_write_is_another_tokenizer():
     padded.pad_token = tokenizer.eos_token
     assert tokenizer_hash(changed) != tokenizer_hash(tokenizer)
     assert tokenizer_hash(padded) == tokenizer_hash(tokenizer)
+
+
+def test_an_unknown_hub_id_without_a_network_is_one_line_in_seconds(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    start = time.monotonic()
+    for ask in (
+        lambda: load_model("nobody/nothing"),
+        lambda: load_model("nobody/nothing:a.gguf"),
+        lambda: TokenCounter(ModelSpec("nobody/nothing", "nobody/nothing")).count("Why?"),
+    ):
+        with pytest.raises(LlmprobeError, match="the hub cannot be reached") as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+    assert time.monotonic() - start < 9
