@@ -124,7 +124,7 @@ def compare(
 
 
 def _with_prompts(experiment: ComparedExperiment, must_be_same: bool) -> ComparedExperiment:
-    """The finding says whether it is of the model alone, and is none where it must be and is not."""
+    """The finding says whether it is of the model alone; where it must be, it may be none."""
     if not experiment.prompts_changed or experiment.finding == "not judged":
         return experiment
     changed = f"{experiment.prompts_changed} of {experiment.n} prompts changed"
