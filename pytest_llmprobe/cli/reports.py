@@ -47,6 +47,11 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         help="exit code 1 if an experiment is worse or has errors (worse), or if it could not be "
         "judged either (not-judged, the default)",
     )
+    parser.add_argument(
+        "--same-prompts",
+        action="store_true",
+        help="an experiment with other prompts in B than in A may be worse, and is else not judged",
+    )
     parser.set_defaults(run=_compare)
 
 
@@ -78,7 +83,7 @@ def _compare(options: argparse.Namespace) -> None:
     paths = [find_run(name, options.storage) for name in given]
     first, second = map(read_run, paths)
     names = called(given[0], paths[0], first.model, second.model), given[1]
-    comparison = compare(first, second, names)
+    comparison = compare(first, second, names, same_prompts=options.same_prompts)
     for line in lines(comparison):
         print_line(line)
     verdict, reason = comparison.verdict

@@ -79,6 +79,12 @@ class Process:
         """What the controller sends to a worker."""
         return {SCRATCH: str(self.scratch), STARTED: self.started, WATCHED: self.watched}
 
+    @property
+    def workers(self) -> int:
+        """Processes that ask the model, as ``workers()``, but known to xdist's controller, too."""
+        own = getattr(self._config.option, "numprocesses", None)
+        return int(own) if own and not self.is_worker else workers()
+
     def make_scratch(self) -> Path:
         """The scratch folder, which is there from now on."""
         self.scratch.mkdir(mode=0o700, exist_ok=True)

@@ -150,6 +150,7 @@ class Recorder:
             failures,
             self._all_faults(),
             lost_to_errors(self._experiments, failures, self._first_error),
+            self._comparison.prompts if self._comparison else None,
         )
 
     def _all_faults(self) -> list[str]:
@@ -166,9 +167,12 @@ class Recorder:
 
         (name, path), first = self._options.compare, read_run(self._options.compare[1])
         names = called(name, path, first.model, self._options.model), "this run"
-        self._comparison = compare(first, reduce_report(measured), names)
+        gate = self._options.gate
+        self._comparison = compare(
+            first, reduce_report(measured), names, same_prompts=gate == "same-prompts"
+        )
         conclude(self._experiments, self._comparison)
-        if self._options.gate in ("all", "baseline"):
+        if gate in ("all", "baseline", "same-prompts"):
             self._checks += self._comparison.checks
 
     def _calibrate(self, measured: Mapping[str, Any]) -> None:

@@ -49,7 +49,7 @@ class RunFolder:
             "schema_version": SCHEMA_VERSION,
             "model": self._options.model,
             "timestamp": self._start.isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "config": self._options.as_dict(),
+            "config": self._options.as_dict() | {"workers": self._process.workers},
             "commit": commit(self._root),
         }
 

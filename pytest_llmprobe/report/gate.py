@@ -201,6 +201,7 @@ def run_verdict(
     failures: int,
     faults: Sequence[str] = (),
     lost: str = "",
+    caveat: str | None = None,
 ) -> tuple[Verdict, str]:
     """The verdict of a whole run and its reason, in agreement with pytest's exit code.
 
@@ -214,6 +215,7 @@ def run_verdict(
         failures: Failed tests and errors, other than misses that only count.
         faults: What else went wrong, such as a summary that could not be computed.
         lost: What ``lost_to_errors`` says.
+        caveat: What must be said beside PASS.
     """
     failed = [check for check in checks if check.verdict == "FAIL"]
     undecided = [check for check in checks if check.verdict == "NOT JUDGED"]
@@ -231,7 +233,8 @@ def run_verdict(
         return "NOT JUDGED", f"{_undecided(checks, undecided)}{remedy}"
     if not checks:
         return "NOT JUDGED", NO_BAR
-    return "PASS", f"{len(checks)} of {len(checks)} checks passed"
+    also = f"; {caveat}" if caveat else ""
+    return "PASS", f"{len(checks)} of {len(checks)} checks passed{also}"
 
 
 def _undecided(checks: Sequence[Check], undecided: Sequence[Check]) -> str:
