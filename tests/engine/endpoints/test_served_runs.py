@@ -200,7 +200,7 @@ USES = """
 
 
 def test_the_key_is_in_no_error_traceback_local_variable_or_log(server, run, monkeypatch):
-    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.backend.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.attempts.FIRST_PAUSE_S", 0.001)
     asked = server(lambda asked: FAULTS.get(asked.prompt) or echo(asked))
     options = (*LOUD, "--llmprobe-concurrency=1", "--llmprobe-misses=fail")
     result, text, report = run(asked, *options, evaluation=USES)
@@ -212,7 +212,7 @@ def test_the_key_is_in_no_error_traceback_local_variable_or_log(server, run, mon
 
 
 def test_a_run_through_faults_loses_doubles_and_mixes_up_no_case(server, run, monkeypatch):
-    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.backend.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.attempts.FIRST_PAUSE_S", 0.001)
     faults = ("reset", "429", "500", "truncated", "wrong JSON", "twice", "stall")
 
     def mixture(asked, attempt):
