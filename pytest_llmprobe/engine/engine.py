@@ -277,6 +277,7 @@ class Meter:
         self._on_progress = on_progress
 
     def add(self, tokens: int, rows: int = 0) -> None:
+        """So many tokens more, and rows that are done."""
         self.generated += tokens
         self.done += rows
         if self._on_progress is not None:

@@ -104,7 +104,7 @@ def test_a_refused_key_stops_the_session_with_one_clear_error(server, run):
     words = f"Incorrect API key provided: {SENTINEL}. Find yours elsewhere."
     asked = server(lambda asked: Reply({"error": {"message": words}}, 401))
     result, text, report = run(asked, "--llmprobe-concurrency=1", *LOUD)
-    assert result.ret == 1
+    assert result.ret == 6
     assert "answers 401: Incorrect API key provided: [key]" in text
     assert "check the environment's" in text
     assert len(asked.asked) == len(report["tests"]) == 1
