@@ -202,6 +202,7 @@ def run_verdict(
     faults: Sequence[str] = (),
     lost: str = "",
     caveat: str | None = None,
+    ended: str = "",
 ) -> tuple[Verdict, str]:
     """The verdict of a whole run and its reason, in agreement with pytest's exit code.
 
@@ -216,10 +217,13 @@ def run_verdict(
         faults: What else went wrong, such as a summary that could not be computed.
         lost: What ``lost_to_errors`` says.
         caveat: What must be said beside PASS.
+        ended: What has ended the run before its last test, if its exit code says so.
     """
     failed = [check for check in checks if check.verdict == "FAIL"]
     undecided = [check for check in checks if check.verdict == "NOT JUDGED"]
     if exit_code not in (0, 1):
+        if ended:
+            return "NOT JUDGED", ended
         return "NOT JUDGED", {2: "the run was interrupted"}.get(exit_code, f"exit code {exit_code}")
     if exit_code == 1 and (failed or faults):
         reasons = [*(f"{check.experiment}: {check.reason}" for check in failed), *faults]
