@@ -1,8 +1,7 @@
 """Cascade attention: tokens attend to what their rows share and to what is their row's own.
 
-A softmax over several blocks of keys is put together from what it is over each of them (online
-softmax, Milakov and Gimelshein 2018, arXiv 1805.02867), so keys that many rows share are read once
-for all of them, and no row pays for the width or the length of another.
+Keys that many rows share are read once for all of them, and no row pays for the width or the
+length of another.
 """
 
 from __future__ import annotations
@@ -14,90 +13,11 @@ from typing import NamedTuple
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward as scaled_dot_product
 
+from pytest_llmprobe.engine.attention_parts import Part, attend, attend_to_earlier
 from pytest_llmprobe.whitebox.attention import Call, Output, Tap
-
-LARGEST = 2**24
-"""Scores of one block that are held at once, at most (64 MiB); queries wait for their turn."""
-
-FAINT = -60.0
-"""Scores are at least this far below the highest: e^-60 is nothing beside 1 in any dtype, and the
-exponential of less is a denormal number, which a CPU takes 25 times as long for."""
 
 REFUSED = ("softcap", "s_aux", "sliding_window", "position_bias", "head_mask")
 """Options of attention functions that change the scores in ways unknown here."""
-
-
-class Part(NamedTuple):
-    """Attention to some of the keys, before it is divided by the sum of all weights.
-
-    Args:
-        output: Weighted values (H, T, D), float32.
-        total: Sums of weights (H, T, 1).
-        top: Highest scores (H, T, 1), which the weights are relative to.
-    """
-
-    output: torch.Tensor
-    total: torch.Tensor
-    top: torch.Tensor
-
-    def plus(self, other: Part) -> Part:
-        """Attention to both blocks of keys."""
-        top = torch.maximum(self.top, other.top)
-        mine, its = (self.top - top).exp_(), (other.top - top).exp_()
-        output = (self.output * mine).add_(other.output * its)
-        return Part(output, (self.total * mine).add_(other.total * its), top)
-
-
-def attend(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    scale: float,
-    bias: torch.Tensor | None = None,
-) -> Part:
-    """Attention of queries to one block of keys.
-
-    Args:
-        query: (B, H, T, D).
-        key: (B, H of keys, S, D); H is a multiple of it.
-        value: (B, H of keys, S, D of values).
-        scale: Factor of the scores.
-        bias: Added to the scores, broadcast to (B, T, S); -inf hides a key.
-
-    Returns:
-        Shapes as of the queries, with a batch in front.
-    """
-    batch, heads = query.shape[:2]
-    queries = query.split(max(1, LARGEST // (batch * heads * key.shape[2])), dim=2)
-    if len(queries) == 1:
-        return _attend(query, key, value, scale, bias)
-    biases: Sequence[torch.Tensor | None] = [bias] * len(queries)
-    if bias is not None and bias.shape[-2] > 1:
-        biases = bias.split(queries[0].shape[2], dim=-2)
-    parts = [
-        _attend(some, key, value, scale, its) for some, its in zip(queries, biases, strict=True)
-    ]
-    return Part(*(torch.cat(same, dim=2) for same in zip(*parts, strict=True)))
-
-
-def _attend(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    scale: float,
-    bias: torch.Tensor | None,
-) -> Part:
-    batch, heads, count, size = query.shape
-    groups = heads // key.shape[1]
-    folded = (query * scale).reshape(batch, key.shape[1], groups * count, size)
-    scores = torch.matmul(folded, key.transpose(2, 3)).float()
-    if bias is not None:
-        scores.unflatten(2, (groups, count)).add_(bias[:, None, None])
-    top = scores.amax(-1, keepdim=True)
-    weights = scores.sub_(top).clamp_(min=FAINT).exp_()
-    total = weights.sum(-1, keepdim=True)
-    output = torch.matmul(weights.to(value.dtype), value).float()
-    return Part(*(part.reshape(batch, heads, count, -1) for part in (output, total, top)))
 
 
 @dataclass
@@ -221,8 +141,7 @@ class Cascade(Tap):
             bias = shared.bias if steered else None
             block = shared.keys.layers[call.layer]
             part = _put(part, tokens, attend(call.query[:, :, tokens], *block, scale, bias))
-        output = (part.output / part.total).to(call.query.dtype)
-        return output.transpose(1, 2), None
+        return part.output.to(call.query.dtype).transpose(1, 2), None
 
 
 def _whole(call: Call, bias: torch.Tensor | None) -> Output:
@@ -238,10 +157,11 @@ def _whole(call: Call, bias: torch.Tensor | None) -> Output:
 
 def _among(call: Call, scale: float, bias: torch.Tensor | None) -> Part:
     """The tokens of one text among themselves: each sees those before it."""
+    if bias is None:
+        return attend_to_earlier(call.query, call.key, call.value, scale)
     count = call.query.shape[2]
     later = torch.full((count, count), -torch.inf, device=call.query.device).triu(1)
-    hidden = later[None] if bias is None else later + bias
-    return attend(call.query, call.key, call.value, scale, hidden)
+    return attend(call.query, call.key, call.value, scale, later + bias)
 
 
 def _own(

@@ -7,7 +7,9 @@ others take the path of ``TransformersBackend``, which is right for every archit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import cached_property
 from itertools import takewhile
 
 import torch
@@ -15,6 +17,7 @@ import torch
 from pytest_llmprobe.engine.backend import Generated, OnTokens
 from pytest_llmprobe.engine.decoding import RowState, decode
 from pytest_llmprobe.engine.memory import TreeMemory, takes_tree
+from pytest_llmprobe.engine.packed_weights import PackedWeights, packed_weights
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
 from pytest_llmprobe.engine.sampling import CLOSE_CALL
@@ -41,7 +44,10 @@ class FastBackend(TransformersBackend):
     def path(self) -> str:
         """How this model is run and why, in one sentence."""
         if self.shares_prefixes:
-            return "own decode loop, shared prefixes stored once: rows give the logits of each"
+            return (
+                "own decode loop, shared prefixes stored once: rows give the logits of each; "
+                f"{self._weights_path()}"
+            )
         why = "its layers keep a window or a state, or have an attention of their own"
         if self._encoder:
             why = "an encoder reads the prompt"
@@ -49,16 +55,32 @@ class FastBackend(TransformersBackend):
             return f"generate, one prompt at a time: {why}, and pads change its answers"
         return f"generate, padded batches: {why}"
 
+    @cached_property
+    def _packed(self) -> PackedWeights | str:
+        """Packed weights, or why there are none; measured when they are first wanted."""
+        if self.loaded.spec.in_memory:
+            return "their owner may change them"
+        return packed_weights(self.model)
+
+    def _weights_path(self) -> str:
+        if isinstance(self._packed, str):
+            return f"weights are not packed: {self._packed}"
+        return (
+            f"weights packed for oneDNN, measured faster {self._packed.where}: "
+            f"{self._packed.bytes / 2**20:.0f} MiB that each process has for itself"
+        )
+
     def together(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One batch; close calls in float32 are decided alone, ties by plain ``generate``."""
         if not self.shares_prefixes or self.turns_others(rows[0]):
             return super().together(rows, on_tokens)
         drafts = [self._draft(row) for row in rows]
-        states = self._decoded(rows, drafts, on_tokens, self._drafts)
-        return [self._settled(state, alone=len(rows) == 1) for state in states]
+        packed = isinstance(self._packed, PackedWeights)
+        states = self._decoded(rows, drafts, on_tokens, look_up=self._drafts, packed=packed)
+        return [self._settled(state, len(rows) == 1 and not packed) for state in states]
 
     def _settled(self, state: RowState, alone: bool) -> Generated | RequestError:
-        """The row's answer; after a close call among other rows, the one that it gives alone.
+        """The row's answer; after a close call, the one of the model's own products for it alone.
 
         The answer so far is the draft, so a few passes over prompt and answer decide nearly always.
         Nobody watches a row that is redone.
@@ -66,7 +88,7 @@ class FastBackend(TransformersBackend):
         if self.model.dtype == torch.float32 and state.margin < CLOSE_CALL and not alone:
             row = state.row
             draft = [] if _prompt_alone(row) else state.tokens[: row.room - 1]
-            (decided,) = self._decoded([row], [draft], lambda _: None, look_up=False)
+            (decided,) = self._decoded([row], [draft], lambda _: None, look_up=False, packed=False)
             answer = self._settled(decided, alone=True)
             return answer if isinstance(answer, RequestError) else replace(answer, redone=True)
         if self.model.dtype == torch.float32 and state.margin < TIE:
@@ -82,14 +104,19 @@ class FastBackend(TransformersBackend):
         rows: Sequence[Row],
         drafts: Sequence[Sequence[int]],
         on_tokens: OnTokens,
+        *,
         look_up: bool,
+        packed: bool,
     ) -> list[RowState]:
         tree = prefix_tree(rows)
         ordered = depth_first(tree)
         draft_of = {row.index: draft for row, draft in zip(rows, drafts, strict=True)}
         guessed = [draft_of[row.index] for row in ordered]
         memory = TreeMemory(self.model, tree, ordered)
-        with memory.attached():
+        weights: AbstractContextManager[None] = nullcontext()
+        if packed and isinstance(self._packed, PackedWeights):
+            weights = self._packed.active()
+        with memory.attached(), weights:
             states = decode(memory, ordered, guessed, self.endings, on_tokens, look_up)
         state_of = {state.row.index: state for state in states}
         return [state_of[row.index] for row in rows]
