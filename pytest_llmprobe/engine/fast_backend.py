@@ -1,7 +1,8 @@
 """The fast path: shared prefixes stored once, an own decode loop, guesses checked by the model.
 
-For models whose attention can be exchanged and sees all keys, which is tried when they load; all
-others take the path of ``TransformersBackend``, which is right for every architecture.
+For models whose attention can be exchanged and sees all keys, or a window of the last ones, which
+is tried when they load; all others take the path of ``TransformersBackend``, which is right for
+every architecture.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import torch
 
 from pytest_llmprobe.engine.backend import Generated, OnTokens
 from pytest_llmprobe.engine.decoding import RowState, decode
+from pytest_llmprobe.engine.layer_windows import layer_windows
 from pytest_llmprobe.engine.memory import TreeMemory, takes_tree
 from pytest_llmprobe.engine.packed_weights import PackedWeights, packed_weights
-from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
 from pytest_llmprobe.engine.sampling import CLOSE_CALL
 from pytest_llmprobe.engine.transformers_backend import BROKEN, TransformersBackend
@@ -48,7 +50,7 @@ class FastBackend(TransformersBackend):
                 "own decode loop, shared prefixes stored once: rows give the logits of each; "
                 f"{self._weights_path()}"
             )
-        why = "its layers keep a window or a state, or have an attention of their own"
+        why = "its layers keep a state, or have an attention of their own"
         if self._encoder:
             why = "an encoder reads the prompt"
         if self.max_batch_size == 1:
@@ -96,8 +98,15 @@ class FastBackend(TransformersBackend):
         if state.broken:
             return InvalidLogitsError(BROKEN)
         answer = state.reader.generated()
-        how = state.row.steering  # every layer here sees the whole prompt
-        return answer if how is None else replace(answer, steered_layers=len(how.layers))
+        how = state.row.steering
+        return answer if how is None else replace(answer, steered_layers=self._reached(how))
+
+    def _reached(self, how: RowSteering) -> int:
+        """Layers in which the prompt's last token sees steered ones."""
+        length, known = len(how.bias), layer_windows(self.model) or {}
+        last = max((place for place, bias in enumerate(how.bias) if bias), default=-1)
+        seen = [known.get(layer, length) >= length - last for layer in how.layers]
+        return sum(seen) if last >= 0 else 0
 
     def _decoded(
         self,

@@ -90,15 +90,16 @@ class PackedWeights:
         if known is None or known.source is not layer.weight or _version(layer) != known.version:
             known = Weight(layer.weight, _version(layer), _packed(layer))
             self._weights[layer] = known
-        product, packed, bias = torch.ops.mkldnn._linear_pointwise.default, known.packed, layer.bias
-        plain, size, serves = type(layer).forward, _inputs(layer), self._serves()
+        by_own: Callable[..., torch.Tensor] = type(layer).forward
+        by_packed: Callable[..., torch.Tensor] = torch.ops.mkldnn._linear_pointwise.default
+        packed, bias, size, serves = known.packed, layer.bias, _inputs(layer), self._serves()
 
         def forward(input: torch.Tensor) -> torch.Tensor:
             rows = input.numel() // size
             # Another thread may want gradients meanwhile.
             if serves[min(rows, ROWS[-1])] and torch.is_inference_mode_enabled():
-                return product(input, packed, bias, "none", [], "")
-            return plain(layer, input)
+                return by_packed(input, packed, bias, "none", [], "")
+            return by_own(layer, input)
 
         return forward
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from pytest_llmprobe import GenerateConfig
 from pytest_llmprobe.engine import attention_parts, cascade, memory
-from pytest_llmprobe.engine.attention_parts import attend
+from pytest_llmprobe.engine.attention_parts import attend, attend_to_earlier
 from pytest_llmprobe.engine.memory import Segment, TreeMemory, takes_tree
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
@@ -35,7 +35,7 @@ def exact(query, key, value, scale, bias=None):
 def way(request, monkeypatch):
     """torch's kernel for CPUs, and what serves on other devices and in fewer bits."""
     if request.param == "written out":
-        monkeypatch.setattr(attention_parts, "_fused", lambda query, value: False)
+        monkeypatch.setattr(attention_parts, "_fused", lambda *_: False)
 
 
 @pytest.mark.usefixtures("way")
@@ -67,6 +67,26 @@ def test_a_text_that_goes_on_sees_what_was_and_itself_up_to_each_token(heads):
     later = torch.full((30, 50), -torch.inf).triu(21)[None]
     expected = exact(query, key, value, 0.25, later)
     assert torch.allclose(itself.plus(before).output.double(), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("window", [1, 7, 29, 30, 31])
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_a_text_sees_no_more_of_itself_than_a_window(monkeypatch, window, cap, bias):
+    monkeypatch.setattr(attention_parts, "BLOCK", 8)
+    query, key, value = drawn(1, 4, 30, 8), drawn(1, 2, 30, 8, seed=1), drawn(1, 2, 30, 8, seed=2)
+    more = drawn(1, 1, 30, seed=3) if bias else None
+    found = attend_to_earlier(query, key, value, 0.4, more, cap, window).output
+    key, value = (x.double().repeat_interleave(2, 1) for x in (key, value))
+    scores = 0.4 * query.double() @ key.transpose(2, 3)
+    if cap is not None:
+        scores = cap * (scores / cap).tanh()
+    if more is not None:
+        scores = scores + more
+    at = torch.arange(30)
+    unseen = (at[None] > at[:, None]) | (at[:, None] - at[None] >= window)
+    weights = scores.masked_fill(unseen, -torch.inf).softmax(-1)
+    assert torch.allclose(found.double(), weights @ value, atol=1e-5)
 
 
 @pytest.mark.usefixtures("way")
@@ -105,7 +125,9 @@ PROMPTS = [
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "phi3"])
+@pytest.mark.parametrize(
+    "architecture", ["llama", "gpt2", "phi3", "mistral", "gemma2", "gemma3_text", "gpt_oss"]
+)
 def test_every_token_of_a_tree_has_the_logits_of_its_text_alone(architecture):
     """Wrong guesses are fed over again, rows have guesses of different lengths, rows leave."""
     model = tiny(architecture).model
@@ -176,16 +198,18 @@ def test_attention_with_an_unknown_change_of_scores_is_not_taken(monkeypatch):
 
 
 def test_a_model_whose_logits_differ_is_not_taken(monkeypatch):
-    monkeypatch.setattr(attention_parts, "_fused", lambda query, value: False)
+    monkeypatch.setattr(attention_parts, "_fused", lambda *_: False)
     assert takes_tree(tiny("llama").model)
     monkeypatch.setattr(attention_parts, "FAINT", -0.1)
     assert not takes_tree(tiny("llama").model)
 
 
 @torch.inference_mode()
-def test_a_long_end_of_a_prompt_is_stored_piece_by_piece(monkeypatch):
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gpt_oss", "gemma2 longer"])
+def test_a_long_end_of_a_prompt_is_stored_piece_by_piece(monkeypatch, architecture):
     monkeypatch.setitem(memory.FORWARD_TOKENS, "cpu", 64)
-    model = tiny("llama").model
+    monkeypatch.setattr(attention_parts, "BLOCK", 30)
+    model = tiny(architecture).model
     stem = [3 + n % 90 for n in range(80)]
     prompts = [
         [*stem, *[5 + number * (n + 1) % 50 for n in range(length)]]
