@@ -1,5 +1,6 @@
-"""pytest hooks. This module loads in every pytest run of the environment: it must be free, and
-where a run has no test with the ``probe`` marker, nothing below imports or does anything else.
+"""pytest hooks. This module loads in every pytest run of the environment: it must be free.
+
+Where a run has no test with the ``probe`` marker, nothing below imports or does anything else.
 """
 
 from __future__ import annotations
