@@ -22,6 +22,7 @@ from pytest_llmprobe.report.misses_text import cut_off_warnings, miss_lines
 from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded
 from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
 from pytest_llmprobe.report.terminal import measured, remarks, said_in_summary, with_interval
+from pytest_llmprobe.report.word_diff import word_diff
 
 PAGE = Path(__file__).with_name("page")
 
@@ -154,7 +155,7 @@ def _fact(value: object) -> str:
 def _cases(report: Mapping[str, Any], compared: Sequence[ComparedExperiment]) -> str:
     """The cases as JSON that cannot end the script element it stands in."""
     flips = {
-        flip.id: {"change": what, "before": flip.first}
+        flip.id: {"change": what, "before": flip.first, "diff": word_diff(flip.first, flip.second)}
         for experiment in compared
         for what, flipped in (("lost", experiment.lost), ("gained", experiment.gained))
         for flip in flipped
