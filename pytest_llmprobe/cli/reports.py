@@ -70,6 +70,7 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
     parser.description = "Pass rates of every experiment over the runs of each model."
     parser.add_argument("--model", metavar="M", help="of this model only")
     parser.add_argument("--last", type=int, default=8, metavar="N", help="runs (default: 8)")
+    parser.add_argument("--html", type=Path, metavar="OUT", help="as a page with curves")
     parser.set_defaults(run=_history)
 
 
@@ -134,9 +135,12 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _history(options: argparse.Namespace) -> None:
-    from pytest_llmprobe.report.history import history
+    from pytest_llmprobe.report.files import check_writable, write_atomically
+    from pytest_llmprobe.report.history import history, history_page
     from pytest_llmprobe.report.run_file import read_run
 
+    if options.html is not None:
+        check_writable(options.html)
     runs: dict[str, list[Baseline]] = {}
     for path in sorted(options.storage.glob("runs/*/report.json")):
         try:
@@ -152,6 +156,9 @@ def _history(options: argparse.Namespace) -> None:
     for model in sorted(runs):
         for line in history(runs[model], options.last):
             print_line(line)
+    if options.html is not None:
+        write_atomically(options.html, history_page(runs, options.last))
+        print_line(f"written: {options.html}")
 
 
 def read_report(given: str, storage: Path) -> tuple[Path, dict[str, Any]]:

@@ -241,6 +241,24 @@ def test_history_is_a_row_an_experiment_and_a_column_a_run(saved, run):
     assert [line.split() for line in lines][1] == ["2026-03-03"]
 
 
+def test_history_is_a_page_with_a_curve_for_each_experiment(saved, run, tmp_path):
+    hostile = "<b>needle</b>"
+    saved("1", records("pp", hostile), timestamp="2026-03-01T12:00:00Z")
+    saved("2", records("pm", hostile), records("p", "other"), timestamp="2026-03-02T13:30:00Z")
+    saved("3", records("e", "other"), timestamp="2026-03-03T13:30:00Z", model="b")
+    page = tmp_path / "history.html"
+    code, lines = run("history", "--html", page)
+    assert (code, lines[-1]) == (0, f"written: {page}")
+    text = page.read_text()
+    assert hostile not in text
+    assert "&lt;b&gt;needle&lt;/b&gt;" in text
+    assert text.count("<figure>") == 1  # one point is no curve
+    assert text.count("<h2>") == 2
+    assert "http:" not in text.replace("http-equiv", "")
+    with pytest.raises(ReportError, match="is a folder"):
+        run("history", "--html", tmp_path)
+
+
 def test_history_passes_over_what_it_cannot_read_and_says_so(storage, saved, run, capsys):
     saved("1", records("pp"))
     (saved("2", records("pp")) / "report.json").write_text("{")
