@@ -22,6 +22,9 @@ from pytest_llmprobe.engine.transformers_backend import BROKEN, TransformersBack
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
 from pytest_llmprobe.models.loading import LoadedModel
 
+PACKED = "packed_rows"
+"""The fact whether prefixes are stored once, as it is kept of a checkpoint."""
+
 TIE = 3e-5
 """A lead under this could turn with the shape of a pass; such a row goes through ``generate``."""
 
@@ -34,7 +37,7 @@ class FastBackend(TransformersBackend):
 
     def __init__(self, loaded: LoadedModel, drafts: bool = True) -> None:
         super().__init__(loaded)
-        self.shares_prefixes = takes_tree(loaded.model)
+        self.shares_prefixes = loaded.kept.remembered(PACKED, lambda: takes_tree(loaded.model))
         self._drafts = drafts
 
     @property
