@@ -20,6 +20,7 @@ from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
 from pytest_llmprobe.engine.sampling import CLOSE_CALL
 from pytest_llmprobe.engine.transformers_backend import BROKEN, TransformersBackend
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
+from pytest_llmprobe.models.description import how_run
 from pytest_llmprobe.models.loading import LoadedModel
 
 PACKED = "packed_rows"
@@ -43,14 +44,7 @@ class FastBackend(TransformersBackend):
     @property
     def path(self) -> str:
         """How this model is run and why, in one sentence."""
-        if self.shares_prefixes:
-            return "own decode loop, shared prefixes stored once: rows give the logits of each"
-        why = "its layers keep a window or a state, or have an attention of their own"
-        if self._encoder:
-            why = "an encoder reads the prompt"
-        if self.max_batch_size == 1:
-            return f"generate, one prompt at a time: {why}, and pads change its answers"
-        return f"generate, padded batches: {why}"
+        return how_run(self.shares_prefixes, self._encoder, self.max_batch_size is None)
 
     def together(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One batch; close calls in float32 are decided alone, ties by plain ``generate``."""

@@ -14,7 +14,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -46,12 +46,18 @@ _CODE = ("models", "engine", "whitebox")
 
 @dataclass(frozen=True)
 class KeptFacts:
-    """Facts of one checkpoint, in one file; nothing is kept without a path."""
+    """Facts of one checkpoint, in one file; nothing is kept without a path.
+
+    Args:
+        path: Of the file.
+        how: Where the checkpoint is loaded and as what; the facts of each are kept apart.
+    """
 
     path: Path | None = None
+    how: str = ""
 
     @classmethod
-    def of(cls, files: Iterable[Path], *how: object) -> KeptFacts:
+    def of(cls, files: Iterable[Path], *fields: object, how: Sequence[str] = ()) -> KeptFacts:
         """Of what some files hold, loaded in some way."""
         paths = sorted(files)
         cache = user_cache()
@@ -61,17 +67,17 @@ class KeptFacts:
             seen = [_seen(path) for path in paths]
         except OSError:  # whoever reads the file says so
             return cls()
-        decides = repr((seen, how, _code(), platform.machine(), platform.processor()))
+        decides = repr((seen, fields, _code(), platform.machine(), platform.processor()))
         key = hashlib.sha256(decides.encode()).hexdigest()[:32]
-        return cls(cache.folder.with_name("facts") / f"{key}.json")
+        return cls(cache.folder.with_name("facts") / f"{key}.json", ", ".join(how))
 
     @classmethod
-    def of_spec(cls, spec: ModelSpec, *how: object) -> KeptFacts:
+    def of_spec(cls, spec: ModelSpec, how: Sequence[str] = ()) -> KeptFacts:
         """Of the checkpoint that a spec names, an adapter's files among them.
 
         Args:
             spec: Of a local folder, or of a hub model whose revision is the commit in the cache.
-            how: What decides beside the files and the fields of the spec that say how to load.
+            how: Where it is loaded and as what.
         """
         if spec.in_memory or spec.random_weights:
             return cls()
@@ -83,19 +89,22 @@ class KeptFacts:
             for path in folder.iterdir()
             if path.is_file() and not path.name.startswith(".")
         ]
-        return cls.of(files, *(getattr(spec, name) for name in IN_PROCESS), *how)
+        return cls.of(files, *(getattr(spec, name) for name in IN_PROCESS), how=how)
 
-    def known(self, name: str) -> Any:
-        """A fact that was found out before, or None."""
-        return self._read().get(name)
+    def known(self) -> dict[str, dict[str, Any]]:
+        """What was found out before, by where and as what the checkpoint was loaded."""
+        facts = self._read()
+        return {how: found for how, found in facts.items() if isinstance(found, dict)}
 
     def remembered(self, name: str, find: Callable[[], Found]) -> Found:
         """A fact, found out if it is not known; of built-in types, and never None."""
-        found: Found | None = self.known(name)
+        found: Found | None = self.known().get(self.how, {}).get(name)
         if found is None:
             found = find()
             if self.path is not None:
-                self._write(self.path, self._read() | {name: found})
+                known = self.known()
+                ours = known.get(self.how, {}) | {name: found}
+                self._write(self.path, known | {self.how: ours})
         return found
 
     def _read(self) -> dict[str, Any]:

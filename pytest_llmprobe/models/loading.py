@@ -172,8 +172,8 @@ def _kept(spec: ModelSpec, model: Any) -> KeptFacts:
     commit = getattr(model.config, "_commit_hash", None)
     spec = replace(spec, revision=commit) if commit and spec.package is None else spec
     chip = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else ""
-    how = (str(model.device), str(model.dtype), model.config._attn_implementation, chip)
-    return KeptFacts.of_spec(spec, *how)
+    how = (str(model.device), str(model.dtype), str(model.config._attn_implementation), chip)
+    return KeptFacts.of_spec(spec, how)
 
 
 def load_tokenizer(spec: ModelSpec) -> Any:

@@ -56,6 +56,8 @@ def test_a_second_start_says_the_same_without_looking(cache, copy, nothing_is_fo
 def test_what_decides_makes_it_look_again(cache, copy):
     first = info(copy)
     assert info(copy, dtype="bfloat16")["fingerprint"] != first["fingerprint"]
+    assert info(copy, attn_implementation="eager")["fingerprint"] == first["fingerprint"]
+    assert info(copy) == first
     assert (
         info(copy, dtype="bfloat16", random_weights=True)["fingerprint"]
         != (info(copy, dtype="bfloat16")["fingerprint"])
