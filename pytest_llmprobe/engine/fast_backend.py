@@ -14,7 +14,7 @@ import torch
 
 from pytest_llmprobe.engine.backend import Generated, OnTokens
 from pytest_llmprobe.engine.decoding import RowState, decode
-from pytest_llmprobe.engine.memory import TreeMemory, takes_tree
+from pytest_llmprobe.engine.memory import TreeMemory, packs_rows
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
 from pytest_llmprobe.engine.sampling import CLOSE_CALL
@@ -22,9 +22,6 @@ from pytest_llmprobe.engine.transformers_backend import BROKEN, TransformersBack
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
 from pytest_llmprobe.models.description import how_run
 from pytest_llmprobe.models.loading import LoadedModel
-
-PACKED = "packed_rows"
-"""The fact whether prefixes are stored once, as it is kept of a checkpoint."""
 
 TIE = 3e-5
 """A lead under this could turn with the shape of a pass; such a row goes through ``generate``."""
@@ -38,7 +35,7 @@ class FastBackend(TransformersBackend):
 
     def __init__(self, loaded: LoadedModel, drafts: bool = True) -> None:
         super().__init__(loaded)
-        self.shares_prefixes = loaded.kept.remembered(PACKED, lambda: takes_tree(loaded.model))
+        self.shares_prefixes = packs_rows(loaded)
         self._drafts = drafts
 
     @property

@@ -16,6 +16,7 @@ from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import Node, each_leaf
 from pytest_llmprobe.generation import GenerateConfig
 from pytest_llmprobe.models.capabilities import close
+from pytest_llmprobe.models.loading import LoadedModel
 from pytest_llmprobe.whitebox.attention import BASES, attention_kind, tapped
 
 FORWARD_TOKENS = {"cpu": 512}
@@ -248,6 +249,11 @@ class TreeMemory:
 
 
 @torch.inference_mode()
+def packs_rows(loaded: LoadedModel) -> bool:
+    """As ``takes_tree``, or as an earlier start found out."""
+    return loaded.kept.remembered("packed_rows", lambda: takes_tree(loaded.model))
+
+
 def takes_tree(model: Any) -> bool:
     """Whether a model attends to a tree of prompts as to each alone, by a few short passes.
 
