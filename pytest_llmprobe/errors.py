@@ -53,8 +53,16 @@ class AccessError(ServerError):
     """A server cannot be reached, or refuses the key or the model: no request would succeed."""
 
 
+class OutageError(AccessError):
+    """A server has failed so often or so long that the run asks it nothing more."""
+
+
 class BudgetError(RequestError):
     """The run has spent the requests or the money that the user allows; nothing was sent."""
+
+
+class StorageError(LlmprobeError):
+    """This machine cannot keep what is measured: its disk is full, or refuses."""
 
 
 class ReportError(LlmprobeError):

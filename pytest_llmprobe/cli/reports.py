@@ -47,6 +47,11 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         help="exit code 1 if an experiment is worse or has errors (worse), or if it could not be "
         "judged either (not-judged, the default)",
     )
+    parser.add_argument(
+        "--same-prompts",
+        action="store_true",
+        help="an experiment with other prompts in B than in A may be worse, and is else not judged",
+    )
     parser.set_defaults(run=_compare)
 
 
@@ -55,6 +60,8 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("report", metavar="RUN", help="a report or a run's folder")
     parser.add_argument("--html", type=Path, metavar="OUT", help="a page without network")
     parser.add_argument("--md", type=Path, metavar="OUT", help="markdown for a pull request")
+    parser.add_argument("--csv", type=Path, metavar="OUT", help="a row for each case")
+    parser.add_argument("--parquet", type=Path, metavar="OUT", help="the same for data frames")
     parser.add_argument("--compare", metavar="A", help=f"with the differences from {RUN}")
     parser.set_defaults(run=_report)
 
@@ -63,6 +70,7 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
     parser.description = "Pass rates of every experiment over the runs of each model."
     parser.add_argument("--model", metavar="M", help="of this model only")
     parser.add_argument("--last", type=int, default=8, metavar="N", help="runs (default: 8)")
+    parser.add_argument("--html", type=Path, metavar="OUT", help="as a page with curves")
     parser.set_defaults(run=_history)
 
 
@@ -76,7 +84,7 @@ def _compare(options: argparse.Namespace) -> None:
     paths = [find_run(name, options.storage) for name in given]
     first, second = map(read_run, paths)
     names = called(given[0], paths[0], first.model, second.model), given[1]
-    comparison = compare(first, second, names)
+    comparison = compare(first, second, names, same_prompts=options.same_prompts)
     for line in lines(comparison):
         print_line(line)
     verdict, reason = comparison.verdict
@@ -92,11 +100,13 @@ def _report(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.files import check_writable, write_atomically
     from pytest_llmprobe.report.run_file import called, find_run, read_run, reduce_report
 
-    if options.html is None and options.md is None:
-        raise SettingsError("report writes nothing: give --html OUT or --md OUT")
-    for path in (options.html, options.md):
-        if path is not None:
-            check_writable(path)
+    outputs = [p for p in (options.html, options.md, options.csv, options.parquet) if p is not None]
+    if not outputs:
+        raise SettingsError(
+            "report writes nothing: give --html OUT, --md OUT, --csv OUT or --parquet OUT"
+        )
+    for path in outputs:
+        check_writable(path)
     _, report = read_report(options.report, options.storage)
     comparison = None
     if options.compare is not None:
@@ -112,12 +122,25 @@ def _report(options: argparse.Namespace) -> None:
         from pytest_llmprobe.report.html import html
 
         write_atomically(options.html, html(report, comparison))
+    if options.csv is not None:
+        from pytest_llmprobe.report.table import write_csv
+
+        write_csv(report, options.csv)
+    if options.parquet is not None:
+        from pytest_llmprobe.report.table import write_parquet
+
+        write_parquet(report, options.parquet)
+    for path in outputs:
+        print_line(f"written: {path}")
 
 
 def _history(options: argparse.Namespace) -> None:
-    from pytest_llmprobe.report.history import history
+    from pytest_llmprobe.report.files import check_writable, write_atomically
+    from pytest_llmprobe.report.history import history, history_page
     from pytest_llmprobe.report.run_file import read_run
 
+    if options.html is not None:
+        check_writable(options.html)
     runs: dict[str, list[Baseline]] = {}
     for path in sorted(options.storage.glob("runs/*/report.json")):
         try:
@@ -133,6 +156,9 @@ def _history(options: argparse.Namespace) -> None:
     for model in sorted(runs):
         for line in history(runs[model], options.last):
             print_line(line)
+    if options.html is not None:
+        write_atomically(options.html, history_page(runs, options.last))
+        print_line(f"written: {options.html}")
 
 
 def read_report(given: str, storage: Path) -> tuple[Path, dict[str, Any]]:

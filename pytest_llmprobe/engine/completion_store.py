@@ -23,14 +23,17 @@ from pytest_llmprobe.engine.completion_file import (
     line_of,
     run_of,
 )
-from pytest_llmprobe.errors import ReportError, RequestError, SettingsError
+from pytest_llmprobe.errors import ReportError, RequestError, SettingsError, StorageError
 from pytest_llmprobe.generation import Completion, Request
 
 PACKAGES = ("pytest-llmprobe", "tokenizers", "torch", "transformers")
 SYNC_SECONDS = 1.0
 """A power failure takes the answers of this time at most; a kill takes none."""
 
-BESIDE = ("accelerators", "architecture", "capabilities", "files", "parameters", "served_model")
+LEARNED = ("adapted", "finish_reasons", "served_model")
+"""What a server is known for once it has answered."""
+
+BESIDE = ("accelerators", "architecture", "capabilities", "files", "parameters", *LEARNED)
 NAMES = ("revision", "source")
 """Where the weights come from does not matter once they are known by their fingerprint."""
 
@@ -113,12 +116,12 @@ class CompletionStore:
                 )
             self.info, self._model = last["info"], last["identity"]
         else:
-            self.info = dict(info)
             self._described = identity(info, batch_size)
             self._model = _hash(self._described)
+            self.info = self.completed(info)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             self._synced = time.monotonic()
-            self._append([{"identity": self._model, "of": self._described, "info": self.info}])
+            self.note(self.info)
         models = () if self._earlier is None else self._earlier.models
         tokenizers = {model["info"].get("tokenizer_hash") for model in models}
         self._same_tokens = tokenizers == {self.info.get("tokenizer_hash")}
@@ -167,6 +170,22 @@ class CompletionStore:
             if before.get(name) != now.get(name)
         ]
 
+    def note(self, info: Mapping[str, Any]) -> None:
+        """Write what the model is, or what has become known of it since."""
+        if not self.replays:
+            self.info = self.completed(info)
+            self._append([{"identity": self._model, "of": self._described, "info": self.info}])
+
+    def completed(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        """What a model says of itself, with what it said when it answered what is there."""
+        found = dict(info)
+        models = () if self._there is None else self._there.models
+        for model in models:
+            if model["identity"] == self._model:
+                learned = {k: v for k, v in model["info"].items() if k in LEARNED and v}
+                found = learned | {k: v for k, v in found.items() if v or k not in learned}
+        return found
+
     def find(self, request: Request) -> Outcome | None:
         """The answer that is there, marked as recorded; None if there is none.
 
@@ -205,11 +224,14 @@ class CompletionStore:
 
     def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
         data = b"".join(map(line_of, lines))
-        while data:  # one call, so that the lines of two processes do not mix
-            data = data[os.write(self._file, data) :]
-        if time.monotonic() - self._synced > SYNC_SECONDS:
-            os.fsync(self._file)
-            self._synced = time.monotonic()
+        try:
+            while data:  # one call, so that the lines of two processes do not mix
+                data = data[os.write(self._file, data) :]
+            if time.monotonic() - self._synced > SYNC_SECONDS:
+                os.fsync(self._file)
+                self._synced = time.monotonic()
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be written: {error.strerror}") from None
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,6 +12,7 @@ from pytest_llmprobe.case import Prompt, RawPrompt, check_prompt
 from pytest_llmprobe.engine.backend import (
     NO_LIKELIHOODS,
     Backend,
+    Generated,
     ScoresContinuations,
 )
 from pytest_llmprobe.engine.completion_file import Outcome
@@ -139,7 +140,7 @@ class Engine:
             except RequestError as error:
                 outcomes[index] = error
                 self._keep(requests, {index: error})
-        meter = _Meter(len(requests), len(outcomes), on_progress)
+        meter = Meter(len(requests), len(outcomes), on_progress)
         batches = self._plan(rows)
         while batches:
             batch = batches.pop(0)
@@ -241,12 +242,15 @@ class Engine:
         except (CasesError, SettingsError) as error:
             raise RequestError(str(error)) from None
 
-    def _run(self, batch: Sequence[Row], meter: _Meter) -> dict[int, Outcome] | str:
+    def _generated(self, batch: Sequence[Row], meter: Meter) -> Sequence[Generated | RequestError]:
+        return self.backend.generate(batch, meter.add)
+
+    def _run(self, batch: Sequence[Row], meter: Meter) -> dict[int, Outcome] | str:
         """The batch's outcomes by request, or what a library said when memory ran out."""
         start, before = time.perf_counter(), meter.generated
         failure = None  # words alone: the exception would hold the tensors
         try:
-            answers = self.backend.generate(batch, meter.add)
+            answers = self._generated(batch, meter)
         except Exception as error:
             if not self.backend.is_out_of_memory(error):
                 raise
@@ -264,20 +268,21 @@ class Engine:
         }
 
 
-class _Meter:
+class Meter:
     """Turns what a backend reports into progress."""
 
     def __init__(self, total: int, done: int, on_progress: OnProgress | None) -> None:
-        self._total, self._done, self.generated = total, done, 0
+        self._total, self.done, self.generated = total, done, 0
         self._start = time.perf_counter()
         self._on_progress = on_progress
 
     def add(self, tokens: int, rows: int = 0) -> None:
+        """So many tokens more, and rows that are done."""
         self.generated += tokens
-        self._done += rows
+        self.done += rows
         if self._on_progress is not None:
             seconds = time.perf_counter() - self._start
-            self._on_progress(Progress(self._done, self._total, self.generated, seconds))
+            self._on_progress(Progress(self.done, self._total, self.generated, seconds))
 
 
 def _check_apart(prompt: int, room: int, limit: int) -> None:

@@ -1,21 +1,26 @@
 """The fast path: shared prefixes stored once, an own decode loop, guesses checked by the model.
 
-For models whose attention can be exchanged and sees all keys, which is tried when they load; all
-others take the path of ``TransformersBackend``, which is right for every architecture.
+For models whose attention can be exchanged and sees all keys, or a window of the last ones, which
+is tried when they load; all others take the path of ``TransformersBackend``, which is right for
+every architecture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import cached_property
 from itertools import takewhile
 
 import torch
 
 from pytest_llmprobe.engine.backend import Generated, OnTokens
 from pytest_llmprobe.engine.decoding import RowState, decode
+from pytest_llmprobe.engine.layer_windows import layer_windows
 from pytest_llmprobe.engine.memory import TreeMemory, packs_rows
-from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.engine.packed_weights import PackedWeights, packed_weights
+from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
 from pytest_llmprobe.engine.sampling import CLOSE_CALL
 from pytest_llmprobe.engine.transformers_backend import BROKEN, TransformersBackend
@@ -41,18 +46,35 @@ class FastBackend(TransformersBackend):
     @property
     def path(self) -> str:
         """How this model is run and why, in one sentence."""
-        return how_run(self.shares_prefixes, self._encoder, self.max_batch_size is None)
+        run = how_run(self.shares_prefixes, self._encoder, self.max_batch_size is None)
+        return f"{run}; {self._weights_path()}" if self.shares_prefixes else run
+
+    @cached_property
+    def _packed(self) -> PackedWeights | str:
+        """Packed weights, or why there are none; measured when they are first wanted."""
+        if self.loaded.spec.in_memory:
+            return "their owner may change them"
+        return packed_weights(self.model)
+
+    def _weights_path(self) -> str:
+        if isinstance(self._packed, str):
+            return f"weights are not packed: {self._packed}"
+        return (
+            f"weights packed for oneDNN, measured faster {self._packed.where}: "
+            f"{self._packed.bytes / 2**20:.0f} MiB that each process has for itself"
+        )
 
     def together(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One batch; close calls in float32 are decided alone, ties by plain ``generate``."""
         if not self.shares_prefixes or self.turns_others(rows[0]):
             return super().together(rows, on_tokens)
         drafts = [self._draft(row) for row in rows]
-        states = self._decoded(rows, drafts, on_tokens, self._drafts)
-        return [self._settled(state, alone=len(rows) == 1) for state in states]
+        packed = isinstance(self._packed, PackedWeights)
+        states = self._decoded(rows, drafts, on_tokens, look_up=self._drafts, packed=packed)
+        return [self._settled(state, len(rows) == 1 and not packed) for state in states]
 
     def _settled(self, state: RowState, alone: bool) -> Generated | RequestError:
-        """The row's answer; after a close call among other rows, the one that it gives alone.
+        """The row's answer; after a close call, the one of the model's own products for it alone.
 
         The answer so far is the draft, so a few passes over prompt and answer decide nearly always.
         Nobody watches a row that is redone.
@@ -60,7 +82,7 @@ class FastBackend(TransformersBackend):
         if self.model.dtype == torch.float32 and state.margin < CLOSE_CALL and not alone:
             row = state.row
             draft = [] if _prompt_alone(row) else state.tokens[: row.room - 1]
-            (decided,) = self._decoded([row], [draft], lambda _: None, look_up=False)
+            (decided,) = self._decoded([row], [draft], lambda _: None, look_up=False, packed=False)
             answer = self._settled(decided, alone=True)
             return answer if isinstance(answer, RequestError) else replace(answer, redone=True)
         if self.model.dtype == torch.float32 and state.margin < TIE:
@@ -68,22 +90,34 @@ class FastBackend(TransformersBackend):
         if state.broken:
             return InvalidLogitsError(BROKEN)
         answer = state.reader.generated()
-        how = state.row.steering  # every layer here sees the whole prompt
-        return answer if how is None else replace(answer, steered_layers=len(how.layers))
+        how = state.row.steering
+        return answer if how is None else replace(answer, steered_layers=self._reached(how))
+
+    def _reached(self, how: RowSteering) -> int:
+        """Layers in which the prompt's last token sees steered ones."""
+        length, known = len(how.bias), layer_windows(self.model) or {}
+        last = max((place for place, bias in enumerate(how.bias) if bias), default=-1)
+        seen = [known.get(layer, length) >= length - last for layer in how.layers]
+        return sum(seen) if last >= 0 else 0
 
     def _decoded(
         self,
         rows: Sequence[Row],
         drafts: Sequence[Sequence[int]],
         on_tokens: OnTokens,
+        *,
         look_up: bool,
+        packed: bool,
     ) -> list[RowState]:
         tree = prefix_tree(rows)
         ordered = depth_first(tree)
         draft_of = {row.index: draft for row, draft in zip(rows, drafts, strict=True)}
         guessed = [draft_of[row.index] for row in ordered]
         memory = TreeMemory(self.model, tree, ordered)
-        with memory.attached():
+        weights: AbstractContextManager[None] = nullcontext()
+        if packed and isinstance(self._packed, PackedWeights):
+            weights = self._packed.active()
+        with memory.attached(), weights:
             states = decode(memory, ordered, guessed, self.endings, on_tokens, look_up)
         state_of = {state.row.index: state for state in states}
         return [state_of[row.index] for row in rows]

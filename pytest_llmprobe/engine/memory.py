@@ -9,9 +9,10 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
-from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from pytest_llmprobe.engine.cascade import Cascade, OwnKeys, Pass, Shared, SharedKeys
+from pytest_llmprobe.engine.cascade import Cascade, OwnKeys
+from pytest_llmprobe.engine.layer_windows import layer_windows
+from pytest_llmprobe.engine.passes import Pass, Shared, SharedKeys
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import Node, each_leaf
 from pytest_llmprobe.generation import GenerateConfig
@@ -68,7 +69,8 @@ class TreeMemory:
         self._decoded_too = how is not None and how.phase == "all"
         self._bias = None if how is None else self._own_bias(capacity)
         self._shared: list[SharedKeys] = []
-        self._cascade = Cascade(OwnKeys(len(rows), capacity), () if how is None else how.layers)
+        own, steered = OwnKeys(len(rows), capacity), () if how is None else how.layers
+        self._cascade = Cascade(own, layer_windows(model) or {}, steered)
         self._place = {number: number for number in range(len(rows))}
         self._unused = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=model.device)
 
@@ -125,13 +127,15 @@ class TreeMemory:
         keys = None
         if node.tokens:
             count, how = len(node.tokens), self._rows[first].steering
-            keys = SharedKeys(range(first, first))
+            places = range(node.start, node.end)
+            keys = SharedKeys(range(first, first), places)
             if how is not None:
                 bias = torch.tensor(how.bias[node.start : node.end], device=self._model.device)
                 keys.bias = bias[None, None]
-            attended = [Shared(one, 0, count, one.bias) for one in above]
-            self._cascade.current = Pass(attended, keys, keys.bias, alone=not above)
-            tokens, positions = self._moved(node.tokens, range(node.start, node.end))
+            attended = [Shared(one, 0, count, one.bias, places) for one in above]
+            tokens, positions = self._moved(node.tokens, places)
+            current = Pass(attended, keys, keys.bias, alone=not above, positions=positions)
+            self._cascade.current = current
             self._forward(tokens, positions, 1)
             above = [*above, keys]
         end = first + len(node.leaves)
@@ -160,8 +164,16 @@ class TreeMemory:
             [own[n] + i for n, i in each],
             [so_far.get(row, 0) for row in rows],
         )
-        above = self._above(segments, counts)
-        current = Pass(above, rows=rows, width=width, slots=slots, places=places, columns=columns)
+        current = Pass(
+            self._above(segments, counts),
+            rows=rows,
+            width=width,
+            positions=positions,
+            slots=slots,
+            places=places,
+            columns=columns,
+            before=before,
+        )
         if len(segments) == 1 and not segments[0].start:
             bias = None if self._bias is None else self._bias[segments[0].row, None, None, :width]
             self._cascade.current = replace(current, bias=bias, alone=True)
@@ -205,7 +217,10 @@ class TreeMemory:
                     for i in range(len(s.tokens))
                 ]
                 bias = bias * torch.tensor(prompt, device=bias.device)[None, :, None]
-            found.append(Shared(keys, first, end, bias))
+            fed = [segments[n] for n in below]
+            last = max(s.start + len(s.tokens) for s in fed)
+            at = range(min(s.start for s in fed), last)
+            found.append(Shared(keys, first, end, bias, at))
         return found
 
     def drop(self, active: Sequence[int]) -> None:
@@ -248,23 +263,22 @@ class TreeMemory:
         return bias
 
 
-@torch.inference_mode()
 def packs_rows(loaded: LoadedModel) -> bool:
     """As ``takes_tree``, or as an earlier start found out."""
     return loaded.kept.remembered("packed_rows", lambda: takes_tree(loaded.model))
 
 
+@torch.inference_mode()
 def takes_tree(model: Any) -> bool:
     """Whether a model attends to a tree of prompts as to each alone, by a few short passes.
 
     It does if every layer's attention goes through transformers' interface for attention
-    functions, and adds nothing to the scores that is unknown here. Layers that keep a window, or a
-    state instead of keys, are told by their cache: a window may be longer than what is tried.
+    functions, and adds nothing to the scores that is unknown here. What layers keep, and how long a
+    window is, their cache tells: it may be longer than what is tried.
     """
     if model.config.is_encoder_decoder:
         return False
-    layers = DynamicCache(config=model.config).layers
-    if attention_kind(model) not in BASES or {type(layer) for layer in layers} != {DynamicLayer}:
+    if attention_kind(model) not in BASES or layer_windows(model) is None:
         return False
     ids = [(7 * i + 5) % model.config.get_text_config().vocab_size for i in range(11)]
     config = GenerateConfig(max_new_tokens=2)

@@ -24,8 +24,8 @@ from pytest_llmprobe.models.token_counter import TokenCounter
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "F32": 4, "F16": 2, "BF16": 2, "F64": 8}
 """Of a number, by the names of torch and of safetensors."""
 
-OTHER_LAYERS = ("mamba", "rwkv", "recurrent", "conv", "linear_attention", "chunked", "sliding")
-"""Words in a config's kinds of layers or of models that keep no key of every token."""
+OTHER_LAYERS = ("mamba", "rwkv", "recurrent", "conv", "linear_attention", "chunked")
+"""Words in a config's kinds of layers or of models that keep a state, or see by other rules."""
 
 OWN_ATTENTION = ("bloom", "codegen", "falcon", "gpt_neo", "gptj", "mpt")
 """Kinds of models whose attention does not go through transformers' interface for it."""
@@ -41,7 +41,7 @@ def how_run(packed: bool, encoder: bool, padded: bool) -> str:
     """
     if packed:
         return "own decode loop, shared prefixes stored once: rows give the logits of each"
-    why = "its layers keep a window or a state, or have an attention of their own"
+    why = "its layers keep a state, or have an attention of their own"
     if encoder:
         why = "an encoder reads the prompt"
     if not padded:
@@ -223,10 +223,10 @@ def _path(spec: ModelSpec, config: Mapping[str, Any]) -> str:
 
 
 def expects_packed(config: Mapping[str, Any]) -> bool:
-    """Whether all layers of a decoder keep the keys of all tokens, as far as its config says."""
+    """Whether all layers of a decoder keep keys of tokens, as far as its config says."""
     kind = str(config.get("model_type"))
     kinds = " ".join(map(str, (config.get("layer_types") or (), kind)))
-    window = config.get("sliding_window") and config.get("use_sliding_window") is not False
+    chunked = config.get("attention_chunk_size") and not config.get("layer_types")
     state = any(key.startswith(("mamba_", "ssm_")) and value for key, value in config.items())
     own = kind in OWN_ATTENTION or any(word in kinds for word in OTHER_LAYERS)
-    return not (window or state or own)
+    return not (chunked or state or own)

@@ -13,6 +13,8 @@ from pytest_llmprobe.models.chat_template import render
 from pytest_llmprobe.models.chat_text import Messages, chat_text, end_of_turn, messages_of, one_bos
 from pytest_llmprobe.models.encoding import LONG, LongTexts
 from pytest_llmprobe.models.encoding_cache import user_cache
+from pytest_llmprobe.models.rendered_thought import rendered_mark
+from pytest_llmprobe.models.thought_marks import Mark
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel
@@ -134,6 +136,10 @@ class PromptEncoder:
     def end_of_turn(self) -> str:
         """What the chat template writes after an assistant's message."""
         return end_of_turn(self._render) if self.has_template else ""
+
+    def thought_mark(self) -> Mark | None:
+        """What the chat template writes around the thought of an assistant's message."""
+        return rendered_mark(self._render) if self.has_template else None
 
     def _render(self, messages: Messages, answer_follows: bool) -> str:
         return render(

@@ -35,7 +35,7 @@ def _facts(spec: ModelSpec, tokenizer: Any) -> tuple[Thinking, tuple[int, ...]]:
     except RequestError:
         prompt = ""  # every case will say so
     added = [str(token.content) for token in tokenizer.added_tokens_decoder.values()]
-    thinking = thinking_of(spec, template, added, prompt)
+    thinking = thinking_of(spec, template, added, prompt, encoder.thought_mark())
     return thinking, _turn_ids(tokenizer, encoder.end_of_turn())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -28,7 +29,15 @@ SWITCHES = (
 Command A; others."""
 
 EFFORT, BUDGET = "reasoning_effort", "thinking_budget"
-"""gpt-oss, Mistral: a word; Seed-OSS: tokens, of which 0 is none."""
+"""gpt-oss, Mistral, Hunyuan: a word; Seed-OSS: tokens, of which 0 is none."""
+
+MODES = (EFFORT, "thinking_mode", "reasoning_mode", "thinking_effort")
+"""Arguments that are a word; MiniMax has the second."""
+
+OFF = ("none", "no_think", "disabled", "off")
+LITTLE = ("minimal", "low")
+ON = ("enabled", "on")
+MUCH = ("high", "medium")
 
 
 @dataclass(frozen=True)
@@ -110,24 +119,35 @@ def _switch(template: str, known: frozenset[str], thinking: Choice | None) -> di
     found: dict[str, Any] = {name: on for name in SWITCHES if name in known}
     if not on and BUDGET in known:
         found[BUDGET] = 0
-    if not on and EFFORT in known:
-        found[EFFORT] = "none" if _names(template, "none") else "low"
+    for name in MODES if not found else (EFFORT,):
+        if name in known and (word := _mode(template, name, on)) is not None:
+            found[name] = word
     return found
 
 
-def _names(template: str, word: str) -> bool:
-    return f"'{word}'" in template or f'"{word}"' in template
+def _mode(template: str, name: str, on: bool) -> str | None:
+    """A word that switches thoughts on or off; None if a template is to have its own way."""
+    words = {word for _, word in re.findall(r"""(['"])([\w-]+)\1""", template)}
+    if not on:
+        least = "low" if name == EFFORT else None  # which gpt-oss takes though it does not name it
+        return next((word for word in (*OFF, *LITTLE) if word in words), least)
+    off_unasked = re.search(rf"""set {name} = ['"]({"|".join(OFF)})['"]""", template)
+    wanted = (*ON, *MUCH) if off_unasked else ON
+    return next((word for word in wanted if word in words), None)
 
 
 def is_quiet(arguments: Mapping[str, Any]) -> bool:
     """Whether the arguments of a template switch its thoughts off."""
-    return any(
-        name in arguments and not arguments[name] for name in (*SWITCHES, BUDGET)
-    ) or arguments.get(EFFORT) in ("none", False)
+    switches = (name in arguments and not arguments[name] for name in (*SWITCHES, BUDGET))
+    return any(switches) or any(arguments.get(name) in (*OFF, False) for name in MODES)
 
 
 def thinking_of(
-    spec: ModelSpec, template: str | None, tokens: Sequence[str], prompt: str
+    spec: ModelSpec,
+    template: str | None,
+    tokens: Sequence[str],
+    prompt: str,
+    rendered: Mark | None = None,
 ) -> Thinking:
     """What is known of a model's thoughts before it has said anything.
 
@@ -136,6 +156,7 @@ def thinking_of(
         template: Its chat template.
         tokens: Added tokens of its tokenizer.
         prompt: A question as the model reads it: it may begin the thought, or end it.
+        rendered: What the template writes around the thought of a message.
 
     Raises:
         ModelError: The user's marks are none, or there is nothing to switch on.
@@ -143,6 +164,9 @@ def thinking_of(
     marks = marks_of(spec.thought, template or "", tokens)
     arguments = template_arguments(template, spec.thinking, spec.template, spec.date)
     named = marks_in(template or "", tokens)
+    unknown = rendered and not any(mark.close in rendered.close for mark in marks)
+    if rendered is not None and unknown and spec.thought is None:
+        named, marks = (*named, rendered), (*marks, rendered)
     found = bool(marks) and (spec.thought is not None or bool(named))
     if spec.thinking == "on" and not found and not _can_switch(template):
         raise ModelError(
@@ -157,4 +181,4 @@ def thinking_of(
 
 def _can_switch(template: str | None) -> bool:
     known = variables(template) if template is not None else frozenset()
-    return not known.isdisjoint((*SWITCHES, EFFORT, BUDGET))
+    return not known.isdisjoint((*SWITCHES, *MODES, BUDGET))

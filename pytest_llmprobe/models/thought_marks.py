@@ -35,10 +35,14 @@ KNOWN = (
     Mark("<|begin_of_thought|>", "<|end_of_thought|>"),
     Mark("<|channel>thought", "<channel|>"),
     Mark("◁think▷", "◁/think▷"),
+    Mark("<|inner_prefix|>", "<|inner_suffix|>"),
     HARMONY,
 )
 """Qwen, DeepSeek and many others; Seed-OSS; LongCat; Magistral; Command A; OpenThinker; Gemma 4;
-Kimi; gpt-oss."""
+Kimi; Apertus; gpt-oss."""
+
+WORDS = (Mark("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),)
+"""Apriel. Anybody may say such words, so they are marks only where a template names the second."""
 
 _WORD = r"[\w:]*(?:think|thought|reason)[\w:]*"
 _PAIRS = (
@@ -57,6 +61,7 @@ def marks_in(template: str, tokens: Iterable[str]) -> tuple[Mark, ...]:
     """
     named = "\n".join((template, *tokens))
     marks = [mark for mark in KNOWN if mark.open in named or mark.close in named]
+    marks += [mark for mark in WORDS if mark.close in named]
     for pattern, opening, closing in _PAIRS:
         for found in re.finditer(pattern, named, re.IGNORECASE):
             word = found[1]
@@ -68,10 +73,19 @@ def marks_in(template: str, tokens: Iterable[str]) -> tuple[Mark, ...]:
     return tuple(marks)
 
 
+_TAIL = 200
+_WITHIN = re.compile(r"(?:<[a-z][\w:]*>\s*){2,}$")
+"""Tags of a thought's own, as that of Seed-OSS for a budget."""
+
+
 def opened_by(prompt: str, marks: Sequence[Mark]) -> Mark | None:
     """The mark that a prompt ends with, so that what follows is a thought already."""
     end = prompt.rstrip()
-    return next((mark for mark in marks if end.endswith(mark.open)), None)
+    found = next((mark for mark in marks if end.endswith(mark.open)), None)
+    tags = _WITHIN.search(end[-_TAIL:])
+    if found is None and tags is not None:
+        found = next((mark for mark in marks if mark.open in tags[0]), None)
+    return found
 
 
 def closed_by(prompt: str, marks: Sequence[Mark]) -> bool:

@@ -14,6 +14,9 @@ from pytest_llmprobe.models.thought_marks import KNOWN, Mark
 
 _SPACES = re.compile(r"\s*")
 
+_HEADER = re.compile(r"<\|(?:end|eom|eot|im_end|start|begin|im_start)\|>(?:assistant:?)?$")
+"""The end of a message, or the beginning of the next one, which is the answer's."""
+
 _LONGEST = 100
 """Characters of a mark at most."""
 
@@ -213,9 +216,10 @@ def thought_text(pieces: Iterable[str]) -> str:
     """A thought without white space and headers of messages around it."""
     kept = []
     for piece in pieces:
-        for header in ("<|start|>assistant", "<|end|>"):
-            piece = piece.strip().removesuffix(header)
-        kept.append(piece.strip())
+        piece = piece.strip()
+        while header := _HEADER.search(piece, max(0, len(piece) - _LONGEST)):
+            piece = piece[: header.start()].rstrip()
+        kept.append(piece)
     return "\n\n".join(piece for piece in kept if piece)
 
 

@@ -108,4 +108,6 @@ def read_endpoint(option: Any) -> EndpointOptions:
         option.llmprobe_stream,
         option.llmprobe_max_requests,
         option.llmprobe_max_cost,
+        option.llmprobe_max_time,
+        dict(option.llmprobe_server_option),
     )

@@ -36,6 +36,43 @@ def positive_number(text: str) -> float:
     return number
 
 
+UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str) -> float:
+    """Seconds, or a number with its unit, for argparse."""
+    found = re.fullmatch(r"([\d.]+)([smhd]?)", text.strip(), re.ASCII)
+    try:
+        return positive_number(found[1] if found else "") * UNITS_S[found[2] if found else ""]
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90s, 30m or 2h") from None
+
+
+RESERVED = {
+    **dict.fromkeys(("model", "messages", "prompt", "system", "n", "stream"), "is set by the run"),
+    **dict.fromkeys(("temperature", "top_p", "top_k", "min_p"), "is given by --llmprobe-generate"),
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens"), "is given by --llmprobe-max-new-tokens"
+    ),
+    **dict.fromkeys(("stop", "stop_sequences"), "is the evaluations'"),
+    "seed": "is given by --llmprobe-seed",
+}
+"""What a request holds anyway, by what decides it."""
+
+
+def server_option(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE`` of every request's body, for argparse; the value as that of a template."""
+    try:
+        name, value = template_argument(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not KEY=VALUE, such as reasoning_effort=low"
+        ) from None
+    if name in RESERVED:
+        raise argparse.ArgumentTypeError(f"{name} {RESERVED[name]}")
+    return name, value
+
+
 def template_argument(text: str) -> tuple[str, Any]:
     """``KEY=VALUE`` of a chat template, for argparse: true, false, null, numbers, JSON, or a text.
 

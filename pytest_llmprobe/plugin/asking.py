@@ -16,11 +16,14 @@ from pytest_llmprobe.errors import (
     BudgetError,
     ModelError,
     SettingsError,
+    StorageError,
     UnsupportedError,
 )
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
+from pytest_llmprobe.plugin.ahead import Asked
 from pytest_llmprobe.plugin.collection import PROBE, case_of, request_of, steer_of
-from pytest_llmprobe.plugin.engines import skip_incapable, stop
+from pytest_llmprobe.plugin.ending import end_run
+from pytest_llmprobe.plugin.engines import skip_incapable
 from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.report.prompt_file import keep_prompts
 from pytest_llmprobe.suite import seed_of
@@ -97,7 +100,8 @@ def answer_case(run: Run, item: pytest.Function, engine: Engine) -> Completion:
         raise SettingsError("`completion` needs @pytest.mark.probe(cases=...) and `case`")
     if item.nodeid not in run.answers:
         run.answers = {}  # those of the last unit are let go before the next one is generated
-        run.answers = _generate_unit(run, item, run.recorded(engine))
+        with stopping(item):
+            run.answers = _generate_unit(run, item, run.recorded(engine))
     answer = run.answers[item.nodeid]
     with stopping(item, run.answers):
         if isinstance(answer, Exception):
@@ -112,16 +116,40 @@ def _generate_unit(
 ) -> dict[str, Completion | Exception]:
     unit = run.unit(item)
     outcomes: Sequence[Completion | Exception]
-    requests = [request_of(member, run.options) for member in unit]
-    asked = zip((member.nodeid for member in unit), requests, strict=True)
-    keep_prompts(run.folder.prompts, ((name, request.prompt) for name, request in asked))
     with run.progress.unit(item.stash[PROBE].experiment) as on_progress:
         try:
-            outcomes = engine.attempt(requests, on_progress)
-            run.fidelity.look_at(engine, [m.nodeid for m in unit], requests, outcomes)
+            asked = run.ahead.pop(unit[0].nodeid, None) or _ask_ahead(run, unit, engine)
+            _ask_next(run, item, engine)
+            if asked is None:
+                outcomes = engine.attempt(_requests(run, unit), on_progress)
+            else:
+                outcomes = asked.outcomes(on_progress)
+            run.fidelity.look_at(engine, [m.nodeid for m in unit], _requests(run, unit), outcomes)
         except Exception as error:  # kept, so that each test of the unit shows it
             outcomes = [error] * len(unit)
     return {member.nodeid: outcome for member, outcome in zip(unit, outcomes, strict=True)}
+
+
+def _requests(run: Run, unit: Sequence[pytest.Function]) -> list[Request]:
+    return [request_of(member, run.options) for member in unit]
+
+
+def _ask_ahead(run: Run, unit: Sequence[pytest.Function], engine: Engine) -> Asked | None:
+    """Keep a unit's prompts, and ask a server for it; None if this process answers itself."""
+    requests = _requests(run, unit)
+    asked = zip((member.nodeid for member in unit), requests, strict=True)
+    keep_prompts(run.folder.prompts, ((name, request.prompt) for name, request in asked))
+    return Asked(engine, requests) if run.asks_ahead else None
+
+
+def _ask_next(run: Run, item: pytest.Function, engine: Engine) -> None:
+    """Ask a server for the next unit, too, if nothing but its turn keeps it from being asked."""
+    unit = run.next_unit(item) if run.asks_ahead else []
+    skipped = any(m.get_closest_marker(s) for m in unit for s in ("skip", "skipif", "xfail"))
+    if unit and not skipped and all("completion" in member.fixturenames for member in unit):
+        asked = _ask_ahead(run, unit, engine)
+        assert asked is not None
+        run.ahead[unit[0].nodeid] = asked
 
 
 class Asker:
@@ -190,15 +218,19 @@ def stopping(
     """
     try:
         yield
-    except (AccessError, ModelError) as error:  # a ModelError: the shared engine is gone
-        stop(item.session, error)
+    except (AccessError, BudgetError) as error:
+        ids = list(answers or ())
+        later = ids[ids.index(item.nodeid) + 1 :] if item.nodeid in ids else []
+        last = not any(isinstance((answers or {})[name], Completion) for name in later)
+        if isinstance(error, AccessError) and last:
+            end_run(item.session, error)
+            raise
+        trace_of(item).not_asked = True
+        if last:
+            item.session.shouldstop = f"llmprobe: {error}"
+        pytest.skip(str(error))
+    except (ModelError, StorageError) as error:  # a ModelError: the shared engine is gone
+        end_run(item.session, error)
         raise
     except UnsupportedError as error:
         skip_incapable(str(error))
-    except BudgetError as error:
-        trace_of(item).not_asked = True
-        ids = list(answers or ())
-        later = ids[ids.index(item.nodeid) + 1 :] if item.nodeid in ids else []
-        if not any(isinstance((answers or {})[name], Completion) for name in later):
-            item.session.shouldstop = f"llmprobe: {error}"
-        pytest.skip(str(error))

@@ -56,6 +56,9 @@ MARKERS = (
 LATEST = ""
 """Of --llmprobe-resume: the model's last run."""
 
+NEEDS_BASELINE = ("baseline", "same-prompts")
+"""Values of --llmprobe-gate that judge by a baseline."""
+
 REPEAT = "LLMPROBE_REPEAT"
 """Environment variable of a run that repeats another one to measure its noise: which repeat."""
 
@@ -165,8 +168,9 @@ def add_options(parser: pytest.Parser) -> None:
     )
     add(
         "gate",
-        "which verdicts decide the exit code (default: all)",
-        choices=("all", "thresholds", "baseline", "none"),
+        "which verdicts decide the exit code (default: all); same-prompts: all, and what was "
+        "asked with other prompts than the baseline's is not judged",
+        choices=("all", "thresholds", "baseline", "same-prompts", "none"),
     )
     group.addoption(
         "--llmprobe-require-judged",
@@ -265,7 +269,7 @@ def names_model_or_report(config: pytest.Config) -> bool:
             *(getattr(option, f"llmprobe_{name}") is not None for name in given),
             option.llmprobe_calibrate,
             option.llmprobe_self_check,
-            option.llmprobe_gate == "baseline",
+            option.llmprobe_gate in NEEDS_BASELINE,
             option.llmprobe_dataset,
         )
     )

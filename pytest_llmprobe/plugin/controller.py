@@ -5,11 +5,12 @@ Imported in every pytest run of the environment; the recorder is imported with t
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_llmprobe.errors import StorageError
+from pytest_llmprobe.plugin.ending import ENDED, Signals, end_run, heard, unwritten
 from pytest_llmprobe.plugin.process import PROPERTY, RUN, process_of
 from pytest_llmprobe.plugin.refusal import refused_by_workers
 
@@ -25,8 +26,14 @@ def session_run(config: pytest.Config) -> Run | None:
     if run is None and process_of(config).plan_file.exists():
         from pytest_llmprobe.plugin.run import join_workers
 
+        process_of(config).make_scratch()  # held here, too: workers may die
         run = join_workers(config)
     return run if run is not None and run.plan else None
+
+
+def terminal_of(config: pytest.Config) -> pytest.TerminalReporter | None:
+    """Who writes to the terminal, if anybody does."""
+    return config.pluginmanager.get_plugin("terminalreporter")
 
 
 class Controller:
@@ -38,6 +45,9 @@ class Controller:
         self._progress: WorkersProgress | None = None
         self._columns: bool | None = None
         self._refused: str | None = None
+        self._begun = False
+        self._session: pytest.Session | None = None
+        self._signals = Signals()
 
     @property
     def recorder(self) -> Recorder | None:
@@ -47,7 +57,12 @@ class Controller:
             from pytest_llmprobe.plugin.recorder import Recorder
 
             self._recorder = Recorder(run, self.config)
+            self._signals.listen()
         return self._recorder
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Remember the session, which may have to end."""
+        self._session = session
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -59,17 +74,57 @@ class Controller:
             self._progress = WorkersProgress(self.config)
             self._progress.start()
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Hear why a worker has ended the run, if it has."""
+        heard(self.config, node)
+
+    def pytest_collection_finish(self) -> None:
+        """From the first case on a cancelled job has a report."""
+        if self.config.stash.get(RUN, None) is not None:
+            self._signals.listen()
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """The report comes first."""
+        self._signals.interrupted()
+
+    def pytest_unconfigure(self) -> None:
+        """Leave signals as they were."""
+        self._signals.restore()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self) -> None:
+        """Say before the first test what is asked of which model."""
+        if self._begun:
+            return
+        self._begun = True
+        run, reporter = session_run(self.config), terminal_of(self.config)
+        if run is None or reporter is None or self.config.get_verbosity() < 0:
+            return
+        from pytest_llmprobe.plugin.run_header import header_lines
+
+        reporter.ensure_newline()
+        for line in header_lines(run):
+            reporter.write_line(line)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the record that a report carries."""
+        try:
+            self._keep(report)
+        except (OSError, StorageError) as error:
+            assert self._session is not None
+            end_run(self._session, unwritten(error))
+        # The record is not for other reporters, which would show it whole.
+        report.user_properties = [pair for pair in report.user_properties if pair[0] != PROPERTY]
+
+    def _keep(self, report: pytest.TestReport) -> None:
         crashed = str(report.when) == "???"  # how xdist reports the test that its worker died in
         if crashed and self.recorder is not None:
             self.recorder.crashed(report.nodeid, str(report.longrepr))
         for key, value in report.user_properties:
             if key == PROPERTY and self.recorder is not None:
                 self.recorder.keep(str(value))
-        # The record is not for other reporters, which would show it whole.
-        report.user_properties = [pair for pair in report.user_properties if pair[0] != PROPERTY]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_row(self, report: pytest.TestReport, cells: list[str]) -> None:
@@ -92,8 +147,10 @@ class Controller:
         if self._refused is not None:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         elif not self.config.option.collectonly and self.recorder is not None:
+            if (ended := self.config.stash.get(ENDED, None)) is not None:
+                session.exitstatus = ended[0]
             self.recorder.finish(session)
-        shutil.rmtree(self.process.scratch, ignore_errors=True)
+        self.process.leave_scratch()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, where the report is, and the verdict; or why there was no run."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.models.registry import ModelSpec, resolve
-from pytest_llmprobe.plugin.command_line import LATEST
+from pytest_llmprobe.plugin.command_line import LATEST, NEEDS_BASELINE
 
 if TYPE_CHECKING:
     import pytest
@@ -129,8 +129,8 @@ def compared_run(config: pytest.Config, storage: Path, model: str) -> tuple[str,
     given = config.option.llmprobe_compare
     if given is not None:
         return given, find_run(given, storage, model)
-    if config.option.llmprobe_gate == "baseline":
-        raise SettingsError("--llmprobe-gate baseline needs --llmprobe-compare NAME|PATH")
+    if (gate := config.option.llmprobe_gate) in NEEDS_BASELINE:
+        raise SettingsError(f"--llmprobe-gate {gate} needs --llmprobe-compare NAME|PATH")
     return None
 
 

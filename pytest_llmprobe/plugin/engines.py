@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -10,6 +11,7 @@ import pytest
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.config_facts import changed_files
 from pytest_llmprobe.models.registry import ModelSpec
+from pytest_llmprobe.plugin.ending import end_run
 from pytest_llmprobe.plugin.options import Options
 from pytest_llmprobe.plugin.process import HELD, device, threads, workers
 from pytest_llmprobe.plugin.run import Run
@@ -46,13 +48,8 @@ def session_model(run: Run, session: pytest.Session) -> LoadedModel:
             return loaded
         return load_spec(spec, device=device(spec.device), threads=threads())
     except ModelError as error:
-        stop(session, error)
+        end_run(session, error)
         raise
-
-
-def stop(session: pytest.Session, error: Exception) -> None:
-    """End the session with an error that every later case would meet alike."""
-    session.shouldfail = f"llmprobe: {error}"
 
 
 def session_engine(run: Run, request: pytest.FixtureRequest) -> Engine:
@@ -70,7 +67,7 @@ def session_engine(run: Run, request: pytest.FixtureRequest) -> Engine:
                 f"{changed[0]} of {options.spec.name!r} has changed since {options.replay.name} "
                 "was made: replay the model as it was, or run it as it is"
             )
-            stop(session, error)
+            end_run(session, error)
             raise error
         return Engine(ReplayBackend(recorded))
     try:
@@ -79,7 +76,7 @@ def session_engine(run: Run, request: pytest.FixtureRequest) -> Engine:
         if options.shared:
             return _shared_engine(session, run)
     except ModelError as error:
-        stop(session, error)
+        end_run(session, error)
         raise
     model = request.getfixturevalue("model")
     return Engine(model, batch_size=size, token_budget=budget, drafts=options.drafts)
@@ -123,12 +120,13 @@ def _server_engine(session: pytest.Session, run: Run) -> Engine:
         prices = Prices(spec.input_price, spec.output_price)
     # The account that all workers of a run share.
     ledger = process.make_scratch() / "budget.json" if process.is_worker else None
+    left = None if asked.max_time is None else asked.max_time - (time.time() - process.started)
     backend = EndpointBackend(
-        connect(spec, asked.timeout_s),
+        connect(spec, asked.timeout_s, asked.options),
         concurrency=max(1, asked.concurrency // workers()),
         timeout_s=asked.timeout_s,
         stream=asked.stream,
-        budget=Budget(asked.max_requests, asked.max_cost, prices, ledger),
+        budget=Budget(asked.max_requests, asked.max_cost, prices, ledger, left),
     )
     session.config.add_cleanup(backend.close)
     return EndpointEngine(backend, batch_size=run.options.batch_size)

@@ -54,7 +54,7 @@ def not_collected(
     config: pytest.Config, options: Options, collected: Collection[str]
 ) -> Iterator[ExperimentPlan]:
     """Experiments with a bar for this model whose file this run was to collect, and gave none."""
-    bars = options.bars if options.gate in ("all", "thresholds") else {}
+    bars = options.bars if options.gate not in ("baseline", "none") else {}
     gated = {n: bar.alone for n, bar in bars.items() if isinstance(bar, Bar) and bar.alone}
     if is_narrowed(config) or not (missing := gated.keys() - set(collected)):
         return

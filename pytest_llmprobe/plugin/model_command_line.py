@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.plugin.argument_types import (
+    duration,
     positive,
     positive_number,
+    server_option,
     template_argument,
     told_date,
 )
@@ -98,3 +100,18 @@ def add_endpoint_options(parser: pytest.Parser) -> None:
     )
     add("max-requests", "stop the run before it sends a server more requests", positive)
     add("max-cost", "stop the run before it may cost more, see docs", positive_number, "SUM")
+    add(
+        "max-time",
+        "stop the run after so long: 90, 90s, 30m, 2h; what is answered is kept",
+        duration,
+        "TIME",
+    )
+    group.addoption(
+        "--llmprobe-server-option",
+        help="what every request to a server holds besides, as JSON or text; for several, give the "
+        "option several times",
+        type=server_option,
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+    )

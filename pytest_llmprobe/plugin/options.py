@@ -71,7 +71,7 @@ class Options:
         token_budget: Tokens of a batch, or None to let the engine choose.
         drafts: Whether the engine guesses tokens for the model to check.
         misses: ``count`` or ``fail``.
-        gate: ``all``, ``thresholds``, ``baseline`` or ``none``.
+        gate: ``all``, ``thresholds``, ``baseline``, ``same-prompts`` or ``none``.
         require: Whether what was asked to be judged must be; `Require`.
         allowed_drop: What a pass rate may fall by against the run compared with, or None.
         deltas: Values of Delta for every case with spans; empty: what the evaluation says.

@@ -10,6 +10,7 @@ from pytest_llmprobe.errors import LlmprobeError
 from pytest_llmprobe.experiments.answers import is_final
 from pytest_llmprobe.plugin.asking import TRACE, Trace, trace_of
 from pytest_llmprobe.plugin.collection import PROBE, case_of
+from pytest_llmprobe.plugin.ending import code_of, end_run
 from pytest_llmprobe.plugin.engines import INCAPABLE
 from pytest_llmprobe.plugin.other_reporters import properties, wanted
 from pytest_llmprobe.plugin.process import MISSED, PROPERTY
@@ -36,6 +37,9 @@ def attach_record(
     if trace.not_asked:
         return
     error = call.excinfo.value if call.excinfo is not None else None
+    if code_of(error) is not None:
+        assert error is not None
+        end_run(item.session, error)
     if call.when == "call" and isinstance(error, AssertionError) and report.outcome == "failed":
         trace.miss = explanation(error)
         if run.options.misses == "count":
@@ -70,7 +74,7 @@ def attach_record(
     if run.model_info:
         payload["model_info"] = run.model_info
         payload["changes"] = run.folder.model_changes()
-        run.model_info = {}  # told once
+        run.model_info = {}  # told once, until there is more to tell
     report.user_properties.append((PROPERTY, to_json(payload)))
     if wanted(item.config):
         shown = list(properties(record))

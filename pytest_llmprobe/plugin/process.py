@@ -6,13 +6,14 @@ Imported in every pytest run of the environment, so heavier imports wait until t
 from __future__ import annotations
 
 import os
-import secrets
-import tempfile
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pytest_llmprobe.plugin.scratch import hold, new_path, remove_abandoned
 
 PROPERTY = "llmprobe"
 """Name of the user property in which a record rides on a report."""
@@ -50,11 +51,16 @@ class Process:
         self.is_worker = hasattr(config, "workerinput")
         self.name = str(sent.get("workerid", ""))
         self.started = float(sent.get(STARTED) or time.time())
-        # A short name: a socket's path in it has 100 characters.
-        own = Path(tempfile.gettempdir()) / f"llmprobe-{secrets.token_hex(8)}"
-        self.scratch = Path(sent.get(SCRATCH) or own)
+        self.scratch = Path(sent.get(SCRATCH) or new_path())
+        self._held: int | None = None
         self._watched = sent.get(WATCHED)
         self._config = config
+
+    @property
+    def replaces(self) -> bool:
+        """Whether this worker takes the place of one that has died."""
+        number = self.name.removeprefix("gw")
+        return self.is_worker and number.isdecimal() and int(number) >= workers()
 
     @property
     def plan_file(self) -> Path:
@@ -79,10 +85,29 @@ class Process:
         """What the controller sends to a worker."""
         return {SCRATCH: str(self.scratch), STARTED: self.started, WATCHED: self.watched}
 
+    @property
+    def workers(self) -> int:
+        """Processes that ask the model, as ``workers()``, but known to xdist's controller, too."""
+        own = getattr(self._config.option, "numprocesses", None)
+        return int(own) if own and not self.is_worker else workers()
+
     def make_scratch(self) -> Path:
-        """The scratch folder, which is there from now on."""
-        self.scratch.mkdir(mode=0o700, exist_ok=True)
+        """The scratch folder, which is there from now on.
+
+        Raises:
+            StorageError: It cannot be made.
+        """
+        if self._held is None:
+            self._held = hold(self.scratch)
+            remove_abandoned(self.scratch.parent)
         return self.scratch
+
+    def leave_scratch(self) -> None:
+        """Remove the scratch folder: the session is over."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def is_first(self, what: str) -> bool:
         """Whether no other process of this session has asked for ``what`` before."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmprobe.errors import ReportError
+from pytest_llmprobe.plugin.ending import ENDED, MACHINE_FAILED, end_run, unwritten
 from pytest_llmprobe.plugin.other_reporters import add_gates
 from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.report.baseline import Baseline
@@ -28,6 +29,7 @@ from pytest_llmprobe.report.misses_text import (
 )
 from pytest_llmprobe.report.record import Record, build_record
 from pytest_llmprobe.report.self_check_text import self_check_warning
+from pytest_llmprobe.report.server_text import server_lines
 from pytest_llmprobe.report.terminal import failed_summaries, printable, remarks, summaries, table
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class Recorder:
         self._incapable: Counter[str] = Counter()
         self._first_error = ""
         self._self_check: dict[str, Any] | None = None
+        self._unwritten = ""
 
     def keep(self, carried: str) -> None:
         """Keep the record that a report carried; a later one of the same test replaces it."""
@@ -71,7 +74,7 @@ class Recorder:
         self._answers += payload.get("answers", 0)
         self._found += payload.get("found", 0)
         self._changes = payload.get("changes") or self._changes
-        self._model_info = self._model_info or payload.get("model_info", {})
+        self._model_info |= payload.get("model_info", {})
         self._incapable[payload["record"]["experiment"]] += payload.get("incapable", False)
         self._append(payload["record"])
 
@@ -111,8 +114,13 @@ class Recorder:
         if session.exitstatus == 0 and (self._all_faults() or self._falls_short()):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         report = self._report(measured)
-        write_atomically(self._run.folder.files.report, report_text(report))
-        self._said = self._write_forms(report)
+        try:
+            write_atomically(self._run.folder.files.report, report_text(report))
+            self._said = self._write_forms(report)
+        except OSError as error:
+            end_run(session, unwritten(error))
+            session.exitstatus = MACHINE_FAILED
+            self._unwritten = str(unwritten(error))
         add_gates(session, report["gate"]["checks"], self._experiments)
 
     def _falls_short(self) -> bool:
@@ -150,6 +158,8 @@ class Recorder:
             failures,
             self._all_faults(),
             lost_to_errors(self._experiments, failures, self._first_error),
+            self._comparison.prompts if self._comparison else None,
+            self._config.stash.get(ENDED, (0, ""))[1],
         )
 
     def _all_faults(self) -> list[str]:
@@ -166,9 +176,12 @@ class Recorder:
 
         (name, path), first = self._options.compare, read_run(self._options.compare[1])
         names = called(name, path, first.model, self._options.model), "this run"
-        self._comparison = compare(first, reduce_report(measured), names)
+        gate = self._options.gate
+        self._comparison = compare(
+            first, reduce_report(measured), names, same_prompts=gate == "same-prompts"
+        )
         conclude(self._experiments, self._comparison)
-        if self._options.gate in ("all", "baseline"):
+        if gate in ("all", "baseline", "same-prompts"):
             self._checks += self._comparison.checks
 
     def _calibrate(self, measured: Mapping[str, Any]) -> None:
@@ -243,6 +256,17 @@ class Recorder:
         failed = failed_names(self._checks_said())
         return [line for e in self._experiments if e["name"] in failed for line in first_misses(e)]
 
+    def _place(self) -> str:
+        """Where the report is, or why there is none and what there is."""
+        files = self._run.folder.files
+        if not self._unwritten:
+            return f"report: {_from_here(files.report, self._config)}"
+        kept = _from_here(files.records, self._config)
+        return (
+            f"report: not written; {kept} has what was measured: make room, and go on with "
+            "--llmprobe-resume"
+        )
+
     def print_summary(self, terminal: pytest.TerminalReporter) -> None:
         """The table, where the report is, and the verdict."""
         if self._session is None:
@@ -253,6 +277,7 @@ class Recorder:
             *miss_lines(self._experiments),
             *summaries(self._experiments),
             *remarks(self._experiments),
+            *server_lines(self._model_info),
             *self._compared_lines(),
             *fidelity_lines(self._experiments),
             *self._said,
@@ -271,7 +296,7 @@ class Recorder:
             terminal.write_line(line)
         verdict, reason = self._verdict()
         colour = {"PASS": "green", "FAIL": "red"}.get(verdict, "yellow")
-        terminal.write_line(f"report: {_from_here(self._run.folder.files.report, self._config)}")
+        terminal.write_line(self._place())
         terminal.write_line(
             f"llmprobe: GATE {verdict} ({printable(reason)})", **{colour: True, "bold": True}
         )

@@ -7,12 +7,13 @@ only process it is made of what was collected, in the controller of what the wor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_llmprobe.errors import SettingsError
-from pytest_llmprobe.plugin.collection import PROBES, plan_session
+from pytest_llmprobe.plugin.collection import PROBES, plan_session, refuse_unknown_data
 from pytest_llmprobe.plugin.fidelity import RunFidelity
 from pytest_llmprobe.plugin.gated_names import check_experiments
 from pytest_llmprobe.plugin.options import options_of
@@ -27,6 +28,7 @@ from pytest_llmprobe.report.plan import Plan, read_plan, write_plan
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
     from pytest_llmprobe.generation import Completion
+    from pytest_llmprobe.plugin.ahead import Asked
     from pytest_llmprobe.whitebox.predictors import Predictors
 
 
@@ -47,8 +49,9 @@ class Run:
         fidelity: What is kept of the answers' distributions, or held against a baseline's.
         self_check: The check of the engine, once in a session.
         answers: Of the unit at hand.
+        ahead: Units that are asked before their turn, by the id of their first test.
         scored: Likewise what its given continuations came to.
-        model_info: What answered says of itself, once it has.
+        model_info: What answered says of itself, as far as nobody has been told.
         predictors: What the fixture of that name shares between tests.
     """
 
@@ -59,19 +62,38 @@ class Run:
         self.plan, self._items = plan, items
         size = self.options.unit_size
         self.units = [unit for one in plan.values() for unit in work_units(one.ids, size)]
+        self._next = dict(pairwise(self.units))
         self._unit_of = {name: unit for unit in self.units for name in unit}
         self.progress = UnitProgress.of(config)
         self.folder = RunFolder(self.process, self.options, config.rootpath)
         self.fidelity = RunFidelity(self.process, self.options)
         self.self_check = SessionCheck(self.process, self.options)
         self.answers: dict[str, Completion | Exception] = {}
+        self.ahead: dict[str, Asked] = {}
         self.scored: dict[str, Sequence[Completion | Exception]] = {}
-        self.model_info: dict[str, Any] | None = None
+        self.model_info: dict[str, Any] = {}
+        self._told: dict[str, Any] = {}
         self.predictors: Predictors | None = None
 
     def unit(self, item: pytest.Item) -> list[pytest.Function]:
         """The tests whose cases are generated together with this one's."""
         return [self._items[node_id] for node_id in self._unit_of[item.nodeid]]
+
+    @property
+    def asks_ahead(self) -> bool:
+        """Whether a server is asked for a unit before its turn.
+
+        Not where another worker may have that unit, or the user says how many at once are waited
+        for.
+        """
+        options = self.options
+        served = options.spec.protocol is not None and options.replay is None
+        return served and not self.process.is_worker and options.batch_size is None
+
+    def next_unit(self, item: pytest.Item) -> list[pytest.Function]:
+        """The tests of the unit after this one's; none after the last."""
+        after = self._next.get(self._unit_of[item.nodeid], ())
+        return [self._items[node_id] for node_id in after]
 
     def recorded(self, engine: Engine) -> Engine:
         """The engine, which keeps its answers beside the run's records from now on.
@@ -85,11 +107,18 @@ class Run:
         return engine
 
     def answered(self, engine: Engine) -> None:
-        """Remember what the model says of itself: it has answered."""
-        if self.model_info is None:
+        """Remember what the model says of itself: it has answered.
+
+        What a server is known for grows with its answers; a model in this process stays as it is.
+        """
+        if not self._told or self.options.spec.protocol is not None:
             store = engine.store
-            source = store if store is not None and store.replays else engine.backend
-            self.model_info = dict(source.info)
+            if store is None:
+                info = dict(engine.backend.info)
+            else:
+                info = store.info if store.replays else store.completed(engine.backend.info)
+            if info != self._told:
+                self._told = self.model_info = dict(info)
 
 
 def is_refused(session: pytest.Session) -> bool:
@@ -102,6 +131,7 @@ def is_refused(session: pytest.Session) -> bool:
     try:
         collected = [probe.experiment for probe in config.stash.get(PROBES, {}).values()]
         check_experiments(config, options_of(config), collected)
+        refuse_unknown_data(session)
     except pytest.UsageError as error:
         refuse(config, str(error))
     except SettingsError as error:

@@ -12,6 +12,7 @@ from pytest_llmprobe.engine.completion_file import COMPLETIONS, begin
 from pytest_llmprobe.engine.completion_store import CompletionStore
 from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.plugin.earlier_run import guessed_from
+from pytest_llmprobe.plugin.ending import unwritten
 from pytest_llmprobe.plugin.options import Options
 from pytest_llmprobe.plugin.process import Process
 from pytest_llmprobe.report.environment import commit
@@ -49,13 +50,23 @@ class RunFolder:
             "schema_version": SCHEMA_VERSION,
             "model": self._options.model,
             "timestamp": self._start.isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "config": self._options.as_dict(),
+            "config": self._options.as_dict() | {"workers": self._process.workers},
             "commit": commit(self._root),
         }
 
     @cached_property
     def files(self) -> RunFiles:
-        """One process opens the run, the others wait to be told where."""
+        """One process opens the run, the others wait to be told where.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        try:
+            return self._found()
+        except OSError as error:
+            raise unwritten(error) from None
+
+    def _found(self) -> RunFiles:
         told = self._process.scratch / "run"
         if self._process.is_first("run"):
             files = self._opened()
@@ -103,12 +114,13 @@ class RunFolder:
         if options.replay is not None:
             return self.replayed
         folder, resumed = options.resume or self.files.report.parent, options.resume is not None
+        look_up = resumed or self._process.replaces  # what a dead worker received is there
         earlier = None
         if options.drafts and not resumed:
             compared = options.compare[1] if options.compare else None
             earlier = guessed_from(options.model, compared, options.storage, folder)
         path = folder / COMPLETIONS
-        return CompletionStore(path, backend.info, options.batch_size, resumed, earlier)
+        return CompletionStore(path, backend.info, options.batch_size, look_up, earlier)
 
     def model_changes(self) -> list[str]:
         """What differs between this model and the one whose answers a run goes on with."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.data.sources import Dataset
-from pytest_llmprobe.errors import NotInProcessError, RequestError
+from pytest_llmprobe.errors import NotInProcessError, RequestError, UnsupportedError
 from pytest_llmprobe.experiments.memorization.prefix_map.cutting import PrefixCut, make_prefix_map
 from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixMap, load_prefix_map
 from pytest_llmprobe.models.prompts import PromptEncoder
@@ -57,6 +57,8 @@ class TextScorer:
         except NotInProcessError as error:
             skip_incapable(str(error))
         for outcome in outcomes:
+            if isinstance(outcome, UnsupportedError):
+                skip_incapable(str(outcome))
             if isinstance(outcome, RequestError):
                 raise outcome
         return outcomes

@@ -73,7 +73,7 @@ class Comparison:
     def verdict(self) -> tuple[Verdict, str]:
         """FAIL if one is worse or has errors, PASS if all were judged; with its reason."""
         failed = any(check.verdict == "FAIL" for check in self.checks)
-        verdict, reason = run_verdict(self.checks, int(failed), 0)
+        verdict, reason = run_verdict(self.checks, int(failed), 0, caveat=self.prompts)
         return verdict, reason if self.checks else f"{self.first} has measured nothing"
 
     def as_dict(self) -> dict[str, Any]:
@@ -90,6 +90,8 @@ def compare(
     first: Baseline,
     second: Baseline,
     names: tuple[str, str] = ("the first run", "the second run"),
+    *,
+    same_prompts: bool = False,
 ) -> Comparison:
     """Compare a run with an earlier one, experiment by experiment, as pairs of cases.
 
@@ -97,9 +99,10 @@ def compare(
     one, and the suite is worse if the test of all cases together says so (`suite_test`). Scores are
     compared and corrected in the same way among themselves, but decide nothing: which way is better
     is not known. A case whose prompt changed is a pair, too: then model and prompt are judged
-    together. An experiment of whose measured cases too few have a pair may be worse, and is else
-    not judged. The second run says which experiments may lose how much, and which are only
-    reported. ``names`` are what to call the two runs.
+    together; with ``same_prompts`` an experiment with such a pair may be worse, and is else not
+    judged. So is one of whose measured cases too few have a pair. The second run says which
+    experiments may lose how much, and which are only reported. ``names`` are what to call the two
+    runs.
     """
     everything = sorted(first.experiments.keys() | second.experiments.keys())
     found = [compare_experiment(name, first, second, names) for name in everything]
@@ -113,18 +116,21 @@ def compare(
         *_run_remarks(first, second, names),
         *(f"{e.name}: {remark}" for e in found for remark in e.remarks),
     ]
-    found = [_with_prompts(e) for e in _adjust_scores(found)]
+    found = [_with_prompts(e, same_prompts) for e in _adjust_scores(found)]
     causes, prompts = why(first, second), changed_prompts(first, second)
     return Comparison(
         *names, remarks, found, causes, sorted(measured), prompts, suite, families, limits
     )
 
 
-def _with_prompts(experiment: ComparedExperiment) -> ComparedExperiment:
-    """The finding says whether it is of the model alone."""
+def _with_prompts(experiment: ComparedExperiment, must_be_same: bool) -> ComparedExperiment:
+    """The finding says whether it is of the model alone; where it must be, it may be none."""
     if not experiment.prompts_changed or experiment.finding == "not judged":
         return experiment
     changed = f"{experiment.prompts_changed} of {experiment.n} prompts changed"
+    if must_be_same and experiment.finding not in ("worse", "report only"):
+        reason = f"{changed}, and they were to be the same ({experiment.reason})"
+        return replace(experiment, finding="not judged", reason=reason)
     reason = f"{experiment.reason}; model and prompt together, {changed}"
     return replace(experiment, reason=reason)
 

@@ -210,7 +210,7 @@ LAYERS: Mapping[str, Sequence[Callable[[Baseline, Baseline], Pairs]]] = {
     ],
     "attention": [_values("model_info.attention")],
     "batch plan": [
-        _values("config.batch_size", "config.token_budget", "config.drafts"),
+        _values("config.batch_size", "config.token_budget", "config.drafts", "config.workers"),
         partial(_cases, "batch_size", "rows of a batch", "in other batches"),
     ],
     "package versions": [_values("environment.python"), _packages],

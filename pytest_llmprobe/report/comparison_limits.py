@@ -143,7 +143,8 @@ def _said(shown: str, low: float, high: float, verdict: Verdict) -> str:
 def _timing(limit: _Limit, first: Baseline, second: Baseline) -> Check:
     name, key = limit.metric, TIMINGS[limit.metric]
     if other := _another_machine(first, second):
-        return replace(limit.check(0.0), reason=f"{name} of another machine says nothing: {other}")
+        reason = f"{name} is only compared on the same machine, asked the same way: {other}"
+        return replace(limit.check(0.0), reason=reason)
     before, after = (run.experiments[limit.experiment]["timings"][key] for run in (first, second))
     if before is None or after is None:
         return replace(limit.check(0.0), reason=f"no case generated anything: there is no {name}")
@@ -151,6 +152,10 @@ def _timing(limit: _Limit, first: Baseline, second: Baseline) -> Check:
     within = (-change if limit.kind == "max_drop" else change) <= check.bar
     reason = f"{name} {before:.4g} -> {after:.4g}, with {limit.shown}"
     return replace(check, value=change, verdict="PASS" if within else "FAIL", reason=reason)
+
+
+def _known(value: object) -> str:
+    return "not recorded" if value is None else str(value)
 
 
 def _another_machine(first: Baseline, second: Baseline) -> str:
@@ -163,8 +168,10 @@ def _another_machine(first: Baseline, second: Baseline) -> str:
         ("environment", "accelerators"),
         ("environment", "platform"),
         ("model_info", "device"),
+        ("config", "engine"),
+        ("config", "workers"),
     ):
         one, two = (getattr(run, part).get(key) for run in (first, second))
         if one != two:
-            return f"{key} {one} -> {two}"
+            return f"{key} {_known(one)} -> {_known(two)}"
     return ""

@@ -11,7 +11,7 @@ from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Finding
 from pytest_llmprobe.statistics import suite_test
 from pytest_llmprobe.statistics.clusters import Flips
 from pytest_llmprobe.statistics.intervals import Interval
-from pytest_llmprobe.statistics.paired import minimum_detectable_change
+from pytest_llmprobe.statistics.power import minimum_detectable_change
 from pytest_llmprobe.statistics.suite_test import (
     SUITE_LEVEL,
     ExperimentTest,

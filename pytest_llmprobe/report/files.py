@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
-from pytest_llmprobe.data.safe_writing import append, new_folder
+from pytest_llmprobe.data.safe_writing import new_folder
 from pytest_llmprobe.data.safe_writing import write_atomically as write_atomically
-from pytest_llmprobe.errors import ReportError
+from pytest_llmprobe.errors import ReportError, StorageError
 
 RECORDS = "records.jsonl"
 TAKEN = (RECORDS, "completions.jsonl")
@@ -97,21 +98,33 @@ class RecordLog:
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         path.unlink(missing_ok=True)  # another run that still writes there keeps its own file
-        self._file: BinaryIO = path.open("w+b")
+        self._path = path
+        self._file: FileIO = path.open("w+b", buffering=0)  # nothing is left to be written later
         self._places: dict[str, int] = {}
         self.append({"header": dict(header)})
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Write one line and hand it to the operating system."""
-        place = append(self._file, to_json(line))
+        """Write one line and hand it to the operating system.
+
+        Raises:
+            StorageError: It cannot be written; those before are whole.
+        """
+        place, data = self._file.seek(0, os.SEEK_END), f"{to_json(line)}\n".encode()
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            self._file.truncate(place)
+            raise StorageError(f"{self._path} cannot be written: {error.strerror}") from None
         if "id" in line:
             self._places[line["id"]] = place
 
     def read(self, ids: Iterable[str]) -> Iterator[dict[str, Any]]:
         """The records of those of the tests that have one, sorted by id."""
-        for place in [self._places[name] for name in sorted(ids) if name in self._places]:
-            self._file.seek(place)
-            yield json.loads(self._file.readline())
+        with os.fdopen(os.dup(self._file.fileno()), "rb") as file:
+            for place in [self._places[name] for name in sorted(ids) if name in self._places]:
+                file.seek(place)
+                yield json.loads(file.readline())
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self.read(self._places)

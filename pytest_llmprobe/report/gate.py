@@ -201,6 +201,8 @@ def run_verdict(
     failures: int,
     faults: Sequence[str] = (),
     lost: str = "",
+    caveat: str | None = None,
+    ended: str = "",
 ) -> tuple[Verdict, str]:
     """The verdict of a whole run and its reason, in agreement with pytest's exit code.
 
@@ -214,10 +216,14 @@ def run_verdict(
         failures: Failed tests and errors, other than misses that only count.
         faults: What else went wrong, such as a summary that could not be computed.
         lost: What ``lost_to_errors`` says.
+        caveat: What must be said beside PASS.
+        ended: What has ended the run before its last test, if its exit code says so.
     """
     failed = [check for check in checks if check.verdict == "FAIL"]
     undecided = [check for check in checks if check.verdict == "NOT JUDGED"]
     if exit_code not in (0, 1):
+        if ended:
+            return "NOT JUDGED", ended
         return "NOT JUDGED", {2: "the run was interrupted"}.get(exit_code, f"exit code {exit_code}")
     if exit_code == 1 and (failed or faults):
         reasons = [*(f"{check.experiment}: {check.reason}" for check in failed), *faults]
@@ -231,7 +237,8 @@ def run_verdict(
         return "NOT JUDGED", f"{_undecided(checks, undecided)}{remedy}"
     if not checks:
         return "NOT JUDGED", NO_BAR
-    return "PASS", f"{len(checks)} of {len(checks)} checks passed"
+    also = f"; {caveat}" if caveat else ""
+    return "PASS", f"{len(checks)} of {len(checks)} checks passed{also}"
 
 
 def _undecided(checks: Sequence[Check], undecided: Sequence[Check]) -> str:

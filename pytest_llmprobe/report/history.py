@@ -1,13 +1,16 @@
-"""Pass rates over the runs of one model, as lines for a terminal."""
+"""Pass rates over the runs of one model: lines for a terminal, a page with curves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pytest_llmprobe.report.baseline import Baseline
+from pytest_llmprobe.report.charts import charts
 from pytest_llmprobe.report.terminal import aligned, printable
 
 PARTIAL = "*"
+LEGEND = f"{PARTIAL} only part of the cases has a result, or some ended in an error"
 
 
 def history(runs: Sequence[Baseline], last: int) -> list[str]:
@@ -17,18 +20,64 @@ def history(runs: Sequence[Baseline], last: int) -> list[str]:
         runs: Of one model, at least one.
         last: How many runs to show, the newest on the right.
     """
-    runs = sorted(runs, key=lambda run: run.timestamp)[-max(1, last) :]
-    names = sorted({name for run in runs for name in run.experiments})
-    rows = [
+    rows = _rows(_latest(runs, last))
+    lines = [printable(runs[0].model), *aligned(rows, left=(0,))]
+    return [*lines, LEGEND] if _has_partial(rows) else lines
+
+
+def history_page(models: Mapping[str, Sequence[Baseline]], last: int) -> str:
+    """The same tables on a page that needs no network, with a curve for each experiment.
+
+    Args:
+        models: Runs by model, at least one of each.
+        last: As ``history``.
+    """
+    from pytest_llmprobe.report.html import page_environment, page_style
+
+    sections = []
+    for model in sorted(models):
+        runs = _latest(models[model], last)
+        rows = _rows(runs)
+        drawn = charts({name: _points(runs, name) for name in _names(runs)})
+        sections.append((model, rows, drawn, LEGEND if _has_partial(rows) else ""))
+    template = page_environment().get_template("history.html.jinja")
+    return template.render(sections=sections, style=page_style())
+
+
+def _latest(runs: Sequence[Baseline], last: int) -> list[Baseline]:
+    return sorted(runs, key=lambda run: run.timestamp)[-max(1, last) :]
+
+
+def _names(runs: Sequence[Baseline]) -> list[str]:
+    return sorted({name for run in runs for name in run.experiments})
+
+
+def _rows(runs: Sequence[Baseline]) -> list[list[str]]:
+    return [
         ["", *(run.timestamp[:10] for run in runs)],
         ["", *(run.timestamp[11:16] for run in runs)],
         ["commit", *(_commit(run) for run in runs)],
-        *([name, *(_rate(run, name) for run in runs)] for name in names),
+        *([name, *(_rate(run, name) for run in runs)] for name in _names(runs)),
     ]
-    lines = [printable(runs[0].model), *aligned(rows, left=(0,))]
-    if any(PARTIAL in cell for row in rows[3:] for cell in row[1:]):
-        lines.append(f"{PARTIAL} only part of the cases has a result, or some ended in an error")
-    return lines
+
+
+def _has_partial(rows: Sequence[Sequence[str]]) -> bool:
+    return any(PARTIAL in cell for row in rows[3:] for cell in row[1:])
+
+
+def _points(runs: Sequence[Baseline], name: str) -> list[dict[str, Any]]:
+    """The runs in which an experiment has a pass rate, as a curve's points."""
+    measured = [(run, run.experiments[name]) for run in runs if name in run.experiments]
+    return [
+        {
+            "value": f"{run.timestamp[5:10]} {run.timestamp[11:16]}",
+            "n": one["n"],
+            "pass_rate": one["pass_rate"],
+            "ci95": one.get("ci95_clustered"),
+        }
+        for run, one in measured
+        if one["pass_rate"] is not None
+    ]
 
 
 def _commit(run: Baseline) -> str:

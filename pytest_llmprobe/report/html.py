@@ -22,6 +22,7 @@ from pytest_llmprobe.report.misses_text import cut_off_warnings, miss_lines
 from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded
 from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
 from pytest_llmprobe.report.terminal import measured, remarks, said_in_summary, with_interval
+from pytest_llmprobe.report.word_diff import word_diff
 
 PAGE = Path(__file__).with_name("page")
 
@@ -43,16 +44,8 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
     script shows as text, and a content security policy lets no other script run and no address be
     asked.
     """
-    environment = Environment(
-        autoescape=True,
-        loader=FileSystemLoader(PAGE),
-        undefined=StrictUndefined,
-        finalize=_printable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(colour=_colour, seconds=_seconds, encoded=_base64, hash=_hash)
-    style, script = ((PAGE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    environment = page_environment()
+    script = (PAGE / "page.js").read_text(encoding="utf-8")
     experiments = report["experiments"]
     compared = comparison.experiments if comparison else []
     drawn = any(is_drawn(data) for e in experiments for data in e["summary"].values())
@@ -60,7 +53,7 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
         report=report,
         comparison=comparison,
         compared_text=comparison_text,
-        style=Markup(style),
+        style=page_style(),
         script=Markup(script),
         compared_notes=comparison_text.all_notes(comparison) if comparison else [],
         rows=[_row(experiment) for experiment in experiments],
@@ -81,6 +74,25 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
             for title, part in FACTS.items()
         ],
     )
+
+
+def page_environment() -> Environment:
+    """What pages are made with: texts are escaped and printable, what is missing is an error."""
+    environment = Environment(
+        autoescape=True,
+        loader=FileSystemLoader(PAGE),
+        undefined=StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(colour=_colour, seconds=_seconds, encoded=_base64, hash=_hash)
+    return environment
+
+
+def page_style() -> Markup:
+    """The style of all pages."""
+    return Markup((PAGE / "page.css").read_text(encoding="utf-8"))
 
 
 def _printable(value: Any) -> Any:
@@ -154,7 +166,7 @@ def _fact(value: object) -> str:
 def _cases(report: Mapping[str, Any], compared: Sequence[ComparedExperiment]) -> str:
     """The cases as JSON that cannot end the script element it stands in."""
     flips = {
-        flip.id: {"change": what, "before": flip.first}
+        flip.id: {"change": what, "before": flip.first, "diff": word_diff(flip.first, flip.second)}
         for experiment in compared
         for what, flipped in (("lost", experiment.lost), ("gained", experiment.gained))
         for flip in flipped

@@ -11,11 +11,12 @@ import json
 import lzma
 import os
 from collections.abc import Iterable, Iterator
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
 from pytest_llmprobe.case import Prompt, prompt_json
-from pytest_llmprobe.errors import ReportError
+from pytest_llmprobe.errors import ReportError, StorageError
 
 PROMPTS = "prompts.jsonl.xz"
 FAST = 1
@@ -26,18 +27,28 @@ MOST_BYTES = 2**31
 
 
 def keep_prompts(path: Path, prompts: Iterable[tuple[str, Prompt]]) -> None:
-    """Append prompts with the ids of their cases, in one write."""
+    """Append prompts with the ids of their cases, in one write.
+
+    Raises:
+        StorageError: They cannot be written; those before can be read.
+    """
     lines = "".join(
         json.dumps({"id": name, "prompt": prompt_json(prompt)}) + "\n" for name, prompt in prompts
     )
     if not lines:
         return
     packed = lzma.compress(lines.encode(), preset=FAST)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        os.write(descriptor, packed)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            written, size = os.write(descriptor, packed), os.fstat(descriptor).st_size
+            if written < len(packed):  # the disk is full
+                os.ftruncate(descriptor, size - written)
+                raise OSError(ENOSPC, os.strerror(ENOSPC))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def kept_prompt(path: Path, case: str) -> Any:

@@ -36,7 +36,7 @@ CONFLICT = re.compile(r"^(<<<<<<<|>>>>>>>)", re.MULTILINE)
 """What git leaves in a file that two branches changed."""
 
 EXPERIMENT_FIELDS = ("collected", "errors", "n", "pass_rate", "reported", "skipped", "timings")
-LATER_FIELDS = ("against_baseline", "allowed_drop", "generation", "judged")
+LATER_FIELDS = ("against_baseline", "allowed_drop", "ci95_clustered", "generation", "judged")
 """Fields of an experiment that older reports do not have."""
 
 

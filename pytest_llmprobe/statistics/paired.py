@@ -191,7 +191,8 @@ def score_change(
     for start in range(0, resamples, rows):
         some = means[start : start + rows]
         drawn = random.integers(len(sums), size=(len(some), len(sums)))
-        some[:] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+        of_all = counts[drawn].sum(axis=1) if counts.min() < counts.max() else counts.sum()
+        some[:] = sums[drawn].sum(axis=1) / of_all
     p = _sign_flips(sums, random, resamples)
     return ScoreChange(len(differences), mean, percentiles(means), p)
 
@@ -221,58 +222,3 @@ def _cluster_sums(
     for value, cluster in zip(values, clusters, strict=True):
         members[cluster].append(value)
     return {cluster: (math.fsum(sorted(group)), len(group)) for cluster, group in members.items()}
-
-
-def minimum_detectable_change(
-    n: int, discordance: float = 0.0, level: float = 0.05, power: float = 0.8
-) -> float | None:
-    """The smallest true change of a pass rate that the exact test would most likely have found.
-
-    Exact search: the flips of ``n`` pairs are binomial with rate ``discordance``, the lost ones
-    among them binomial with (1 + change / discordance) / 2, and ``mcnemar`` is applied to each
-    outcome. A change above the discordance is taken as flips in one direction only. The ``level``
-    is 0.05 / k for one of k experiments under Holm's correction, ``power`` the wanted probability.
-    The change of the rate is rounded up to 0.0001; None if ``n`` pairs can show none.
-    """
-    low, high = 0, 10_000
-    if n < 1 or mcnemar_power(n, 1.0, 1.0, level) < power:
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        change = middle / 10_000
-        enough = mcnemar_power(n, change, max(discordance, change), level) >= power
-        low, high = (low, middle) if enough else (middle, high)
-    return high / 10_000
-
-
-def mcnemar_power(n: int, change: float, discordance: float, level: float = 0.05) -> float:
-    """The probability that the exact test on ``n`` pairs finds a true change of a pass rate.
-
-    The change is absolute, and at most ``discordance``: the probability, above 0, of a flip.
-    """
-    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])  # of factorials
-    spread = 9 * math.sqrt(n * discordance * (1 - discordance)) + 9
-    fewest = max(0, math.floor(n * discordance - spread))
-    most = min(n, math.ceil(n * discordance + spread))
-    weights = _binomial(n, discordance, most, logs)
-    one_way = (1 + change / discordance) / 2
-    found = 0.0
-    for flips in range(fewest, most + 1):
-        fair = 2 * np.cumsum(_binomial(flips, 0.5, flips // 2, logs))
-        significant = int(np.count_nonzero(fair < level))  # 0 to this - 1 flips the other way
-        if significant:
-            tails = sum(
-                _binomial(flips, share, significant - 1, logs).sum()
-                for share in (one_way, 1 - one_way)
-            )
-            found += float(weights[flips] * tails)
-    return min(1.0, found)
-
-
-def _binomial(n: int, p: float, most: int, logs: Floats) -> Floats:
-    """Probabilities of 0 to ``most`` successes in n; ``logs`` are those of the factorials."""
-    k = np.arange(most + 1)
-    if p in (0.0, 1.0):
-        return np.asarray(k == n * p, dtype=float)
-    ways = logs[n] - logs[: most + 1] - logs[n - k]
-    return np.asarray(np.exp(ways + k * math.log(p) + (n - k) * math.log1p(-p)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 STEPS, CLOSE = 300, 1e-14
 """Of the continued fraction."""
@@ -14,6 +15,7 @@ def t_cdf(t: float, freedom: float) -> float:
     return 1 - tail if t > 0 else tail
 
 
+@lru_cache(maxsize=10_000)
 def t_quantile(probability: float, freedom: float) -> float:
     """The value that ``t_cdf`` gives ``probability``, between 0 and 1, to; by bisection."""
     if probability < 0.5:

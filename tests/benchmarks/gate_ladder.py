@@ -1,6 +1,6 @@
 """The gate on a real model: the same model again never alarms, damaged ones fail and are named.
 
-    python tests/benchmarks/gate_ladder.py [FOLDER] [--evals PATH ...]
+    python tests/benchmarks/gate_ladder.py [FOLDER] [--evals PATH ...] [--rungs RUNG ...]
 
 FOLDER is a checkpoint (default: the reference model). Each rung is a pytest run of its own against
 the baseline that the first run saved. Prints a markdown table: the rung, the verdict, and what the
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -41,7 +40,7 @@ class Rung(NamedTuple):
     options: Sequence[str]
     verdict: str
     named: str
-    environment: dict[str, str] = {}  # nobody writes into it
+    cores: str = "0"
 
 
 def weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]):
@@ -113,7 +112,7 @@ LADDER = {
     ),
     "-n 1": Rung(None, ("-n", "1"), "PASS", ""),
     "-n 2": Rung(None, ("-n", "2"), "PASS", ""),
-    "two threads": Rung(None, ("-n", "0"), "PASS", "", {"OMP_NUM_THREADS": "2"}),
+    "two threads": Rung(None, ("-n", "0"), "PASS", "", "0,1"),
     "resumed": Rung(None, ("-n", "0", "--llmprobe-resume"), "PASS", ""),
     "int4": Rung(int4, ("-n", "0"), "FAIL", "weights"),
     "a dropped layer": Rung(dropped_layer, ("-n", "0"), "FAIL", "weights"),
@@ -126,11 +125,9 @@ def ask(work: Path, model: Path, evals: Sequence[str], rung: Rung, *options: str
     """The output of one run."""
     command = [sys.executable, "-m", "pytest", *evals, f"--model={model}", "-q", "-p"]
     command += ["no:cacheprovider", "--llmprobe-dtype=float32", f"--llmprobe-storage={work}/kept"]
-    environment = {"OMP_NUM_THREADS": "1"} | os.environ | rung.environment
     done = subprocess.run(
-        [*command, *rung.options, *options],
+        ["taskset", "-c", rung.cores, *command, *rung.options, *options],
         cwd=ROOT,
-        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -138,8 +135,8 @@ def ask(work: Path, model: Path, evals: Sequence[str], rung: Rung, *options: str
     return done.stdout + done.stderr
 
 
-def climb(model: Path, evals: Sequence[str], options: Sequence[str]) -> bool:
-    """Run every rung and print the table; whether all ended as they should."""
+def climb(model: Path, evals: Sequence[str], options: Sequence[str], rungs: Sequence[str]) -> bool:
+    """Run each rung and print the table; whether all ended as they should."""
     good = True
     print("| rung | verdict | first named | as it should |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
@@ -147,7 +144,8 @@ def climb(model: Path, evals: Sequence[str], options: Sequence[str]) -> bool:
         first = ask(work, model, evals, LADDER["again"], "--llmprobe-save=main", *options)
         if "baseline: " not in first:
             raise SystemExit(first[-3000:])
-        for said, rung in LADDER.items():
+        for said in rungs:
+            rung = LADDER[said]
             candidate = model
             if rung.damage:
                 candidate = work / re.sub(r"\W", "-", said)
@@ -171,5 +169,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=REFERENCE)
     parser.add_argument("--evals", nargs="+", default=EVALS)
+    parser.add_argument("--rungs", nargs="+", choices=LADDER, default=[*LADDER], metavar="RUNG")
     given, rest = parser.parse_known_args()
-    raise SystemExit(0 if climb(given.folder.resolve(), given.evals, rest) else 1)
+    good = climb(given.folder.resolve(), given.evals, rest, given.rungs)
+    raise SystemExit(0 if good else 1)

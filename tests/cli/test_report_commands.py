@@ -187,7 +187,7 @@ def test_report_writes_a_page_and_markdown(saved, run, tmp_path):
     folder = saved("a", BAD)
     page, text = tmp_path / "out" / "page.html", tmp_path / "out" / "report.md"
     code, lines = run("report", folder, "--html", page, "--md", text)
-    assert (code, lines) == (0, [])
+    assert (code, lines) == (0, [f"written: {page}", f"written: {text}"])
     assert page.read_text().startswith("<!doctype html>")
     assert text.read_text().startswith("## ⚪ llmprobe: org/model: NOT JUDGED")
     assert "compared with" not in page.read_text()
@@ -203,7 +203,7 @@ def test_report_shows_the_differences_from_an_earlier_run(storage, saved, run, t
 
 def test_report_refuses_what_it_cannot_do_before_it_begins(storage, saved, run, tmp_path):
     folder = saved("a", GOOD)
-    with pytest.raises(SettingsError, match="give --html OUT or --md OUT"):
+    with pytest.raises(SettingsError, match="give --html OUT, --md OUT, --csv OUT or"):
         run("report", folder)
     with pytest.raises(ReportError, match="is a folder"):
         run("report", folder, "--html", tmp_path)
@@ -239,6 +239,24 @@ def test_history_is_a_row_an_experiment_and_a_column_a_run(saved, run):
     ]
     _, lines = run("history", "--model", "org/model", "--last", 1)
     assert [line.split() for line in lines][1] == ["2026-03-03"]
+
+
+def test_history_is_a_page_with_a_curve_for_each_experiment(saved, run, tmp_path):
+    hostile = "<b>needle</b>"
+    saved("1", records("pp", hostile), timestamp="2026-03-01T12:00:00Z")
+    saved("2", records("pm", hostile), records("p", "other"), timestamp="2026-03-02T13:30:00Z")
+    saved("3", records("e", "other"), timestamp="2026-03-03T13:30:00Z", model="b")
+    page = tmp_path / "history.html"
+    code, lines = run("history", "--html", page)
+    assert (code, lines[-1]) == (0, f"written: {page}")
+    text = page.read_text()
+    assert hostile not in text
+    assert "&lt;b&gt;needle&lt;/b&gt;" in text
+    assert text.count("<figure>") == 1  # one point is no curve
+    assert text.count("<h2>") == 2
+    assert "http:" not in text.replace("http-equiv", "")
+    with pytest.raises(ReportError, match="is a folder"):
+        run("history", "--html", tmp_path)
 
 
 def test_history_passes_over_what_it_cannot_read_and_says_so(storage, saved, run, capsys):

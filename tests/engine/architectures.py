@@ -65,16 +65,34 @@ TURNED = {
     "phi3 longrope": BASE | {"rope_parameters": LONGROPE},
     "phi3 longrope, window": BASE | {"rope_parameters": LONGROPE, "sliding_window": 64},
 }
-# The others roll a window, keep a state, or have an attention of their own: through generate.
+# Other ways to see a window: which layers do, sinks, a window that some prompts fit into.
+WINDOWS = {
+    "qwen2 window": BASE
+    | {"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 1},
+    "phi3 window": BASE | {"sliding_window": 8},
+    "ministral": BASE | {"head_dim": 16, "sliding_window": 8},
+    "olmo3": BASE
+    | {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"] * 2}
+    | {"num_hidden_layers": 4},
+    "exaone4": BASE | {"sliding_window": 8, "sliding_window_pattern": 2},
+    "gpt_oss": BASE
+    | {"head_dim": 16, "sliding_window": 8, "num_local_experts": 4, "num_experts_per_tok": 2}
+    | {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0}},
+    "mistral longer": BASE | {"sliding_window": 140},
+    "gemma2 longer": BASE | {"head_dim": 16, "sliding_window": 140, "query_pre_attn_scalar": 16},
+}
+# The others keep a state, or have an attention of their own: through generate.
 PACKED = {"gemma", "gpt2", "gpt_neox", "llama", "olmo2", "opt", "phi3", "qwen2", "qwen3"} | {
-    "stablelm"
+    "stablelm",
+    *("mistral", "gemma2", "gemma3_text", "cohere2", "starcoder2"),
 }
 
 
 @cache
 def tiny(architecture):
     """A loaded model whose weights are sharp enough for logits to differ clearly."""
-    config = AutoConfig.for_model(architecture.split()[0], **(ARCHITECTURES | TURNED)[architecture])
+    known = ARCHITECTURES | WINDOWS | TURNED
+    config = AutoConfig.for_model(architecture.split()[0], **known[architecture])
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()

@@ -9,8 +9,8 @@ from architectures import tiny
 from torch.nn import functional
 
 from pytest_llmprobe import GenerateConfig
-from pytest_llmprobe.engine import cascade, memory
-from pytest_llmprobe.engine.cascade import attend
+from pytest_llmprobe.engine import attention_parts, cascade, memory
+from pytest_llmprobe.engine.attention_parts import attend, attend_to_earlier
 from pytest_llmprobe.engine.memory import Segment, TreeMemory, takes_tree
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
@@ -31,10 +31,14 @@ def exact(query, key, value, scale, bias=None):
     return functional.scaled_dot_product_attention(query, key, value, bias, scale=scale)
 
 
-def divided(part):
-    return (part.output / part.total).double()
+@pytest.fixture(params=["kernel", "written out"])
+def way(request, monkeypatch):
+    """torch's kernel for CPUs, and what serves on other devices and in fewer bits."""
+    if request.param == "written out":
+        monkeypatch.setattr(attention_parts, "_fused", lambda *_: False)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("heads", [4, 2, 1])
 @pytest.mark.parametrize("sharp", [1.0, 40.0])
 @pytest.mark.parametrize("cuts", [(), (1,), (20,), (3, 4, 50)])
@@ -50,9 +54,42 @@ def test_parts_make_up_the_whole(heads, sharp, cuts):
     whole = parts[0]
     for part in parts[1:]:
         whole = whole.plus(part)
-    assert torch.allclose(divided(whole), exact(query, key, value, 0.25, bias), atol=2e-5)
+    assert torch.allclose(whole.output.double(), exact(query, key, value, 0.25, bias), atol=2e-5)
 
 
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("heads", [4, 2, 1])
+def test_a_text_that_goes_on_sees_what_was_and_itself_up_to_each_token(heads):
+    query = drawn(1, 4, 30, 16)
+    key, value = drawn(1, heads, 50, 16, seed=1), drawn(1, heads, 50, 16, seed=2)
+    before = attend(query, key[:, :, :20], value[:, :, :20], 0.25)
+    itself = attend_to_earlier(query, key[:, :, 20:], value[:, :, 20:], 0.25)
+    later = torch.full((30, 50), -torch.inf).triu(21)[None]
+    expected = exact(query, key, value, 0.25, later)
+    assert torch.allclose(itself.plus(before).output.double(), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("window", [1, 7, 29, 30, 31])
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_a_text_sees_no_more_of_itself_than_a_window(monkeypatch, window, cap, bias):
+    monkeypatch.setattr(attention_parts, "BLOCK", 8)
+    query, key, value = drawn(1, 4, 30, 8), drawn(1, 2, 30, 8, seed=1), drawn(1, 2, 30, 8, seed=2)
+    more = drawn(1, 1, 30, seed=3) if bias else None
+    found = attend_to_earlier(query, key, value, 0.4, more, cap, window).output
+    key, value = (x.double().repeat_interleave(2, 1) for x in (key, value))
+    scores = 0.4 * query.double() @ key.transpose(2, 3)
+    if cap is not None:
+        scores = cap * (scores / cap).tanh()
+    if more is not None:
+        scores = scores + more
+    at = torch.arange(30)
+    unseen = (at[None] > at[:, None]) | (at[:, None] - at[None] >= window)
+    weights = scores.masked_fill(unseen, -torch.inf).softmax(-1)
+    assert torch.allclose(found.double(), weights @ value, atol=1e-5)
+
+
+@pytest.mark.usefixtures("way")
 def test_hidden_keys_have_no_weight_whatever_they_hold():
     query, key, value = drawn(1, 2, 3, 8), drawn(1, 2, 6, 8, seed=1), drawn(1, 2, 6, 8, seed=2)
     hidden = torch.zeros(1, 3, 6)
@@ -60,14 +97,14 @@ def test_hidden_keys_have_no_weight_whatever_they_hold():
     value[:, :, 4:] = 1e20
     seen = attend(query, key, value, 0.3, hidden)
     alone = attend(query, key[:, :, :4], value[:, :, :4], 0.3)
-    assert torch.allclose(divided(seen), divided(alone), atol=1e-5)
+    assert torch.allclose(seen.output, alone.output, atol=1e-5)
 
 
 def test_queries_that_wait_for_their_turn_find_the_same(monkeypatch):
     query, key, value = drawn(1, 4, 50, 8), drawn(1, 2, 30, 8, seed=1), drawn(1, 2, 30, 8, seed=2)
     bias = drawn(1, 50, 30, seed=3)
     at_once = attend(query, key, value, 0.3, bias)
-    monkeypatch.setattr(cascade, "LARGEST", 4 * 30 * 7)
+    monkeypatch.setattr(attention_parts, "LARGEST", 4 * 30 * 7)
     assert all(map(torch.allclose, attend(query, key, value, 0.3, bias), at_once))
 
 
@@ -88,7 +125,9 @@ PROMPTS = [
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "phi3"])
+@pytest.mark.parametrize(
+    "architecture", ["llama", "gpt2", "phi3", "mistral", "gemma2", "gemma3_text", "gpt_oss"]
+)
 def test_every_token_of_a_tree_has_the_logits_of_its_text_alone(architecture):
     """Wrong guesses are fed over again, rows have guesses of different lengths, rows leave."""
     model = tiny(architecture).model
@@ -159,14 +198,18 @@ def test_attention_with_an_unknown_change_of_scores_is_not_taken(monkeypatch):
 
 
 def test_a_model_whose_logits_differ_is_not_taken(monkeypatch):
-    monkeypatch.setattr(cascade, "FAINT", -0.1)
+    monkeypatch.setattr(attention_parts, "_fused", lambda *_: False)
+    assert takes_tree(tiny("llama").model)
+    monkeypatch.setattr(attention_parts, "FAINT", -0.1)
     assert not takes_tree(tiny("llama").model)
 
 
 @torch.inference_mode()
-def test_a_long_end_of_a_prompt_is_stored_piece_by_piece(monkeypatch):
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gpt_oss", "gemma2 longer"])
+def test_a_long_end_of_a_prompt_is_stored_piece_by_piece(monkeypatch, architecture):
     monkeypatch.setitem(memory.FORWARD_TOKENS, "cpu", 64)
-    model = tiny("llama").model
+    monkeypatch.setattr(attention_parts, "BLOCK", 30)
+    model = tiny(architecture).model
     stem = [3 + n % 90 for n in range(80)]
     prompts = [
         [*stem, *[5 + number * (n + 1) % 50 for n in range(length)]]

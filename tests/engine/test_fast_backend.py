@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from architectures import ARCHITECTURES, PACKED, TURNED, plain_generate, tiny
+from architectures import ARCHITECTURES, PACKED, TURNED, WINDOWS, plain_generate, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,6 +57,19 @@ def test_every_path_gives_the_tokens_of_plain_generate(architecture):
     assert answers(Engine(model, batch_size=1), prompts) == expected
 
 
+@pytest.mark.parametrize("architecture", WINDOWS)
+def test_layers_that_see_a_window_share_prefixes(architecture):
+    model = tiny(architecture)
+    assert FastBackend(model).shares_prefixes
+    prompts = [*SHARED[:3], *TWO_LEVELS[:2], *TWO_LEVELS[3:5], *ALONE[:2]]
+    expected = [plain_generate(model, prompt, 6) for prompt in prompts]
+    assert len(set(expected)) > 1
+    completions = Engine(model).generate(prompts, GenerateConfig(6))
+    assert [c.token_ids for c in completions] == expected
+    assert max(c.timings.batch_size for c in completions) > 3
+    assert not all(c.redone for c in completions)
+
+
 @pytest.mark.parametrize("architecture", TURNED)
 def test_long_rows_do_not_turn_others_nor_are_cut_into_passes(architecture):
     model = tiny(architecture)
@@ -68,7 +81,7 @@ def test_long_rows_do_not_turn_others_nor_are_cut_into_passes(architecture):
     assert max(lengths) > 200
     assert answers(Engine(model), prompts) == expected
     assert answers(Engine(model, batch_size=4), prompts) == expected
-    assert FastBackend(model).shares_prefixes == ("window" not in architecture)
+    assert FastBackend(model).shares_prefixes
 
 
 @pytest.mark.parametrize("ids", [(999_999,), (-1,), (2**70,), (5, 2048, 6)])
@@ -319,7 +332,7 @@ def test_rows_of_different_configs_are_what_they_are_alone(llama, workload):
 
 
 def test_configs_of_one_call_are_kept_apart_where_generate_does_it():
-    model = tiny("gemma2")
+    model = tiny("bloom")
     requests = [Request(prompt, config, seed=3) for prompt in ALONE[:3] for config in MIXED]
     alone = said(Engine(model, batch_size=1).generate(requests))
     assert said(Engine(model).generate(requests)) == alone

@@ -16,7 +16,8 @@ from pytest_llmprobe.errors import RequestError, SteeringError
 from pytest_llmprobe.whitebox.spans import locate
 
 FAST = ["llama", "gpt2", "gpt_neox", "qwen3", "olmo2", "opt"]
-SLOW = ["mistral", "gemma2", "gemma3_text", "cohere2", "falcon_h1", "lfm2"]
+FAST += ["mistral", "gemma2", "gemma3_text", "cohere2"]
+SLOW = ["falcon_h1", "lfm2"]
 BEFORE, INSIDE = "the red stone is here", "the grey stone is far"
 CONFIG = GenerateConfig(max_new_tokens=10)
 # Spans before, inside and after what the prompts share; levels; several spans; no steering.

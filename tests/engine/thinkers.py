@@ -10,10 +10,8 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 END, TURN = "<|end_of_text|>", "<|im_end|>"
 THOUGHT = ("Maybe {41}?", " No, not Lima. Paris", " it is.")
 ANSWER = ("{", '"city": ', '"Paris"', "}")
-HEAD = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant:"
-)
+MESSAGE = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+TAGS = "{% macro tag(kind, name) %}<|{{ kind }}|>{{ name }}<|sep|>{% endmacro %}"
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class Family:
         asked: The prompt's last character if it is to think.
         quiet: The last token of a prompt that is not to.
         special: Tokens that a text leaves out.
+        message: How its chat template writes a message ``m``.
         said: What is said with thoughts switched on.
     """
 
@@ -36,6 +35,7 @@ class Family:
     asked: str = ":"
     quiet: str = "."
     special: tuple[str, ...] = ()
+    message: str = MESSAGE
 
     @property
     def said(self):
@@ -69,6 +69,27 @@ FAMILIES = {
         ("<|end|>", "<|start|>", "assistant<|channel|>final<|message|>"),
         special=("<|channel|>", "<|message|>", "<|end|>", "<|start|>"),
     ),
+    "marks made of pieces (Kimi K3)": Family(
+        TAGS + "{{ tag('open', 'think' if thinking else 'response') }}",
+        (),
+        ("<|close|>", "think<|sep|><|open|>", "response<|sep|>"),
+        asked=">",
+        quiet="response<|sep|>",
+        special=("<|close|>",),
+        message=TAGS + "{% if m.role == 'user' %}" + MESSAGE + "{% else %}<|im_start|>assistant:"
+        "{% if thinking %}{{ tag('open', 'think') }}{{ m.reasoning_content }}"
+        "{{ tag('close', 'think') }}{% endif %}{{ tag('open', 'response') }}"
+        "{{ m.content }}<|im_end|>{% endif %}",
+    ),
+    "messages to oneself": Family(
+        "{% if reasoning_effort == 'none' %}.{% endif %}",
+        (" to=self", "<|message|>"),
+        ("<|eom|>", "<|im_start|>assistant: to=user<|message|>"),
+        special=("<|message|>", "<|eom|>"),
+        message="{% if m.role == 'user' %}" + MESSAGE + "{% else %}{% if m.reasoning %}"
+        "<|im_start|>assistant: to=self<|message|>{{ m.reasoning }}<|eom|>{% endif %}"
+        "<|im_start|>assistant: to=user<|message|>{{ m.content }}<|im_end|>{% endif %}",
+    ),
     "marks of ordinary tokens": Family(
         "{% if enable_thinking is false %}<think></think>\n\n{% endif %}",
         ("<", "thi", "nk>\n"),
@@ -90,7 +111,10 @@ def tokenizer_of(family):
     own = dict.fromkeys(t for t in (*family.said, family.quiet) if t not in known)
     tokens.add_tokens([AddedToken(t, special=False, normalized=False) for t in own])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, eos_token=END, pad_token=END)
-    tokenizer.chat_template = HEAD + family.template + "{% endif %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}" + family.message + "{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant:" + family.template + "{% endif %}"
+    )
     return tokenizer
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llmprobe.models.thinking import template_arguments
 from pytest_llmprobe.models.thought_marks import (
     HARMONY,
     KNOWN,
@@ -128,7 +129,39 @@ def test_marks_are_found_in_tokens_and_templates():
     assert marks_in("{% set reasoning = m.reasoning %}<b>", ["<|im_start|>", "[INST]"]) == ()
 
 
+def test_words_that_anybody_may_say_are_marks_only_where_a_template_names_their_end():
+    (mark,) = marks_in("{{ m.reasoning }}\n[BEGIN FINAL RESPONSE]\n", [])
+    assert mark.open == "Here are my reasoning steps:"
+    assert part("Here are my reasoning steps: I look.\n7").answer.endswith("7")
+
+
+MODE = "{% if thinking_mode in ['disabled', 'enabled'] %}.{% endif %}"
+UNASKED = (
+    "{% if reasoning_effort is not defined %}{% set reasoning_effort = 'no_think' %}{% endif %}"
+    "{% if reasoning_effort == 'high' %}.{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "off", "on"),
+    [
+        (MODE, {"thinking_mode": "disabled"}, {"thinking_mode": "enabled"}),
+        (UNASKED, {"reasoning_effort": "no_think"}, {"reasoning_effort": "high"}),
+        ("{{ reasoning_effort }}", {"reasoning_effort": "low"}, {}),
+        ("{{ reasoning_effort }}{{ 'none' }}", {"reasoning_effort": "none"}, {}),
+        ("{{ enable_thinking }}", {"enable_thinking": False}, {"enable_thinking": True}),
+        ("{{ thinking }}{{ thinking_effort == 'none' }}", {"thinking": False}, {"thinking": True}),
+    ],
+)
+def test_a_template_is_told_in_its_own_words(template, off, on):
+    assert template_arguments(template, None, {}) == off
+    assert template_arguments(template, "on", {}) == on
+
+
 def test_what_a_prompt_ends_with():
+    seed = "<seed:bos>assistant\n<seed:think><seed:cot_budget_reflect>"
+    assert opened_by(seed, KNOWN) == Mark("<seed:think>", "</seed:think>")
+    assert opened_by("what is <think> in <b>?<|assistant|>", KNOWN) is None
     assert opened_by("<|assistant|><think>\n", KNOWN) == Mark("<think>", "</think>")
     assert opened_by("what does <think> mean?", KNOWN) is None
     assert closed_by("<think>\n\n</think>\n\n", KNOWN)

@@ -104,6 +104,28 @@ def test_changed_prompts_are_judged_together_with_the_model(run, project, probe)
     assert gate_line(second).startswith("llmprobe: GATE FAIL")
 
 
+def test_changed_prompts_never_pass_in_silence_and_not_at_all_where_they_must_be_the_same(
+    run, project, probe
+):
+    run(0, "--llmprobe-save=main")
+    same = run(0, "--llmprobe-compare=main", "--llmprobe-gate=same-prompts")
+    assert (same.exit_code, same.verdict) == (0, "PASS")
+    assert "prompts of" not in gate_line(same)
+    project(EVAL.replace("WRONG", "0").replace("say {n}", "say  {n}"))
+    together = probe("--llmprobe-compare=main")
+    assert (together.exit_code, together.verdict) == (0, "PASS")
+    assert "; the prompts of 30 of 30 cases changed" in gate_line(together)
+    alone = probe("--llmprobe-compare=main", "--llmprobe-gate=same-prompts")
+    assert (alone.exit_code, alone.verdict) == (1, "NOT JUDGED")
+    assert "echo: 30 of 30 prompts changed, and they were to be the same" in gate_line(alone)
+
+
+def test_the_number_of_workers_is_in_the_report(run, pytester):
+    assert run(0).report["config"]["workers"] == 1
+    pytester.runpytest_inprocess("-n", "2", "--llmprobe-json=two.json")
+    assert json.loads((pytester.path / "two.json").read_text())["config"]["workers"] == 2
+
+
 def test_page_and_markdown_are_written_and_the_jobs_summary(run, pytester, monkeypatch):
     summary = pytester.path / "summary.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
@@ -125,6 +147,7 @@ def test_page_and_markdown_are_written_and_the_jobs_summary(run, pytester, monke
         (["--llmprobe-compare=nothing"], "there is no baseline, file or run 'nothing'"),
         (["--llmprobe-compare=test_eval.py"], "it is no JSON"),
         (["--llmprobe-gate=baseline"], "--llmprobe-gate baseline needs --llmprobe-compare"),
+        (["--llmprobe-gate=same-prompts"], "gate same-prompts needs --llmprobe-compare NAME"),
         (["--llmprobe-html=test_eval.py/a.html"], "test_eval.py"),
     ],
 )

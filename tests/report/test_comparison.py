@@ -370,6 +370,24 @@ def test_why_prompts_changed_is_said_first(changes, named):
     assert f"({named}" in compare(run(records("pp"), model_info=known), second).prompts
 
 
+@pytest.mark.parametrize(
+    ("after", "changed", "finding", "verdict"),
+    [
+        ("p" * 40, 0, "no change found", "PASS"),
+        ("p" * 40, 1, "not judged", "NOT JUDGED"),
+        ("p" * 40, 40, "not judged", "NOT JUDGED"),
+        ("m" * 40, 40, "worse", "FAIL"),
+        ("m" * 5 + "p" * 35, 40, "not judged", "NOT JUDGED"),
+    ],
+)
+def test_prompts_that_must_be_the_same_and_are_not_pass_nothing(after, changed, finding, verdict):
+    hashes = ["other" if n < changed else f"{n:016x}" for n in range(40)]
+    found = compare(
+        run(records("p" * 40)), run(records(after, prompt_hash=hashes)), same_prompts=True
+    )
+    assert (found.experiments[0].finding, found.verdict[0]) == (finding, verdict)
+
+
 def test_equal_prompts_need_no_word():
     found = compare(run(records("p" * 20)), run(records("p" * 20)))
     assert (found.prompts, found.experiments[0].prompts_changed) == (None, 0)

@@ -113,6 +113,8 @@ def test_a_timing_is_held_to_that_of_the_same_machine(name, limit, seconds, verd
         ({"environment": ENVIRONMENT | {"accelerators": ["H100"]}}, "accelerators"),
         ({"model_info": MODEL_INFO | {"device": "cuda"}}, "device cpu -> cuda"),
         ({"config": CONFIG | {"replay": "a run"}}, "answers were replayed"),
+        ({"config": CONFIG | {"workers": 2}}, "workers not recorded -> 2"),
+        ({"config": CONFIG | {"engine": "shared"}}, "engine not recorded -> shared"),
     ],
 )
 def test_a_timing_of_another_machine_is_not_judged(header, words):

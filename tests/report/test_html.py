@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from html import unescape
 from html.parser import HTMLParser
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pytest
@@ -17,6 +18,7 @@ from some_reports import records, report
 from pytest_llmprobe.figures import files
 from pytest_llmprobe.report.charts import charts, is_drawn
 from pytest_llmprobe.report.comparison import compare
+from pytest_llmprobe.report.fidelity import EMPTY
 from pytest_llmprobe.report.files import write_atomically
 from pytest_llmprobe.report.html import html
 from pytest_llmprobe.report.run_file import reduce_report
@@ -311,13 +313,18 @@ def browser():
     return found
 
 
-def dom(browser, path):
+def dom(browser, path, fragment=""):
     """The page's elements after its script ran."""
     arguments = ["--headless", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"]
     if os.getuid() == 0:
         arguments.append("--no-sandbox")
     done = subprocess.run(
-        [browser, *arguments, f"--user-data-dir={path.parent / 'profile'}", path.as_uri()],
+        [
+            browser,
+            *arguments,
+            f"--user-data-dir={path.parent / 'profile'}",
+            path.as_uri() + fragment,
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -338,3 +345,33 @@ def test_a_browser_shows_the_first_page_of_cases_as_text(browser, tmp_path):
     assert shown.text.count("<script>alert(1)</script><img src=x onerror=alert(1)>") == 100
     assert "\u241b[2J\u2400" in shown.text
     assert not any(name.startswith("on") for _, a in shown.tags for name in a)
+
+
+def fidelity(kl, pieces):
+    return EMPTY | {
+        "tokens": len(kl),
+        "kl": kl,
+        "agrees": [value < 0.5 for value in kl],
+        "pieces": pieces,
+        "kl_mean": sum(kl) / len(kl),
+        "kl_max": max(kl),
+        "top1": 0.5,
+        "base_log_probability": -1.0,
+        "log_probability": -2.0,
+    }
+
+
+def test_a_link_opens_a_case_with_both_answers_and_colours(browser, tmp_path):
+    first = report(records("p" * 150, received="The city is Lima."))
+    found = fidelity([0.0, 0.02, 3.0], ["The <b>", " city", " is"])
+    second = report(records("m" * 150, received="The city is Paris.", fidelity=found))
+    comparison = compare(reduce_report(first), reduce_report(second), ("a", "b"))
+    path = tmp_path / "page.html"
+    path.write_text(html(second, comparison))
+    name = second["tests"][140]["id"]
+    shown = dom(browser, path, f"#case={quote(name)}")
+    assert "150 of 150 cases, page 2 of 2" in shown.text
+    classes = [a.get("class") for tag, a in shown.tags if tag == "span"]
+    assert classes.count("changed") == 2  # Lima, Paris
+    assert [c for c in classes if str(c).startswith("kl")] == ["kl0", "kl1", "kl4 other"]
+    assert "The <b> city is" in shown.text

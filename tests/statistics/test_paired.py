@@ -17,11 +17,10 @@ from pytest_llmprobe.statistics.paired import (
     effective_pairs,
     holm,
     mcnemar,
-    mcnemar_power,
-    minimum_detectable_change,
     recovery_interval,
     score_change,
 )
+from pytest_llmprobe.statistics.power import mcnemar_power, minimum_detectable_change
 
 many = settings(deadline=None, max_examples=100)
 few = settings(deadline=None, max_examples=30)

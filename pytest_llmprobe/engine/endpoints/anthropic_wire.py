@@ -15,6 +15,7 @@ from pytest_llmprobe.engine.endpoints.wire import (
     Answer,
     Asking,
     Call,
+    PassingError,
     Wire,
     answer_of,
     canonical,
@@ -161,10 +162,10 @@ class EventStream:
         """As without streaming.
 
         Raises:
-            ServerError: The end never came.
+            PassingError: The end never came: the connection was lost.
         """
         if self._message.get("stop_reason") is None:
-            raise ServerError("the server's stream ended before its answer did")
+            raise PassingError("the server's stream ended before its answer did")
         content = [
             {"type": "thinking", "thinking": "".join(self._thought)},
             {"type": "text", "text": "".join(self._pieces)},

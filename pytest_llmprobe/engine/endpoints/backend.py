@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-import warnings
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeAlias, get_args
 
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.engine.backend import Backend, Generated, OnTokens
-from pytest_llmprobe.engine.endpoints.budget import Budget, CostError
-from pytest_llmprobe.engine.endpoints.connection import Connection, NoJsonError
-from pytest_llmprobe.engine.endpoints.echo import EchoedText, read_continuation, read_echo, sent_of
-from pytest_llmprobe.engine.endpoints.failures import Failure, failure_of
+from pytest_llmprobe.engine.endpoints.adaptation import REFUSING, Adaptation, AdaptedError
+from pytest_llmprobe.engine.endpoints.attempts import Attempts
+from pytest_llmprobe.engine.endpoints.budget import Budget
+from pytest_llmprobe.engine.endpoints.connection import Connection
+from pytest_llmprobe.engine.endpoints.echo import (
+    IGNORED,
+    EchoedText,
+    read_continuation,
+    read_echo,
+    sent_of,
+)
+from pytest_llmprobe.engine.endpoints.failures import failure_of, words_of
 from pytest_llmprobe.engine.endpoints.loop import LoopThread
 from pytest_llmprobe.engine.endpoints.openai_wire import OpenAIWire
 from pytest_llmprobe.engine.endpoints.options import CAPABILITIES, CONCURRENCY, TIMEOUT_S
+from pytest_llmprobe.engine.endpoints.wire import Call, found
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.errors import (
-    AccessError,
     NotInProcessError,
     PromptTooLongError,
     RequestError,
-    ServerError,
     SteeringError,
     UnsupportedError,
 )
@@ -37,15 +42,12 @@ from pytest_llmprobe.generation import (
     Usage,
 )
 
-T = TypeVar("T")
+Arrived: TypeAlias = Callable[[Row, Generated], None]
 
 RETRIES = 4
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
-"""Back-off doubles from the first to the longest."""
-
-SETTLING_S = 0.02
-"""Between two looks at whether requests under way have given money back."""
+NO_ECHO = {400, 404, 405, 422, 500, 501}
+"""How servers answer that have no /completions, or no log-probabilities there."""
 
 
 class EndpointBackend(Backend):
@@ -60,7 +62,7 @@ class EndpointBackend(Backend):
         budget: What may be spent; None for anything.
 
     Attributes:
-        arrived: Told each answer as it arrives, in another thread; None to tell nobody.
+        served: What the served model calls itself, once it has answered.
     """
 
     def __init__(
@@ -73,18 +75,15 @@ class EndpointBackend(Backend):
         stream: bool = False,
         budget: Budget | None = None,
     ) -> None:
-        self._connection, self._concurrency, self._timeout_s = connection, concurrency, timeout_s
-        self._retries, self._stream = retries, stream
+        self._connection, self._timeout_s, self._stream = connection, timeout_s, stream
         self._budget = budget or Budget()
+        self._attempts = Attempts(connection, concurrency, timeout_s, retries, self._budget)
+        self._adaptation = Adaptation()
         self._loop = LoopThread()
-        self._served: str | None = None
-        self._refused: AccessError | None = None
-        self._not_before = 0.0
-        self._under_way = 0
+        self.served: str | None = None
         self._odd_ends: set[str] = set()
-        self._told: set[str] = set()
+        self._no_echo: str | None = None
         self.thinks = connection.wire.asking.thinking in ("on", "auto")
-        self.arrived: Callable[[Row, Generated], None] | None = None
 
     @property
     def info(self) -> dict[str, Any]:
@@ -92,13 +91,19 @@ class EndpointBackend(Backend):
         info: dict[str, Any] = {
             "source": self._connection.url,
             "protocol": self._connection.package.__name__,
-            "served_model": self._served,
+            "served_model": self.served,
             "capabilities": dict(CAPABILITIES),
             "date": "the server's own",
         }
         asking = self._connection.wire.asking
         if asking.thinking is not None or asking.template:
             info |= {"thinking": asking.thinking, "template": dict(asking.template)}
+        if self._connection.extra:
+            info["server_options"] = dict(self._connection.extra)
+        if self._adaptation.said:
+            info["adapted"] = dict(sorted(self._adaptation.said.items()))
+        if self._odd_ends:
+            info["finish_reasons"] = sorted(self._odd_ends)
         if info["protocol"] == "anthropic":
             info["sampling"] = "the service's own: its protocol cannot ask for greedy decoding"
         return info
@@ -120,25 +125,23 @@ class EndpointBackend(Backend):
 
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """Send rows whose prompts begin alike one after another: servers cache prefixes."""
+        return self.receive(rows, lambda row, answer: on_tokens(_generated_tokens(answer)))
+
+    def receive(self, rows: Sequence[Row], arrived: Arrived) -> list[Generated | RequestError]:
+        """As ``generate``; each answer is told as it arrives, in another thread.
+
+        Several threads may call: requests of an earlier call are sent before those of a later one.
+        """
         if rows and (reason := self._connection.wire.unsupported(rows[0].config)):
             return [UnsupportedError(reason) for _ in rows]
 
         async def ask(row: Row, reserved: float) -> Generated:
             score = self._score if row.continuation else self._ask
             answer = await score(row, reserved)
-            if self.arrived is not None:
-                self.arrived(row, answer)
-            on_tokens(answer.usage.generated_tokens if answer.usage else 0)
+            arrived(row, answer)
             return answer
 
-        outcomes = self._loop.run(self._all(rows, ask))
-        for reason in sorted(self._odd_ends - self._told):
-            self._told.add(reason)
-            warnings.warn(
-                f"the server ends answers with the reason {reason!r}, which is kept as it is",
-                stacklevel=2,
-            )
-        return outcomes
+        return self._loop.run(self._attempts.all(rows, ask))
 
     def log_probabilities(self, texts: Sequence[RawPrompt]) -> list[EchoedText | RequestError]:
         """What the server says of texts that it is to repeat, as vLLM does.
@@ -151,7 +154,7 @@ class EndpointBackend(Backend):
         config = GenerateConfig(max_new_tokens=1)  # some servers refuse to generate none
         said: list[Any] = [self.encode(text) for text in texts]
         rows = [Row(index, text, config) for index, text in enumerate(said)]
-        return self._loop.run(self._all(rows, self._echo))
+        return self._loop.run(self._attempts.all(rows, self._echo))
 
     def close(self) -> None:
         """End the connections."""
@@ -159,58 +162,11 @@ class EndpointBackend(Backend):
             self._loop.run(self._connection.client.close())
         self._loop.close()
 
-    async def _all(
-        self, rows: Sequence[Row], ask: Callable[[Row, float], Awaitable[T]]
-    ) -> list[T | RequestError]:
-        """Outcomes in the order of the rows, which are asked in that of their prompts."""
-        outcomes: dict[int, T | RequestError] = {}
-        waiting = iter(sorted(range(len(rows)), key=lambda index: bytes(rows[index].prompt_ids)))
-
-        async def work() -> None:
-            for index in waiting:
-                outcomes[index] = await self._one(rows[index], ask)
-
-        workers = min(self._concurrency, len(rows))
-        await asyncio.gather(*(work() for _ in range(workers)))
-        return [outcomes[index] for index in range(len(rows))]
-
-    async def _one(self, row: Row, ask: Callable[[Row, float], Awaitable[T]]) -> T | RequestError:
-        """One row's answer after as many attempts as it takes and may have."""
-        pause = FIRST_PAUSE_S
-        for left in range(self._retries, -1, -1):
-            try:
-                return await self._attempt(row, ask)
-            except RequestError as error:
-                failure = Failure(error, again=isinstance(error, NoJsonError))
-            except Exception as error:
-                connection = self._connection
-                failure = failure_of(error, connection.package, connection.url, self._timeout_s)
-            if not failure.again or left == 0:
-                break
-            if failure.wait_s is None:  # a back-off is this request's alone
-                await asyncio.sleep(pause * random.uniform(0.75, 1.25))
-            else:  # the server's own wish holds for all
-                self._not_before = max(self._not_before, time.monotonic() + failure.wait_s)
-            pause = min(2 * pause, LONGEST_PAUSE_S)
-        return self._given_up(failure)
-
-    async def _attempt(self, row: Row, ask: Callable[[Row, float], Awaitable[T]]) -> T:
-        if (delay := self._not_before - time.monotonic()) > 0:
-            await asyncio.sleep(delay)
-        if self._refused is not None:
-            raise AccessError(str(self._refused))
-        reserved = await self._reserve(row)
-        self._under_way += 1
-        try:
-            return await ask(row, reserved)
-        finally:
-            self._under_way -= 1
-
     async def _ask(self, row: Row, reserved: float) -> Generated:
         answer = await self._answered(row, reserved)
         if self._wants_room(row, answer):
             larger = replace(row, thinking=row.config.thinking_tokens)
-            reserved = await self._reserve(larger)
+            reserved = await self._attempts.reserve(larger)
             with suppress(PromptTooLongError):  # then the answer is one that was cut off
                 answer = await self._answered(larger, reserved)
         return answer
@@ -227,20 +183,11 @@ class EndpointBackend(Backend):
         return all_thought and (answer.finish_reason == "length" or bool(row.config.stop))
 
     async def _answered(self, row: Row, reserved: float) -> Generated:
-        connection = self._connection
-        call = connection.wire.call(row)
         start = time.perf_counter()
-        send = connection.stream if self._stream else connection.send
-        try:
-            response, first = await asyncio.wait_for(send(call), self._timeout_s)
-        except connection.package.APIStatusError as error:
-            said = failure_of(error, connection.package, connection.url, self._timeout_s)
-            if isinstance(said.error, PromptTooLongError):
-                raise said.error from None
-            raise
+        response, first = await self._exchange(self._connection.wire.call(row), self._stream)
         latency = time.perf_counter() - start
-        answer = connection.wire.answer(response, row)
-        self._served = answer.model or self._served or ""
+        answer = self._connection.wire.answer(response, row)
+        self.served = answer.model or self.served or ""
         if answer.usage is not None:
             self._budget.settle(reserved, answer.usage)
         if answer.finish_reason not in get_args(FinishReason):
@@ -255,10 +202,50 @@ class EndpointBackend(Backend):
             thought=answer.thought,
         )
 
+    async def _exchange(self, call: Call, stream: bool) -> tuple[Any, float | None]:
+        """The response to a call, and when its text began.
+
+        Raises:
+            AdaptedError: The server refuses a setting, and the next attempt is without it.
+            PromptTooLongError: It says so.
+            UnsupportedError: It is known to refuse a setting that the call is about.
+        """
+        connection, adaptation = self._connection, self._adaptation
+        collected = connection.wire.stream(call) if stream else None
+        asked = connection.body(call)
+        sent = Call(call.path, adaptation.applied(asked))
+        try:
+            exchange = (
+                connection.send(sent) if collected is None else connection.stream(sent, collected)
+            )
+            return await asyncio.wait_for(exchange, self._timeout_s)
+        except connection.package.APIStatusError as error:
+            said = failure_of(error, connection.package, connection.url, self._timeout_s)
+            if isinstance(said.error, PromptTooLongError):
+                raise said.error from None
+            if error.status_code in REFUSING:
+                words, parameter = words_of(error.body), found(error.body, "param")
+                if adaptation.learn(asked, sent.body, str(parameter or ""), words):
+                    raise AdaptedError(str(said.error)) from None
+            raise
+
     async def _repeated(self, row: Row) -> Any:
+        """The response to a text that the server is to repeat.
+
+        Raises:
+            UnsupportedError: It does not; it is not asked a second time.
+        """
+        if self._no_echo is not None:
+            raise UnsupportedError(self._no_echo)
         call = self._connection.wire.call(row)
         call.body.update(echo=True, logprobs=1)
-        response, _ = await asyncio.wait_for(self._connection.send(call), self._timeout_s)
+        try:
+            response, _ = await self._exchange(call, stream=False)
+        except self._connection.package.APIStatusError as error:
+            if error.status_code not in NO_ECHO:
+                raise
+            self._no_echo = f"{IGNORED} ({error.status_code}: {words_of(error.body)})"
+            raise UnsupportedError(self._no_echo) from None
         return response
 
     async def _echo(self, row: Row, reserved: float) -> EchoedText:
@@ -273,27 +260,6 @@ class EndpointBackend(Backend):
         self._budget.settle(reserved, usage)
         return replace(scored, latency_s=time.perf_counter() - start)
 
-    async def _reserve(self, row: Row) -> float:
-        """Money that requests under way may yet give back is waited for."""
-        while True:
-            try:
-                return self._budget.reserve(len(row.prompt_ids), row.room)
-            except CostError:
-                if self._under_way == 0:
-                    raise
-            await asyncio.sleep(SETTLING_S)
 
-    def _given_up(self, failure: Failure) -> RequestError:
-        """The error without the key and without a traceback, whose frames know the key.
-
-        A refusal holds for all requests to come, unless it may be this one's alone.
-        """
-        text = str(failure.error)
-        for secret in self._connection.secrets:  # a server may repeat what it was sent
-            text = text.replace(secret, "[key]")
-        error = type(failure.error)(text)
-        if isinstance(error, AccessError):
-            if failure.unless_answered and self._served is not None:
-                return ServerError(text)
-            self._refused = error
-        return error
+def _generated_tokens(answer: Generated) -> int:
+    return answer.usage.generated_tokens if answer.usage else 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_llmprobe.errors import BudgetError, SettingsError
+from pytest_llmprobe.errors import BudgetError, SettingsError, StorageError
 from pytest_llmprobe.generation import Usage
 
 TEMPLATE_TOKENS = 256
@@ -43,6 +44,7 @@ class Budget:
         max_cost: Money at most; None for any sum.
         prices: Needed for ``max_cost``.
         ledger: A file that several processes share; None for this process alone.
+        max_s: Seconds from now on until nothing more is waited for; None for any time.
 
     Raises:
         SettingsError: There is a ``max_cost`` and there are no prices.
@@ -54,6 +56,7 @@ class Budget:
         max_cost: float | None = None,
         prices: Prices | None = None,
         ledger: Path | None = None,
+        max_s: float | None = None,
     ) -> None:
         if max_cost is not None and prices is None:
             raise SettingsError(
@@ -63,7 +66,16 @@ class Budget:
         self._max_requests, self._max_cost, self._prices = max_requests, max_cost, prices
         self._ledger = ledger
         self._own: dict[str, float] = {"requests": 0, "cost": 0.0}
+        self._until = None if max_s is None else time.monotonic() + max_s
         self._limited = max_requests is not None or max_cost is not None
+
+    def left_s(self) -> float | None:
+        """Seconds that are left, or None for any time."""
+        return None if self._until is None else self._until - time.monotonic()
+
+    def time_is_over(self) -> BudgetError:
+        """What is told to a request that has no more time."""
+        return BudgetError("--llmprobe-max-time: the run's time is over, and it stops")
 
     def reserve(self, prompt_bytes: int, max_new_tokens: int) -> float:
         """Set aside one request and the most that it can cost; returns that cost.
@@ -103,14 +115,17 @@ class Budget:
             return
         import fcntl
 
-        with self._ledger.open("a+", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            account = json.loads(file.read() or json.dumps(self._own))
-            yield account
-            file.seek(0)
-            file.truncate()
-            file.write(json.dumps(account))
+        try:
+            with self._ledger.open("a+", encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.seek(0)
+                account = json.loads(file.read() or json.dumps(self._own))
+                yield account
+                file.seek(0)
+                file.truncate()
+                file.write(json.dumps(account))
+        except OSError as error:
+            raise StorageError(f"{self._ledger} cannot be written: {error.strerror}") from None
 
 
 class CostError(BudgetError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -13,8 +13,15 @@ from typing import Any
 from pytest_llmprobe.engine.endpoints.address import NO_KEY, address_of, check_endpoint, key_of
 from pytest_llmprobe.engine.endpoints.anthropic_wire import AnthropicWire
 from pytest_llmprobe.engine.endpoints.openai_wire import OpenAIWire
-from pytest_llmprobe.engine.endpoints.wire import Asking, Call, Stream, Wire
-from pytest_llmprobe.errors import ServerError
+from pytest_llmprobe.engine.endpoints.wire import (
+    Asking,
+    Call,
+    ErrorInsideError,
+    PassingError,
+    Stream,
+    Wire,
+)
+from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.registry import ModelSpec
 from pytest_llmprobe.models.thinking import marks_of
 
@@ -28,6 +35,7 @@ class Connection:
         package: Where the client's exceptions come from.
         url: The base URL without a query.
         secrets: What no message may hold.
+        extra: What every request's body holds besides, as the user asked.
     """
 
     wire: Wire
@@ -35,15 +43,25 @@ class Connection:
     package: ModuleType
     url: str
     secrets: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Connection({self.url})"
+
+    def body(self, call: Call) -> dict[str, Any]:
+        """A request's body with what the user adds to it; tables are joined."""
+        body = dict(call.body)
+        for name, value in self.extra.items():
+            both = isinstance(value, Mapping) and isinstance(body.get(name), Mapping)
+            body[name] = {**body[name], **value} if both else value
+        return body
 
     async def send(self, call: Call) -> tuple[Mapping[str, Any], None]:
         """The response to a request; when its text began is not known.
 
         Raises:
-            ServerError: The response is no JSON object.
+            ErrorInsideError: The response is an error, whatever its status.
+            PassingError: The response is no JSON object.
         """
         import httpx2
 
@@ -53,12 +71,13 @@ class Connection:
         except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
-            raise NoJsonError(f"{self.url} answers something that is no JSON object")
+            raise PassingError(f"{self.url} answers something that is no JSON object")
+        if (body := error_inside(content)) is not None:
+            raise ErrorInsideError(body)
         return content, None
 
-    async def stream(self, call: Call) -> tuple[Mapping[str, Any], float | None]:
+    async def stream(self, call: Call, collected: Stream) -> tuple[Mapping[str, Any], float | None]:
         """The response put together from its events, and the seconds until its first text."""
-        collected: Stream = self.wire.stream(call)
         start, first = time.perf_counter(), None
         events = await self.client.post(
             call.path,
@@ -74,11 +93,16 @@ class Connection:
         return collected.response(), first
 
 
-class NoJsonError(ServerError):
-    """A response that cannot be read; another attempt may be better."""
+def error_inside(content: Mapping[str, Any]) -> Any:
+    """What a response says of an error, if it is nothing but one; None otherwise."""
+    if any(content.get(name) for name in ("choices", "content")):
+        return None
+    return content if content.get("object") == "error" else content.get("error") or None
 
 
-def connect(spec: ModelSpec, timeout_s: float) -> Connection:
+def connect(
+    spec: ModelSpec, timeout_s: float, extra: Mapping[str, Any] | None = None
+) -> Connection:
     """A connection for what a spec describes; nothing is sent yet.
 
     Raises:
@@ -90,6 +114,12 @@ def connect(spec: ModelSpec, timeout_s: float) -> Connection:
     address, key, name = address_of(spec), key_of(spec), str(spec.served_name)
     package = import_module(str(spec.protocol))
     build = package.AsyncOpenAI if spec.protocol == "openai" else package.AsyncAnthropic
+    try:
+        http_client = package.DefaultAsyncHttpxClient(
+            timeout=timeout_s, event_hooks={"response": [one_answer]}
+        )
+    except (ImportError, OSError, ValueError) as error:  # the environment's proxy or certificates
+        raise ModelError(f"{spec.name!r} cannot be asked: {error}") from None
     client = build(
         api_key=key,
         base_url=address.url,
@@ -97,9 +127,7 @@ def connect(spec: ModelSpec, timeout_s: float) -> Connection:
         max_retries=0,  # ours count against the budget and are the only ones
         default_query=dict(address.query) or None,
         default_headers={"Accept-Encoding": "identity"},
-        http_client=package.DefaultAsyncHttpxClient(
-            timeout=timeout_s, event_hooks={"response": [one_answer]}
-        ),
+        http_client=http_client,
     )
     asking = Asking(spec.thinking, spec.template, marks_of(spec.thought))
     wire: Wire = AnthropicWire(name, asking)
@@ -112,4 +140,5 @@ def connect(spec: ModelSpec, timeout_s: float) -> Connection:
             asking=asking,
         )
     secrets = (*(value for _, value in address.query if len(value) > 7), key)
-    return Connection(wire, client, package, address.url, tuple(s for s in secrets if s != NO_KEY))
+    told = tuple(secret for secret in secrets if secret != NO_KEY)
+    return Connection(wire, client, package, address.url, told, extra or {})

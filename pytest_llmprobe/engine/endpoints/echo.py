@@ -13,7 +13,6 @@ from pytest_llmprobe.engine.endpoints.wire import found, usage_of
 from pytest_llmprobe.errors import (
     InvalidLogitsError,
     NotInProcessError,
-    ServerError,
     UnsupportedError,
 )
 from pytest_llmprobe.generation import Usage
@@ -125,14 +124,14 @@ def read_echo(response: Mapping[str, Any]) -> EchoedText:
     """The log-probabilities of the prompt's tokens; that of the generated one is left out.
 
     Raises:
-        ServerError: The server ignores what it was asked.
+        UnsupportedError: The server ignores what it was asked.
         InvalidLogitsError: A number is none.
     """
     choice = found(response, "choices", 0)
     values = found(choice, "logprobs", "token_logprobs")
     usage = usage_of(*(found(response, "usage", f"{of}_tokens") for of in ("prompt", "completion")))
     if not isinstance(values, list) or usage is None or len(values) < usage.prompt_tokens:
-        raise ServerError(IGNORED)
+        raise UnsupportedError(IGNORED)
     known = values[1 : usage.prompt_tokens]
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in known):
         raise InvalidLogitsError("the server sent a log-probability that is no number")

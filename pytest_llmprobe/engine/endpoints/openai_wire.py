@@ -14,6 +14,8 @@ from pytest_llmprobe.engine.endpoints.wire import (
     Answer,
     Asking,
     Call,
+    ErrorInsideError,
+    PassingError,
     Speech,
     Wire,
     answer_of,
@@ -136,6 +138,8 @@ class OpenAIWire(Wire):
             raise ServerError("the server's response holds no choices")
         if len(choices) > 1:
             raise ServerError(f"the server sent {len(choices)} answers to one request")
+        if inside := found(choices, 0, "error"):
+            raise ErrorInsideError(inside)
         reason = found(choices, 0, "finish_reason")
         withheld = found(choices, 0, "message", "refusal")
         if reason == "content_filter" or withheld:
@@ -182,10 +186,10 @@ class ChunkStream:
         """As without streaming.
 
         Raises:
-            ServerError: The end never came.
+            PassingError: The end never came: the connection was lost.
         """
-        if "finish_reason" not in self._choice:
-            raise ServerError("the server's stream ended before its answer did")
+        if "finish_reason" not in self._choice and "usage" not in self._rest:
+            raise PassingError("the server's stream ended before its answer did")
         text, thought = "".join(self._pieces), "".join(self._thought)
         message = {"content": text, "reasoning_content": thought}
         own: dict[str, Any] = {"message": message} if self._chat else {"text": text}

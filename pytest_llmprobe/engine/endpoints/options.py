@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 CONCURRENCY = 16
@@ -30,6 +31,8 @@ class EndpointOptions:
         stream: Ask for streamed answers.
         max_requests: Requests of the run at most, repeated ones included; None for any number.
         max_cost: Money of the run at most, in the currency of the model's prices.
+        max_time: Seconds of the run at most.
+        options: What the body of every request holds besides.
     """
 
     concurrency: int = CONCURRENCY
@@ -37,6 +40,8 @@ class EndpointOptions:
     stream: bool = False
     max_requests: int | None = None
     max_cost: float | None = None
+    max_time: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """For the report's ``config``."""

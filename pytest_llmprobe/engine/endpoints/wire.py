@@ -51,6 +51,23 @@ class Speech:
     thought: str = ""
 
 
+class PassingError(ServerError):
+    """A response that cannot be read, or broke off; another attempt may be better."""
+
+
+class ErrorInsideError(ServerError):
+    """A server says that it failed where an answer is due.
+
+    Args:
+        body: What it sent of the error.
+        where: Where it was sent.
+    """
+
+    def __init__(self, body: Any, where: str = "within an answer") -> None:
+        super().__init__(str(body))
+        self.body, self.where = body, where
+
+
 class Stream(Protocol):
     """Puts the events of a streamed answer together."""
 
@@ -179,12 +196,19 @@ REASONS: dict[str, FinishReason] = {
 """Why an answer ended, in the words of vLLM, SGLang, TGI, Mistral, Gemini and others."""
 
 
+BROKEN = {"error", "abort", "aborted"}
+"""Reasons that are none to take what there is for an answer: Mistral's, SGLang's, OpenRouter's."""
+
+
 def finish_of(reason: Any, text: str, known: Mapping[str, FinishReason] = REASONS) -> str:
     """What a server's reason is called here: its own word if that is not known.
 
     Raises:
+        ErrorInsideError: The server failed in the middle.
         ServerError: There is none, and no text either.
     """
+    if reason in BROKEN:
+        raise ErrorInsideError({"message": f"the answer ended with the reason {reason!r}"})
     if reason is None or reason == "":
         if text:
             return "stop"

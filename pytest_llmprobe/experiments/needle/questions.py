@@ -29,5 +29,9 @@ def listed(suite: Suite, values: Sequence[str]) -> str:
 
 
 def room(suite: Suite, targets: Sequence[str], keys: Sequence[str]) -> int:
-    """Tokens for an answer that gives some values and repeats the keys that lead to them."""
-    return suite.room(*targets, *keys, margin=MARGIN + PER_ITEM * (len(targets) - 1))
+    """Tokens for an answer that gives some values and says the keys that lead to them twice.
+
+    So do a sentence about the key before an object of key and value, and the steps of a thread,
+    each of which is a value first and a key then.
+    """
+    return suite.room(*targets, *keys, *keys, margin=MARGIN + PER_ITEM * (len(targets) - 1))

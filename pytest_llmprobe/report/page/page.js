@@ -5,7 +5,7 @@
   const cases = JSON.parse(document.getElementById("cases").textContent);
   const at = (id) => document.getElementById(id);
   const rows = at("rows");
-  let found = cases;
+  let found = [...cases];
   let page = 0;
 
   // Control and direction characters would hide or reorder what is shown.
@@ -31,17 +31,53 @@
 
   const SHOWN_FIRST = ["prompt", "received", "expected", "failure", "explanation", "error", "before"];
   const NAMES = { received: "answer", before: "answer of the earlier run" };
-  const SHOWN_ABOVE = ["id", "name", "experiment", "outcome", "change"];
+  const SHOWN_ABOVE = ["id", "name", "experiment", "outcome", "change", "diff", "fidelity"];
+
+  const labelled = (body, text) => body.appendChild(element("div", "label", text));
+
+  // The two answers of a flipped case side by side; words of one alone are marked in it.
+  const sideBySide = (test) => {
+    const both = element("div", "sides");
+    for (const [side, name] of [[1, NAMES.before], [2, "answer"]]) {
+      const part = both.appendChild(element("div"));
+      labelled(part, name);
+      const pre = part.appendChild(element("pre"));
+      for (const piece of test.diff) {
+        if (piece[side]) pre.appendChild(element("span", piece[0] ? "changed" : "", visible(piece[side])));
+      }
+    }
+    return both;
+  };
+
+  // How far the likeliest words of both models are apart at each token, in nats.
+  const STEPS = [0.01, 0.1, 0.5, 2];
+  const coloured = (found) => {
+    const pre = element("pre", "tokens");
+    found.pieces.forEach((piece, n) => {
+      const step = STEPS.filter((least) => found.kl[n] >= least).length;
+      const token = pre.appendChild(element("span", `kl${step}`, visible(piece)));
+      if (!found.agrees[n]) token.className += " other";
+      token.title = `${found.kl[n]} nats${found.agrees[n] ? "" : ", another word is likeliest"}`;
+    });
+    return pre;
+  };
 
   const details = (test) => {
     const row = element("tr", "details");
     const body = row.appendChild(element("td"));
     body.colSpan = 6;
-    body.appendChild(element("p", "soft", visible(test.id)));
+    const link = body.appendChild(element("p", "soft")).appendChild(element("a", "", visible(test.id)));
+    link.href = linkTo(test);
     const fields = Object.keys(test);
     for (const field of SHOWN_FIRST.filter((name) => fields.includes(name))) {
-      body.appendChild(element("div", "label", NAMES[field] || field));
+      if (test.diff && field === "received") body.appendChild(sideBySide(test));
+      if (test.diff && (field === "received" || field === "before")) continue;
+      labelled(body, NAMES[field] || field);
       body.appendChild(element("pre", "", asText(test[field])));
+    }
+    if (test.fidelity && test.fidelity.tokens) {
+      labelled(body, "the baseline's answer, more coloured where the models are further apart");
+      body.appendChild(coloured(test.fidelity));
     }
     const list = body.appendChild(element("dl"));
     for (const field of fields) {
@@ -51,6 +87,8 @@
     }
     return row;
   };
+
+  const linkTo = (test) => `#case=${encodeURIComponent(test.id)}`;
 
   const toggle = (row, test) => {
     const next = row.nextSibling;
@@ -71,7 +109,13 @@
     cell(row, "answer soft", oneLine(test.expected));
     row.addEventListener("click", () => toggle(row, test));
     row.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") toggle(row, test);
+      const step = { ArrowDown: "nextSibling", ArrowUp: "previousSibling" }[event.key];
+      if (event.key === "Enter" || event.key === " ") toggle(row, test);
+      else if (!step) return;
+      event.preventDefault();
+      let other = step && row[step];
+      while (other && other.className !== "case") other = other[step];
+      if (other) other.focus();
     });
     return row;
   };
@@ -103,8 +147,65 @@
         (!outcome || test.outcome === outcome || change(test) === outcome) &&
         (!words.length || words.every((word) => searched(test).includes(word))),
     );
+    sort();
     page = 0;
     show();
+  };
+
+  // The order of the report, or that of a column.
+  const COLUMNS = {
+    outcome: (test) => test.outcome,
+    change: change,
+    experiment: (test) => test.experiment,
+    case: (test) => test.name,
+    answer: (test) => oneLine(test.received),
+    expected: (test) => oneLine(test.expected),
+  };
+  const places = new Map(cases.map((test, place) => [test, place]));
+  let order = { column: null, down: false };
+  const sort = () => {
+    const key = COLUMNS[order.column] || (() => "");
+    const sign = order.down ? -1 : 1;
+    const compare = new Intl.Collator("en", { numeric: true }).compare;
+    found.sort((a, b) => sign * compare(key(a), key(b)) || places.get(a) - places.get(b));
+  };
+  for (const button of document.querySelectorAll("button.sort")) {
+    button.addEventListener("click", () => {
+      const column = button.dataset.column;
+      const again = order.column === column;
+      order = again && order.down ? { column: null, down: false } : { column, down: again };
+      for (const other of document.querySelectorAll("button.sort")) {
+        const mine = other.dataset.column === order.column;
+        other.parentElement.setAttribute(
+          "aria-sort", mine ? (order.down ? "descending" : "ascending") : "none");
+      }
+      sort();
+      page = 0;
+      show();
+    });
+  }
+
+  // A link to a case opens it, whatever was searched for.
+  const follow = () => {
+    if (!location.hash.startsWith("#case=")) return;
+    let id;
+    try {
+      id = decodeURIComponent(location.hash.slice("#case=".length));
+    } catch {
+      return;
+    }
+    const test = cases.find((one) => one.id === id);
+    if (!test) return;
+    if (!found.includes(test)) {
+      for (const name of ["search", "experiment", "outcome"]) at(name).value = "";
+      filter();
+    }
+    page = Math.floor(found.indexOf(test) / PAGE);
+    show();
+    const row = rows.querySelectorAll("tr.case")[found.indexOf(test) % PAGE];
+    toggle(row, test);
+    row.scrollIntoView({ block: "center" });
+    row.focus();
   };
 
   for (const test of cases) {
@@ -122,5 +223,12 @@
   for (const id of ["experiment", "outcome"]) at(id).addEventListener("change", filter);
   at("back").addEventListener("click", () => { page -= 1; show(); });
   at("next").addEventListener("click", () => { page += 1; show(); });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || ["INPUT", "SELECT"].includes(event.target.tagName)) return;
+    event.preventDefault();
+    at("search").focus();
+  });
+  addEventListener("hashchange", follow);
   show();
+  follow();
 })();

@@ -26,7 +26,7 @@ KNOWN = {"model", "max_tokens", "messages", "system", "stop_sequences", "stream"
 @pytest.fixture
 def claude(server, ask, monkeypatch):
     """An engine on a server that answers as a function of the request's body says."""
-    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.backend.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.attempts.FIRST_PAUSE_S", 0.001)
 
     def start(answer, key=SENTINEL, **options):
         monkeypatch.setenv("ANTHROPIC_API_KEY", key)

@@ -7,7 +7,6 @@ from pytest_llmprobe import RawPrompt, Request
 from pytest_llmprobe.errors import (
     InvalidLogitsError,
     NotInProcessError,
-    ServerError,
     UnsupportedError,
 )
 
@@ -35,7 +34,7 @@ def test_the_tokens_of_the_text_are_measured_and_the_generated_one_is_not(server
 def test_a_server_that_ignores_the_request_is_told_of(server, ask, values):
     asked = server(lambda asked: echo(values))
     (error,) = ask(asked).backend.log_probabilities([RawPrompt("Once upon")])
-    assert isinstance(error, ServerError)
+    assert isinstance(error, UnsupportedError)
     assert "load the model in this process" in str(error)
     assert len(asked.asked) == 1
 

@@ -64,7 +64,7 @@ def test_a_busy_server_is_asked_again_when_it_says(server, ask):
 
 
 def test_a_server_that_stays_broken_is_asked_as_often_as_allowed(server, ask, monkeypatch):
-    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.backend.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.attempts.FIRST_PAUSE_S", 0.001)
     asked = server(lambda asked: Reply(b"oops", 503))
     (error,) = ask(asked, retries=3).attempt([Request("a")])
     assert type(error) is ServerError

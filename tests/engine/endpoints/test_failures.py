@@ -105,7 +105,7 @@ def test_after_a_refused_key_nothing_more_is_sent(server, ask):
 
 
 def test_no_server_at_all_is_said_once_for_all(ask, server, monkeypatch):
-    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.backend.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.attempts.FIRST_PAUSE_S", 0.001)
     gone = server(chat)
     engine = ask(gone, retries=2, concurrency=1)
     gone.close()

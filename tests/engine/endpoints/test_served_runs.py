@@ -104,7 +104,7 @@ def test_a_refused_key_stops_the_session_with_one_clear_error(server, run):
     words = f"Incorrect API key provided: {SENTINEL}. Find yours elsewhere."
     asked = server(lambda asked: Reply({"error": {"message": words}}, 401))
     result, text, report = run(asked, "--llmprobe-concurrency=1", *LOUD)
-    assert result.ret == 1
+    assert result.ret == 6
     assert "answers 401: Incorrect API key provided: [key]" in text
     assert "check the environment's" in text
     assert len(asked.asked) == len(report["tests"]) == 1
@@ -200,7 +200,7 @@ USES = """
 
 
 def test_the_key_is_in_no_error_traceback_local_variable_or_log(server, run, monkeypatch):
-    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.backend.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.attempts.FIRST_PAUSE_S", 0.001)
     asked = server(lambda asked: FAULTS.get(asked.prompt) or echo(asked))
     options = (*LOUD, "--llmprobe-concurrency=1", "--llmprobe-misses=fail")
     result, text, report = run(asked, *options, evaluation=USES)
@@ -212,7 +212,7 @@ def test_the_key_is_in_no_error_traceback_local_variable_or_log(server, run, mon
 
 
 def test_a_run_through_faults_loses_doubles_and_mixes_up_no_case(server, run, monkeypatch):
-    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.backend.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("pytest_llmprobe.engine.endpoints.attempts.FIRST_PAUSE_S", 0.001)
     faults = ("reset", "429", "500", "truncated", "wrong JSON", "twice", "stall")
 
     def mixture(asked, attempt):

@@ -403,7 +403,7 @@ def test_dead_ends_that_were_looked_at_before_the_final_value_are_no_values():
 def test_a_list_of_which_the_limit_cut_a_part_is_cut_off():
     evaluation = EVALS["multiple_needles"]
     cases = [case for case in evaluation.cases(Suite("ci")) if case.metadata["needles"] == 5]
-    talk = "Let me see. " * 30
+    talk = "Let me see. " * 48
     for miss, scores in evaluation.judge(cases, lambda prompt: talk + needle.solve(prompt)):
         assert miss.startswith("cut_off:")
         assert scores["precision"] == 1

@@ -1,0 +1,53 @@
+"""Asks a server for the next unit while one is waited for and scored.
+
+A unit waits for its slowest answer; with another one behind it, as many requests as may be are
+under way until the run's last.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from pytest_llmprobe.engine.completion_file import Outcome
+from pytest_llmprobe.generation import Request
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.engine import Engine
+    from pytest_llmprobe.engine.engine import OnProgress, Progress
+
+
+class Asked:
+    """A unit's requests on their way, in a thread of its own.
+
+    Args:
+        engine: One that several threads may call.
+        requests: Of the unit.
+    """
+
+    def __init__(self, engine: Engine, requests: Sequence[Request]) -> None:
+        self._engine, self.requests = engine, requests
+        self._outcomes: Future[list[Outcome]] = Future()
+        self._show: OnProgress | None = None
+        # A daemon: a run that is interrupted does not wait for what is still under way.
+        threading.Thread(target=self._ask, name="llmprobe-unit", daemon=True).start()
+
+    def outcomes(self, on_progress: OnProgress | None) -> list[Outcome]:
+        """Wait for them; whoever waits is told how far they are."""
+        self._show = on_progress
+        try:
+            return self._outcomes.result()
+        finally:
+            self._show = None
+
+    def _ask(self) -> None:
+        try:
+            self._outcomes.set_result(self._engine.attempt(self.requests, self._tell))
+        except BaseException as error:
+            self._outcomes.set_exception(error)
+
+    def _tell(self, progress: Progress) -> None:
+        if (show := self._show) is not None:
+            show(progress)

@@ -1,0 +1,184 @@
+"""Packed weights give the model's own products, follow its weights, and leave no trace."""
+
+import copy
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from architectures import plain_generate, tiny
+
+from pytest_llmprobe import Engine, GenerateConfig
+from pytest_llmprobe.engine import packed_weights as packing
+from pytest_llmprobe.engine.fast_backend import FastBackend
+from pytest_llmprobe.engine.packed_weights import PackedWeights, packed_weights
+from pytest_llmprobe.models.registry import IN_MEMORY
+
+PROMPTS = [f"the old stone is here, the red river is {place}?" for place in ("far", "near", "new")]
+pytestmark = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
+)
+
+
+@pytest.fixture
+def fresh(monkeypatch, request):
+    """A tiny model that nobody else holds, whose packed products count as faster."""
+    monkeypatch.setattr(packing, "LEAST", 0)
+    monkeypatch.setattr(packing, "FASTER", float("inf"))
+    loaded = tiny(getattr(request, "param", "llama"))
+    return replace(loaded, model=copy.deepcopy(loaded.model))
+
+
+def some_ids(count):
+    return torch.arange(5, 5 + count)[None]
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Counts the packed products."""
+    calls, product = [], torch.ops.mkldnn._linear_pointwise.default
+
+    def counted(*args):
+        calls.append(args[0].shape)
+        return product(*args)
+
+    operators = SimpleNamespace(
+        _linear_pointwise=SimpleNamespace(default=counted),
+        _reorder_linear_weight=torch.ops.mkldnn._reorder_linear_weight,
+        _is_mkldnn_bf16_supported=torch.ops.mkldnn._is_mkldnn_bf16_supported,
+    )
+    monkeypatch.setattr(torch.ops, "mkldnn", operators)
+    return calls
+
+
+@pytest.mark.parametrize("fresh", ["llama", "gpt2", "qwen2"], indirect=True)
+def test_answers_are_those_of_plain_generate(fresh, watched):
+    expected = [plain_generate(fresh, prompt) for prompt in PROMPTS]
+    backend = FastBackend(fresh, drafts=False)
+    assert "MiB that each process has for itself" in backend.path
+    watched.clear()
+    for batch_size in (None, 2):
+        completions = Engine(backend, batch_size=batch_size).generate(PROMPTS, GenerateConfig(12))
+        assert [c.token_ids for c in completions] == expected
+    layers = len(backend._packed.layers)
+    assert layers >= 12
+    assert len(watched) >= 2 * 11 * layers  # every step, every layer, biases too
+    assert not any("forward" in vars(module) for module in fresh.model.modules())
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_close_calls_are_decided_by_the_models_own_products(
+    fresh, watched, monkeypatch, batch_size
+):
+    monkeypatch.setattr("pytest_llmprobe.engine.fast_backend.CLOSE_CALL", float("inf"))
+    backend = FastBackend(fresh)
+    expected = [plain_generate(fresh, prompt) for prompt in PROMPTS]
+    decoded, packed = backend._decoded, []
+
+    def noted(*rows, **how):
+        packed.append(how["packed"])
+        return decoded(*rows, **how)
+
+    monkeypatch.setattr(backend, "_decoded", noted)
+    for prompts in (PROMPTS, PROMPTS[:1]):
+        completions = Engine(backend, batch_size=batch_size).generate(prompts, GenerateConfig(12))
+        assert [c.token_ids for c in completions] == expected[: len(prompts)]
+        assert all(c.redone for c in completions)
+    assert packed == [True, *[False] * 3, True, False]
+
+
+@torch.inference_mode()
+def test_logits_differ_by_rounding_at_every_number_of_rows(fresh, watched):
+    weights = packed_weights(fresh.model)
+    watched.clear()
+    for count in (1, 2, 3, 20, 50, 200):
+        own = fresh.model(some_ids(count)).logits
+        with weights.active():
+            its = fresh.model(some_ids(count)).logits
+        assert torch.allclose(own, its, atol=1e-4)
+    assert len(watched) == 6 * len(weights.layers)
+    with weights.active():  # no row: nobody wants logits of a text's beginning
+        nothing = fresh.model(some_ids(3), logits_to_keep=torch.tensor([], dtype=torch.long)).logits
+    assert nothing.shape[1] == 0
+
+
+@pytest.mark.parametrize("change", ["in place", "another", "loaded"])
+def test_a_changed_weight_is_packed_again(fresh, change):
+    weights = packed_weights(fresh.model)
+    with weights.active():
+        pass
+    layer = fresh.model.model.layers[0].mlp.up_proj
+    with torch.no_grad():
+        if change == "in place":
+            layer.weight.mul_(1.5)
+        elif change == "another":
+            layer.weight = torch.nn.Parameter(layer.weight * 1.5)
+        else:
+            layer.load_state_dict({"weight": layer.weight * 1.5})
+    with torch.inference_mode():
+        own = fresh.model(some_ids(9)).logits
+        with weights.active():
+            assert torch.allclose(fresh.model(some_ids(9)).logits, own, atol=1e-4)
+
+
+def test_who_wants_gradients_meanwhile_gets_the_models_own_products(fresh, watched):
+    weights = packed_weights(fresh.model)
+    own = fresh.model(some_ids(9)).logits
+    watched.clear()
+    with weights.active(), weights.active():
+        logits = fresh.model(some_ids(9)).logits
+        logits.sum().backward()
+    assert torch.equal(logits, own)
+    assert not watched
+    assert fresh.model.model.layers[0].mlp.up_proj.weight.grad is not None
+
+
+def test_what_is_not_an_ordinary_layer_is_left_alone(fresh):
+    attention = fresh.model.model.layers[0].self_attn
+    attention.q_proj.forward = attention.q_proj.forward  # as accelerate's hooks do
+
+    class Other(torch.nn.Linear):
+        pass
+
+    attention.o_proj.__class__ = Other
+    fresh.model.model.layers[1].mlp.up_proj.to(torch.float64)
+    layers = packed_weights(fresh.model).layers
+    assert attention.q_proj not in layers
+    assert attention.o_proj not in layers
+    assert fresh.model.model.layers[1].mlp.up_proj not in layers
+    assert attention.k_proj in layers
+
+
+def test_why_weights_are_not_packed(fresh, monkeypatch):
+    def path():
+        packing._KNOWN.clear()
+        return FastBackend(fresh).path
+
+    monkeypatch.setattr(packing, "FASTER", 0)
+    assert path().endswith("not packed: torch's own product was measured to be as fast")
+    monkeypatch.setattr(packing.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
+    assert "not packed: 0.0 GiB would be more than an eighth of the free memory" in path()
+    monkeypatch.setattr(packing, "LEAST", 2**40)
+    assert path().endswith("not packed: they are few")
+    held = replace(fresh, spec=replace(fresh.spec, source=IN_MEMORY))
+    assert FastBackend(held).path.endswith("not packed: their owner may change them")
+
+
+@torch.inference_mode()
+def test_each_number_of_rows_goes_the_way_that_was_faster(fresh, watched):
+    layer = fresh.model.model.layers[0].mlp.up_proj
+    weights = PackedWeights([layer], (False, True, False))
+    with weights.active():
+        for rows in (0, 1, 2, 3, 8, 31, 33, 128, 500):
+            layer(torch.ones(1, rows, 64))
+    assert [shape[1] for shape in watched] == [3, 8, 31]
+
+
+def test_bfloat16_is_packed_where_the_processor_has_it(fresh):
+    half = fresh.model.to(torch.bfloat16)
+    found = packed_weights(half)
+    supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert isinstance(found, PackedWeights) == bool(supported)
+    if supported:
+        with torch.inference_mode(), found.active():
+            assert half(some_ids(9)).logits.isfinite().all()
