@@ -272,9 +272,8 @@ def packs_rows(loaded: LoadedModel) -> bool:
 def takes_tree(model: Any) -> bool:
     """Whether a model attends to a tree of prompts as to each alone, by a few short passes.
 
-    It does if every layer's attention goes through transformers' interface for attention
-    functions, and adds nothing to the scores that is unknown here. What layers keep, and how long a
-    window is, their cache tells: it may be longer than what is tried.
+    It does if every layer's attention goes through transformers' interface and adds nothing to the
+    scores that is unknown here. What layers keep, and how long a window is, their cache tells.
     """
     if model.config.is_encoder_decoder:
         return False
