@@ -116,14 +116,15 @@ def _corpus(options: argparse.Namespace) -> dict[str, Any]:
     from pytest_llmprobe.engine.teacher_forcing import TeacherForcing
     from pytest_llmprobe.models.loading import load_model
     from pytest_llmprobe.models.settings import project_models
+    from pytest_llmprobe.report.cores import cpu_threads
 
     models = project_models()
-    first = load_model(options.base, models=models, dtype=options.dtype)
+    first = load_model(options.base, models=models, dtype=options.dtype, threads=cpu_threads())
     base = score_corpus(TeacherForcing(first), texts, options.window)
     tokenizer = first.info["tokenizer_hash"]
     del first
     dtype = options.candidate_dtype or options.dtype
-    second = load_model(options.candidate, models=models, dtype=dtype)
+    second = load_model(options.candidate, models=models, dtype=dtype, threads=cpu_threads())
     return compare_corpus(base, tokenizer, TeacherForcing(second), texts, options.window)
 
 

@@ -48,9 +48,10 @@ def _influence(options: argparse.Namespace) -> None:
     import numpy as np
 
     from pytest_llmprobe.models.loading import load_model
+    from pytest_llmprobe.report.cores import cpu_threads
     from pytest_llmprobe.whitebox.influence import influence
 
-    loaded = load_model(options.model, models=project_models())
+    loaded = load_model(options.model, models=project_models(), threads=cpu_threads())
     found = influence(loaded, prompt, span, method=options.method, norm=options.norm)
     said = [str(loaded.tokenizer.decode([token])) for token in found.prompt.ids]
     try:

@@ -152,8 +152,9 @@ def _continue(options: argparse.Namespace) -> None:
     from pytest_llmprobe.engine.engine import Engine
     from pytest_llmprobe.models.loading import load_model
     from pytest_llmprobe.models.text_tokenizer import text_tokenizer
+    from pytest_llmprobe.report.cores import cpu_threads
 
-    loaded = load_model(options.model, models=project_models())
+    loaded = load_model(options.model, models=project_models(), threads=cpu_threads())
     tokenizer = text_tokenizer(loaded.tokenizer)
     if prompting.num_strings > len(entries) and prompting.temperature == 0:
         print(f"llmprobe: {len(entries)} prefixes: {continuations.REPEATED}", file=sys.stderr)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from pytest_llmprobe.errors import ReportError
-from pytest_llmprobe.models.registry import registered
+from pytest_llmprobe.models.registry import registered, resolve
 from pytest_llmprobe.models.settings import project_models
 from pytest_llmprobe.report.schema import validate
 
@@ -15,7 +15,9 @@ from pytest_llmprobe.report.schema import validate
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the commands on the parser's subparsers."""
     models = commands.add_parser("models", help="list the models that have a name")
-    models.add_argument("--describe", metavar="NAME", help="load one; say what it can and its path")
+    models.add_argument(
+        "--describe", metavar="NAME", help="what loads, what it needs and how it is run"
+    )
     models.set_defaults(run=_models)
     check = commands.add_parser("validate", help="check reports against their schema")
     check.add_argument("reports", type=Path, nargs="+", metavar="REPORT")
@@ -26,17 +28,19 @@ def _models(options: argparse.Namespace) -> None:
     if options.describe is not None:
         _describe(options.describe)
         return
+    from pytest_llmprobe.models.description import checkpoint_size, in_bytes
+
     for name, spec in sorted(registered(project_models()).items()):
-        print(f"{name:24}{'embedded' if spec.embedded else spec.source}")
+        size = checkpoint_size(spec)
+        where = "embedded" if spec.embedded else spec.source
+        print(f"{name:24}{where}" + ("" if size is None else f", {in_bytes(size)} here"))
 
 
 def _describe(name: str) -> None:
-    from pytest_llmprobe.engine.fast_backend import FastBackend
-    from pytest_llmprobe.models.loading import load_model
+    from pytest_llmprobe.models.description import describe
 
-    backend = FastBackend(load_model(name, models=project_models()))
-    print(json.dumps(backend.info, indent=1, sort_keys=True))
-    print(f"path: {backend.path}")
+    for what, words in describe(resolve(name, project_models())):
+        print(f"{what:<10}{words}")
 
 
 def _validate(options: argparse.Namespace) -> None:

@@ -130,9 +130,10 @@ def _hidden_states(options: argparse.Namespace) -> None:
         layers = () if options.dataset == "multi_layers" else (-1,)
     from pytest_llmprobe.engine.engine import Engine
     from pytest_llmprobe.models.loading import load_model
+    from pytest_llmprobe.report.cores import cpu_threads
     from pytest_llmprobe.whitebox.hidden_states import HiddenStateReader
 
-    loaded = load_model(options.model, models=project_models())
+    loaded = load_model(options.model, models=project_models(), threads=cpu_threads())
     reader = HiddenStateReader(loaded, layers or None, "pin" if options.pin_dates else "leave out")
     with Progress() as progress:
         data = collect(
@@ -234,12 +235,15 @@ def _predict(options: argparse.Namespace) -> None:
     from pytest_llmprobe.engine.engine import Engine
     from pytest_llmprobe.generation import GenerateConfig
     from pytest_llmprobe.models.loading import load_model
+    from pytest_llmprobe.report.cores import cpu_threads
     from pytest_llmprobe.whitebox.hidden_states import HiddenStateReader
     from pytest_llmprobe.whitebox.length_probe import LengthProbe
 
     probe = LengthProbe.load(options.probe)
     origin = _checked_origin(probe, options.probe)
-    loaded = load_model(options.model or origin["name"], models=project_models())
+    loaded = load_model(
+        options.model or origin["name"], models=project_models(), threads=cpu_threads()
+    )
     if loaded.info["fingerprint"] != origin["fingerprint"]:
         raise CasesError(
             f"{options.probe} was trained on states of {origin['name']} ({origin['fingerprint']}), "

@@ -18,13 +18,14 @@ import torch
 from pytest_llmprobe.engine.backend import Generated, OnTokens
 from pytest_llmprobe.engine.decoding import RowState, decode
 from pytest_llmprobe.engine.layer_windows import layer_windows
-from pytest_llmprobe.engine.memory import TreeMemory, takes_tree
+from pytest_llmprobe.engine.memory import TreeMemory, packs_rows
 from pytest_llmprobe.engine.packed_weights import PackedWeights, packed_weights
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
 from pytest_llmprobe.engine.sampling import CLOSE_CALL
 from pytest_llmprobe.engine.transformers_backend import BROKEN, TransformersBackend
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
+from pytest_llmprobe.models.description import how_run
 from pytest_llmprobe.models.loading import LoadedModel
 
 TIE = 3e-5
@@ -39,23 +40,14 @@ class FastBackend(TransformersBackend):
 
     def __init__(self, loaded: LoadedModel, drafts: bool = True) -> None:
         super().__init__(loaded)
-        self.shares_prefixes = takes_tree(loaded.model)
+        self.shares_prefixes = packs_rows(loaded)
         self._drafts = drafts
 
     @property
     def path(self) -> str:
         """How this model is run and why, in one sentence."""
-        if self.shares_prefixes:
-            return (
-                "own decode loop, shared prefixes stored once: rows give the logits of each; "
-                f"{self._weights_path()}"
-            )
-        why = "its layers keep a state, or have an attention of their own"
-        if self._encoder:
-            why = "an encoder reads the prompt"
-        if self.max_batch_size == 1:
-            return f"generate, one prompt at a time: {why}, and pads change its answers"
-        return f"generate, padded batches: {why}"
+        run = how_run(self.shares_prefixes, self._encoder, self.max_batch_size is None)
+        return f"{run}; {self._weights_path()}" if self.shares_prefixes else run
 
     @cached_property
     def _packed(self) -> PackedWeights | str:

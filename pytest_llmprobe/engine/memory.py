@@ -17,6 +17,7 @@ from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import Node, each_leaf
 from pytest_llmprobe.generation import GenerateConfig
 from pytest_llmprobe.models.capabilities import close
+from pytest_llmprobe.models.loading import LoadedModel
 from pytest_llmprobe.whitebox.attention import BASES, attention_kind, tapped
 
 FORWARD_TOKENS = {"cpu": 512}
@@ -262,13 +263,17 @@ class TreeMemory:
         return bias
 
 
+def packs_rows(loaded: LoadedModel) -> bool:
+    """As ``takes_tree``, or as an earlier start found out."""
+    return loaded.kept.remembered("packed_rows", lambda: takes_tree(loaded.model))
+
+
 @torch.inference_mode()
 def takes_tree(model: Any) -> bool:
     """Whether a model attends to a tree of prompts as to each alone, by a few short passes.
 
-    It does if every layer's attention goes through transformers' interface for attention
-    functions, and adds nothing to the scores that is unknown here. Layers that keep a state instead
-    of keys, and how long a window is, are told by their cache: it may be longer than what is tried.
+    It does if every layer's attention goes through transformers' interface and adds nothing to the
+    scores that is unknown here. What layers keep, and how long a window is, their cache tells.
     """
     if model.config.is_encoder_decoder:
         return False

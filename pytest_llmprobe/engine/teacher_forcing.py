@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from pytest_llmprobe.engine.memory import Segment, TreeMemory, takes_tree
+from pytest_llmprobe.engine.memory import Segment, TreeMemory, packs_rows
 from pytest_llmprobe.engine.planning import Row, plan
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
 from pytest_llmprobe.engine.room import found_room
@@ -71,7 +71,7 @@ class TeacherForcing:
         self.vocabulary = int(config.vocab_size)
         self._even = even_to(config) is None  # else a long row turns the others of its batch
         if shares_prefixes is None:
-            shares_prefixes = takes_tree(self.model)
+            shares_prefixes = packs_rows(loaded)
         self.shares_prefixes = shares_prefixes and self._even
 
     def check(self, text: Forced) -> None:

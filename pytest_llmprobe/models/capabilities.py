@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from pytest_llmprobe.models.context_length import context_length
+from pytest_llmprobe.models.kept_facts import KeptFacts
 
 TOLERANCE, ROUNDINGS = 1e-3, 10
 """Largest difference of logits, relative to the largest logit, that counts as equal; in fewer than
@@ -47,6 +48,15 @@ class Capabilities:
     def as_dict(self) -> dict[str, Any]:
         """For the report."""
         return asdict(self)
+
+    @classmethod
+    def remembered(cls, model: Any, tokenizer: Any, pad_id: int, kept: KeptFacts) -> Capabilities:
+        """As ``measure``, or as it was measured before."""
+
+        def found() -> dict[str, Any]:
+            return measure(model, tokenizer, pad_id).as_dict()
+
+        return cls(**kept.remembered("capabilities", found))
 
 
 @torch.inference_mode()

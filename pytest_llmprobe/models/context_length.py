@@ -42,6 +42,13 @@ def _stretched(length: int, config: Mapping[str, Any]) -> int:
     return int(length * factor)
 
 
+def rope_kind(config: Mapping[str, Any]) -> str | None:
+    """How rotary embeddings are stretched, such as ``yarn``; None if they are not."""
+    given = config.get("rope_parameters") or config.get("rope_scaling")
+    kind = given.get("rope_type", given.get("type")) if isinstance(given, Mapping) else None
+    return None if kind in (None, "default") else str(kind)
+
+
 def even_to(config: Any) -> int | None:
     """Tokens of a text up to which it is rotated alike whatever the longest text of its pass.
 

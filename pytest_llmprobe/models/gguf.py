@@ -23,6 +23,7 @@ from typing import Any
 from pytest_llmprobe.data.rows import reason
 from pytest_llmprobe.data.safe_writing import sync
 from pytest_llmprobe.errors import ModelError
+from pytest_llmprobe.models.kept_facts import KeptFacts
 
 _FORM = 1
 """Of what is kept; a folder that another form of this module made is not used."""
@@ -104,6 +105,10 @@ _GET_READER = "`pip install 'pytest-llmprobe[gguf]'`"
 @lru_cache
 def _hash_of(file: Path, size: int, changed: int) -> str:
     """Read once a process; size and time of change tell when to read again."""
+    return KeptFacts.of([file]).remembered("sha256", lambda: _digest(file))
+
+
+def _digest(file: Path) -> str:
     digest = hashlib.sha256()
     with file.open("rb") as content:
         while block := content.read(1 << 20):

@@ -11,18 +11,19 @@ import torch
 from pytest_llmprobe.models.config_facts import adapter_facts, config_facts
 from pytest_llmprobe.models.fingerprint import fingerprint
 from pytest_llmprobe.models.gguf import content_hash
+from pytest_llmprobe.models.kept_facts import KeptFacts
 from pytest_llmprobe.models.registry import ModelSpec
 from pytest_llmprobe.models.text_tokenizer import tokenizer_hash
 
 
-def model_info(spec: ModelSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
+def model_info(spec: ModelSpec, model: Any, tokenizer: Any, kept: KeptFacts) -> dict[str, Any]:
     """What the report says about a loaded model, in built-in types."""
     template = getattr(tokenizer, "chat_template", None)
     gpus = range(torch.cuda.device_count())
     return {
         **_origin(spec, model),
         "architecture": type(model).__name__,
-        "fingerprint": fingerprint(model),
+        "fingerprint": kept.remembered("fingerprint", lambda: fingerprint(model)),
         "config": config_facts(model.config.to_dict()),
         "adapters": adapter_facts(spec.adapter),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -30,7 +31,7 @@ def model_info(spec: ModelSpec, model: Any, tokenizer: Any) -> dict[str, Any]:
         "device": str(model.device),
         "attention": model.config._attn_implementation,
         "quantization": spec.quantization,
-        "tokenizer_hash": tokenizer_hash(tokenizer),
+        "tokenizer_hash": kept.remembered("tokenizer", lambda: tokenizer_hash(tokenizer)),
         "chat_template_hash": None if template is None else _hash(str(template)),
         "accelerators": [torch.cuda.get_device_name(gpu) for gpu in gpus],
     }

@@ -13,12 +13,13 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.adapters import with_adapter
-from pytest_llmprobe.models.capabilities import Capabilities, measure
+from pytest_llmprobe.models.capabilities import Capabilities
 from pytest_llmprobe.models.config_facts import config_facts, file_facts
 from pytest_llmprobe.models.dates import told_date
 from pytest_llmprobe.models.folder_check import check_folder
 from pytest_llmprobe.models.hub import check_hub, explain
 from pytest_llmprobe.models.identity import model_info
+from pytest_llmprobe.models.kept_facts import KeptFacts
 from pytest_llmprobe.models.quantization import check_quantization, quantization_config
 from pytest_llmprobe.models.registry import ModelSpec, resolve, with_options
 from pytest_llmprobe.models.template_facts import template_facts, template_of
@@ -43,6 +44,7 @@ class LoadedModel:
         info: What the report says about the model beside its capabilities.
         turn_ids: Tokens that end an assistant's message in its chat template.
         thinking: What is known of its thoughts, and what its chat template is told.
+        kept: What is known of its checkpoint from an earlier start.
     """
 
     spec: ModelSpec
@@ -54,6 +56,7 @@ class LoadedModel:
     info: dict[str, Any]
     turn_ids: tuple[int, ...] = ()
     thinking: Thinking = field(default_factory=Thinking)
+    kept: KeptFacts = field(default_factory=KeptFacts)
 
 
 def load_model(
@@ -145,10 +148,11 @@ def assembled(
     thinking, turn_ids = template_facts(spec, tokenizer)
     end_ids = _end_ids(model, tokenizer)
     pad_id = _pad_id(model, tokenizer, end_ids)
-    capabilities = measure(model, tokenizer, pad_id)
+    kept = _kept(spec, model)
+    capabilities = Capabilities.remembered(model, tokenizer, pad_id, kept)
     if spec.context is not None:
         capabilities = replace(capabilities, context_length=spec.context)
-    info = model_info(spec, model, tokenizer) | {
+    info = model_info(spec, model, tokenizer, kept) | {
         "weights": dict(read),
         "generation_config": config_facts(model.generation_config.to_diff_dict()),
         "files": file_facts(spec.folder),
@@ -159,8 +163,17 @@ def assembled(
     if spec.thought is not None:  # it decides what of an answer is a thought
         info["thought"] = spec.thought if isinstance(spec.thought, bool) else list(spec.thought)
     return LoadedModel(
-        spec, model, tokenizer, capabilities, end_ids, pad_id, info, turn_ids, thinking
+        spec, model, tokenizer, capabilities, end_ids, pad_id, info, turn_ids, thinking, kept
     )
+
+
+def _kept(spec: ModelSpec, model: Any) -> KeptFacts:
+    """What was found out before about this checkpoint, loaded so, on this machine."""
+    commit = getattr(model.config, "_commit_hash", None)
+    spec = replace(spec, revision=commit) if commit and spec.package is None else spec
+    chip = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else ""
+    how = (str(model.device), str(model.dtype), str(model.config._attn_implementation), chip)
+    return KeptFacts.of_spec(spec, how)
 
 
 def load_tokenizer(spec: ModelSpec) -> Any:

@@ -69,9 +69,36 @@ class TokenCounter:
         """
         if self._spec.context is not None:
             return self._spec.context
+        return context_length(self.config)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What config.json says.
+
+        Raises:
+            CasesError: It cannot be had.
+        """
         if (path := self._file("config.json")) is None:
             raise CasesError(f"{self._spec.source} has no config.json")
-        return context_length(_read(path))
+        return _read(path)
+
+    @property
+    def template(self) -> str | None:
+        """The chat template that is used, or None.
+
+        Raises:
+            CasesError: A file of the tokenizer cannot be had.
+        """
+        own = self._file("chat_template.jinja")
+        return own.read_text(encoding="utf-8") if own else _template(self._tokenizer_config)
+
+    @property
+    def added_tokens(self) -> list[str]:
+        """Tokens that the tokenizer's files name beside its vocabulary; as `template`."""
+        path, named = self._file("tokenizer.json"), self._tokenizer_config
+        added = [] if path is None else _read(path).get("added_tokens") or []
+        more = (named.get("added_tokens_decoder") or {}).values()
+        return [str(token["content"]) for token in (*added, *more) if isinstance(token, dict)]
 
     @property
     def has_template(self) -> bool:
@@ -100,14 +127,16 @@ class TokenCounter:
         tokenizer = self._file("tokenizer.json")
         if tokenizer is None:
             return _TransformersReader(self._spec)
-        config = self._json("special_tokens_map.json") | self._json("tokenizer_config.json")
-        own = self._file("chat_template.jinja")
-        template = own.read_text(encoding="utf-8") if own else _template(config)
+        config, template = self._tokenizer_config, self.template
         try:
             arguments = _arguments(template, self._spec)
         except (ModelError, RequestError) as error:
             raise CasesError(str(error)) from None
         return _FileReader(tokenizer, template, config, arguments, self._spec.date)
+
+    @property
+    def _tokenizer_config(self) -> dict[str, Any]:
+        return self._json("special_tokens_map.json") | self._json("tokenizer_config.json")
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self._file(name)

@@ -7,12 +7,17 @@ was loaded so would be judged as if it were the user's.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.registry import ModelSpec
@@ -55,7 +60,7 @@ def load_weights(
         ModelError: It is no causal language model, or weights are missing.
     """
     config = AutoConfig.from_pretrained(spec.location, **origin)
-    _check_kind(spec, config)
+    check_kind(spec, config.to_dict())
     load = partial(_load, model_class(config), spec, arguments, origin)
     model, found = load()
     notes: dict[str, Any] = {}
@@ -96,29 +101,34 @@ def _prefix(wrapper: str) -> str:
     return rf"(?<![^.]){re.escape(wrapper)}\."
 
 
-def _check_kind(spec: ModelSpec, config: Any) -> None:
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    )
+def check_kind(spec: ModelSpec, config: Mapping[str, Any]) -> None:
+    """Find out by its config.json whether a model generates text.
 
-    architectures: Sequence[str] = getattr(config, "architectures", None) or ()
-    kinds = model_class(config)._model_mapping
-    if type(config) not in kinds and not (spec.trust_remote_code and hasattr(config, "auto_map")):
+    Raises:
+        ModelError: transformers knows it as another kind of model, or not at all.
+    """
+    kind, architectures = config.get("model_type"), config.get("architectures") or ()
+    decoders, encoders = (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    )
+    encoder = config.get("is_encoder_decoder", kind in encoders and kind not in decoders)
+    known = kind in (encoders if encoder else decoders)
+    if not known and not (spec.trust_remote_code and "auto_map" in config):
         raise ModelError(
             f"model {spec.name!r} cannot be evaluated: transformers {transformers.__version__} "
-            f"knows {config.model_type} ({', '.join(architectures) or 'no architecture named'}) "
+            f"knows {kind} ({', '.join(architectures) or 'no architecture named'}) "
             "as no language model that generates"
         )
     strange = next(filter(_NO_LANGUAGE_MODEL.search, architectures), None)
     both_ways = (
-        config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-        and config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-        and not getattr(config, "is_decoder", False)
-        and not getattr(config, "is_encoder_decoder", False)
+        kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        and kind in decoders
+        and not config.get("is_decoder")
+        and not encoder
     )
     if strange or (both_ways and not any("CausalLM" in name for name in architectures)):
-        what = strange or f"{config.model_type}, which reads in both directions"
+        what = strange or f"{kind}, which reads in both directions"
         raise ModelError(
             f"model {spec.name!r} cannot be evaluated: its config.json says {what}, and that is no "
             "causal language model"

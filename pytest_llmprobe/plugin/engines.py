@@ -15,7 +15,7 @@ from pytest_llmprobe.plugin.ending import end_run
 from pytest_llmprobe.plugin.options import Options
 from pytest_llmprobe.plugin.process import HELD, device, threads, workers
 from pytest_llmprobe.plugin.run import Run
-from pytest_llmprobe.report.environment import usable_cores
+from pytest_llmprobe.report.cores import cpu_threads
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
@@ -93,7 +93,7 @@ def _shared_engine(session: pytest.Session, run: Run) -> Engine:
     from pytest_llmprobe.engine.shared import SharedSettings, join
 
     options = run.options
-    settings = SharedSettings(options.spec, options.batch_size, options.drafts, usable_cores())
+    settings = SharedSettings(options.spec, options.batch_size, options.drafts, cpu_threads())
     backend = join(run.process.make_scratch() / "engine", settings)
     session.config.add_cleanup(backend.close)
     return Engine(backend, batch_size=options.batch_size, token_budget=options.token_budget)

@@ -138,10 +138,10 @@ def workers() -> int:
 
 
 def threads() -> int:
-    """CPU threads of this process: the cores divided by the workers."""
-    from pytest_llmprobe.report.environment import usable_cores
+    """CPU threads of this process: its worker's share of the cores, or what the user wants."""
+    from pytest_llmprobe.report.cores import cpu_threads
 
-    return max(1, usable_cores() // workers())
+    return cpu_threads(workers())
 
 
 def device(asked: str) -> str:

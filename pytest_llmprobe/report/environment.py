@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from pytest_llmprobe.report.cores import usable_cores
 
 PACKAGES = (
     "accelerate",
@@ -34,13 +35,6 @@ def environment(accelerators: list[str]) -> dict[str, Any]:
         "cpu": {"name": _cpu_name(), "cores": usable_cores()},
         "accelerators": accelerators,
     }
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, which is fewer than the machine's under taskset."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def commit(folder: Path) -> dict[str, Any] | None:

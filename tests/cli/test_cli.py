@@ -10,15 +10,19 @@ from pytest_llmprobe.cli import main, models
 def test_models_lists_every_name(capsys):
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "reference               embedded" in lines
+    assert "reference               embedded, 11 MB here" in lines
     assert any("mistralai/Mistral-7B-Instruct-v0.3" in line for line in lines)
 
 
-def test_describe_says_what_a_model_can_and_its_path(capsys):
+def test_describe_says_what_a_model_needs_and_its_path(capsys):
     assert main(["models", "--describe", "reference"]) == 0
-    out = capsys.readouterr().out
-    assert '"packed_rows": true' in out
-    assert out.splitlines()[-1].startswith("path: own decode loop")
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert said["loads"] == (
+        "as  LlamaForCausalLM (llama), 5,697,600 numbers in 56 tensors of BF16"
+    )
+    assert said["memory"].startswith("23 MB of weights (float32 on a CPU")
+    assert said["context"] == "4,096 tokens"
+    assert said["path"].startswith("own decode loop")
 
 
 def test_models_of_the_project_are_known(tmp_path, monkeypatch, capsys):

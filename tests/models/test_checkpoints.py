@@ -334,7 +334,7 @@ def test_a_gguf_file_that_transformers_cannot_read_can_be_served(gguf):
     ],
 )
 def test_a_gguf_file_on_the_hub_is_a_source(monkeypatch, kind, says):
-    def download(name, file, revision):
+    def download(name, file, revision, local_files_only):
         assert (name, file, revision) == ("org/name-GGUF", "sub/name-Q4_K_M.gguf", None)
         raise getattr(errors, kind).__new__(getattr(errors, kind))
 
