@@ -1,7 +1,4 @@
-"""pytest hooks. This module loads in every pytest run of the environment: it must be free.
-
-Where a run has no test with the ``probe`` marker, nothing below imports or does anything else.
-"""
+"""pytest hooks, loaded in every run of the environment: free where no test has our marker."""
 
 from __future__ import annotations
 
@@ -30,6 +27,7 @@ from pytest_llmprobe.plugin.fixtures import (
     suite,
 )
 from pytest_llmprobe.plugin.process import MISSED, RUN, process_of
+from pytest_llmprobe.plugin.refusal import concerns_us
 
 __all__ = [
     "_llmprobe_run",
@@ -48,7 +46,7 @@ __all__ = [
     "suite",
 ]
 
-pytest_plugins = ["pytest_llmprobe.plugin.likelihoods"]
+pytest_plugins = ["pytest_llmprobe.plugin.likelihoods", "pytest_llmprobe.plugin.refusal"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -87,7 +85,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """The Run, made of what was selected, before xdist is told the ids."""
-    if any(item.get_closest_marker("probe") is not None for item in session.items):
+    if concerns_us(session):
         from pytest_llmprobe.plugin.run import begin_unless_refused
 
         begin_unless_refused(session)

@@ -33,10 +33,8 @@ PROBES = pytest.StashKey[dict[str, Probe]]()
 def parametrise(metafunc: pytest.Metafunc) -> None:
     """Turn a function with the probe marker into one test per case.
 
-    Called after all other parametrisation, so that every combination is counted.
-
-    Raises:
-        Collector.CollectError: A marker or the cases cannot be used; names the function.
+    Called after all other parametrisation, so that every combination is counted. Where a marker or
+    the cases cannot be used the run is refused, with the function's name.
     """
     node = metafunc.definition
     try:
@@ -77,7 +75,7 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
         elif probe.cases is not None:
             raise SettingsError("the probe marker gives cases, but the test does not use `case`")
     except (CasesError, ReportError, SettingsError) as error:
-        raise pytest.Collector.CollectError(f"{node.nodeid}: {error}") from error.__cause__
+        refuse(metafunc.config, f"llmprobe: {node.nodeid}: {error}")
 
 
 def is_absent(config: pytest.Config, dataset: str) -> bool:
@@ -204,7 +202,6 @@ def _against_baseline(bar: Bar | None, own: Bar | bool | None, options: Options)
 def plan_session(session: pytest.Session) -> tuple[Plan, dict[str, pytest.Function]]:
     """The experiments of the selected cases, and their tests by node id."""
     options, probes = options_of(session.config), session.config.stash.get(PROBES, {})
-    _refuse_unknown_data(session, options)
     items: dict[str, pytest.Function] = {}
     ids: dict[str, list[str]] = defaultdict(list)
     for item in session.items:
@@ -249,20 +246,14 @@ def _protocol_remarks(options: Options, generation: GenerateConfig) -> list[str]
     return []
 
 
-def _refuse_unknown_data(session: pytest.Session, options: Options) -> None:
-    """Let the collection fail if no evaluation asked for some of the data.
-
-    It is a failed collection without tests, and no exception, so that it is told once and ends the
-    run under pytest-xdist too, where only the workers collect.
-    """
-    suite = options.suite
+def refuse_unknown_data(session: pytest.Session) -> None:
+    """Refuse the run if no evaluation asked for some of the data."""
+    suite = options_of(session.config).suite
     unused = sorted(suite.datasets.keys() - suite.asked)
     if unused and not session.testsfailed:  # an eval that cannot be collected may have asked for it
         known = ", ".join(sorted(suite.asked)) or "they take none"
         text = f"no collected evaluation takes data named {unused[0]!r}; known names: {known}"
-        report = pytest.CollectReport(str(suite.datasets[unused[0]]), "failed", text, [])
-        session.config.hook.pytest_collectreport(report=report)
-        session.items.clear()
+        refuse(session.config, f"llmprobe: {suite.datasets[unused[0]]}: {text}")
 
 
 def case_of(item: pytest.Item) -> Case | None:

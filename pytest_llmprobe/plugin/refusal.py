@@ -6,6 +6,7 @@ pytest-xdist, where only the workers collect), so it is kept until all is collec
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,31 @@ REFUSED = pytest.StashKey[str]()
 def refuse(config: pytest.Config, why: str) -> None:
     """Let the run end as a usage error when collection ends; the first reason counts."""
     config.stash[REFUSED] = config.stash.get(REFUSED, why)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A case that a module makes and that is none ends the run, as one of a function does."""
+    report = yield
+    call = getattr(report, "call", None)
+    if call is None or call.excinfo is None:
+        return report
+    from pytest_llmprobe.errors import CasesError, SettingsError
+
+    error = call.excinfo.value
+    if not isinstance(error, CasesError | SettingsError):
+        return report
+    refuse(collector.config, f"llmprobe: {collector.nodeid}: {error}")
+    return pytest.CollectReport(collector.nodeid, "passed", None, [])
+
+
+def concerns_us(session: pytest.Session) -> bool:
+    """Whether a test of ours was collected, or could not be."""
+    return REFUSED in session.config.stash or any(
+        item.get_closest_marker("probe") is not None for item in session.items
+    )
 
 
 def end_if_refused(session: pytest.Session) -> bool:

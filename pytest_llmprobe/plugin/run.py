@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmprobe.errors import SettingsError
-from pytest_llmprobe.plugin.collection import PROBES, plan_session
+from pytest_llmprobe.plugin.collection import PROBES, plan_session, refuse_unknown_data
 from pytest_llmprobe.plugin.fidelity import RunFidelity
 from pytest_llmprobe.plugin.gated_names import check_experiments
 from pytest_llmprobe.plugin.options import options_of
@@ -102,6 +102,7 @@ def is_refused(session: pytest.Session) -> bool:
     try:
         collected = [probe.experiment for probe in config.stash.get(PROBES, {}).values()]
         check_experiments(config, options_of(config), collected)
+        refuse_unknown_data(session)
     except pytest.UsageError as error:
         refuse(config, str(error))
     except SettingsError as error:

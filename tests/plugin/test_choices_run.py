@@ -69,8 +69,8 @@ def test_choices_are_recorded_gated_and_resumed(project, probe):
 def test_bad_choices_fail_before_the_model_is_asked(project, pytester, change, said):
     project(CHOICES.replace('choices=["yes", "no"]', change), "raise SystemError")
     result = pytester.runpytest_subprocess("-p", "no:xdist")
-    assert result.ret == 2
-    assert said in result.stdout.str()
+    assert result.ret == 4
+    assert said in result.stderr.str()
     assert "SystemError" not in result.stdout.str()
 
 

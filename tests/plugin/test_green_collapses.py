@@ -7,8 +7,8 @@ import json
 import re
 from typing import NamedTuple
 
-import numpy  # noqa: F401 # pytester forgets what a run imports, and numpy loads once only
 import pytest
+import transformers.integrations.sdpa_attention  # noqa: F401 # forgotten after a run, loads once
 
 EVAL = """
     import pytest

@@ -223,19 +223,19 @@ def test_a_wrong_option_ends_the_run_at_once(project, pytester, option, words):
         (", delta={'smoke': (0, 1)}", "probe(delta=...) has no value for 'ci', only smoke"),
     ],
 )
-def test_a_wrong_grid_of_the_marker_is_a_collection_error(project, pytester, marker, words):
+def test_a_wrong_grid_of_the_marker_is_a_usage_error(project, pytester, marker, words):
     project(evaluation(marker=marker))
     result = pytester.runpytest_subprocess("-p", "no:xdist")
-    assert result.ret == 2
-    assert words in result.stdout.str()
+    assert result.ret == 4
+    assert words in result.stderr.str()
 
 
 @pytest.mark.parametrize(
     ("spans", "words"),
     [("5", "case 'g/a': 5 is no span"), ("['  ']", "case 'g/a': the text of a span is '  '")],
 )
-def test_what_is_no_span_is_a_collection_error(project, pytester, spans, words):
+def test_what_is_no_span_is_a_usage_error(project, pytester, spans, words):
     project(evaluation(spans))
     result = pytester.runpytest_subprocess("-p", "no:xdist")
-    assert result.ret == 2
-    assert words in result.stdout.str()
+    assert result.ret == 4
+    assert words in result.stderr.str()

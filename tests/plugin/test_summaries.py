@@ -103,8 +103,8 @@ def test_a_summary_that_fails_leaves_the_report_and_fails_the_run(project, probe
 def test_a_function_that_could_not_be_called_is_found_at_once(project, pytester, marker, words):
     project(evaluation(marker=marker))
     result = pytester.runpytest_subprocess("-p", "no:xdist")
-    assert result.ret == 2
-    assert words in result.stdout.str()
+    assert result.ret == 4
+    assert words in result.stderr.str()
     assert not (pytester.path / ".llmprobe").exists()
 
 

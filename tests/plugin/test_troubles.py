@@ -84,17 +84,43 @@ def test_metadata_may_hold_anything(project, probe):
 def test_cases_that_cannot_be_used(project, pytester, body, words):
     project(evaluation(body))
     result = pytester.runpytest_subprocess("-p", "no:xdist")
-    assert result.ret == 2
-    assert words in result.stdout.str()
-    assert "test_eval.py::test_echo" in result.stdout.str()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: llmprobe: test_eval.py::test_echo: *"])
+    assert words in result.stderr.str()
     assert not (pytester.path / ".llmprobe").exists()
 
 
-def test_a_collection_error_is_told_once_in_every_mode(project, probe):
-    project(evaluation("return []"))
-    run = probe()
-    assert run.exit_code == (1 if "2 workers" in run.text else 2)  # 1 is xdist's own choice
-    assert run.text.splitlines().count("test_eval.py::test_echo: cases yielded no cases") == 1
+IN_THE_MODULE = """
+import pytest
+from pytest_llmprobe import Case
+
+CASES = [Case("a", "x", choices=["yes", "yes"], target="yes")]
+
+@pytest.mark.probe(cases=CASES)
+def test_echo(case, choice):
+    assert choice.acc
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (evaluation("return []"), "test_eval.py::test_echo: cases yielded no cases"),
+        (
+            IN_THE_MODULE,
+            "test_eval.py: case 'a': choices[1] is 'yes', as choices[0]: choices differ",
+        ),
+    ],
+)
+@pytest.mark.parametrize("arguments", [(), ("-k", "nothing")])
+def test_cases_that_cannot_be_used_are_told_once_in_every_mode(
+    project, probe, source, words, arguments
+):
+    project(source)
+    run = probe(*arguments)
+    said = f"{run.text}\n{run.result.stderr.str()}".splitlines()
+    assert run.exit_code == 4, said
+    assert said.count(f"ERROR: llmprobe: {words}") == 1
     assert run.report_path is None
 
 
@@ -124,19 +150,17 @@ def test_echo(case, completion):
 """
     )
     result = pytester.runpytest_subprocess("-p", "no:xdist")
-    refused = "mark.gate" in marker  # known to be wrong before any case
-    assert result.ret == (4 if refused else 2)
-    told = result.stderr if refused else result.stdout
-    told.fnmatch_lines(["*test_eval.py::test_echo*"])
-    assert words in told.str()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*test_eval.py::test_echo*"])
+    assert words in result.stderr.str()
 
 
 def test_two_experiments_of_one_name(project, pytester):
     project(evaluation())
     shutil.copy(pytester.path / "test_eval.py", pytester.path / "test_other.py")
     result = pytester.runpytest_subprocess("-p", "no:xdist")
-    assert result.ret == 2
-    assert "test_eval.py::test_echo is the experiment 'echo' too" in result.stdout.str()
+    assert result.ret == 4
+    assert "test_eval.py::test_echo is the experiment 'echo' too" in result.stderr.str()
 
 
 @pytest.mark.parametrize(
