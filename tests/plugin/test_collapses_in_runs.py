@@ -44,6 +44,7 @@ EVAL = """
         globals()[f"test_{name}"] = experiment(name, **row)
 """
 ANSWER = "return prompt.split()[-1]"
+PLAIN = ("-p", "no:xdist")
 P, M = "p", "m"
 LOSS = [2 + n % 7 / 10 for n in range(12)]
 
@@ -150,27 +151,31 @@ def part(report, number):
     }
 
 
-def two_runs(pytester, mode):
-    """The reports of the run before and of the one after."""
-    for side, name in enumerate(("before", "after")):
-        (pytester.path / "rows.json").write_text(json.dumps(rows(side)))
-        result = pytester.runpytest_inprocess(
-            *mode, f"--llmprobe-json={name}.json", "--llmprobe-fidelity=off", "-q"
-        )
-        assert result.ret == (1 if name == "after" else 0), result.stdout.str()[-2000:]
-        yield json.loads((pytester.path / f"{name}.json").read_text())
+@pytest.fixture(scope="module")
+def kept():
+    """The report of the run before, made once."""
+    return {}
 
 
-@pytest.mark.parametrize(
-    "mode", [("-p", "no:xdist"), ("-n", "0"), ("-n", "2")], ids=["plain", "n0", "n2"]
-)
-def test_no_collapse_is_green_in_any_mode(project, pytester, mode):
+def report_of(pytester, side, *mode):
+    (pytester.path / "rows.json").write_text(json.dumps(rows(side)))
+    result = pytester.runpytest_inprocess(
+        *mode, "--llmprobe-json=report.json", "--llmprobe-fidelity=off", "-q", "--tb=no", "-rN"
+    )
+    assert result.ret == side, result.stdout.str()[-2000:]
+    return json.loads((pytester.path / "report.json").read_text())
+
+
+@pytest.mark.parametrize("mode", [PLAIN, ("-n", "0"), ("-n", "2")], ids=["plain", "n0", "n2"])
+def test_no_collapse_is_green_in_any_mode(project, pytester, kept, mode):
     assert len(TABLE) >= 40
     project(EVAL, ANSWER)
-    before, after = two_runs(pytester, mode)
+    if not kept:
+        kept.update(report_of(pytester, 0, *PLAIN))
+    after = report_of(pytester, 1, *mode)
     found = {}
     for number, name in enumerate(GREEN | TABLE):
-        first, second = (reduce_report(part(report, number)) for report in (before, after))
+        first, second = (reduce_report(part(report, number)) for report in (kept, after))
         found[name] = compare(first, second).verdict
     green = {name: reason for name, (verdict, reason) in found.items() if verdict == "PASS"}
     assert green.keys() == GREEN.keys()
