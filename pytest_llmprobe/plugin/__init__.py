@@ -1,7 +1,4 @@
-"""pytest hooks. This module loads in every pytest run of the environment: it must be free.
-
-Where a run has no test with the ``probe`` marker, nothing below imports or does anything else.
-"""
+"""pytest hooks, loaded in every run of the environment: free where no test has our marker."""
 
 from __future__ import annotations
 
