@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.errors import SettingsError, StorageError
 from pytest_llmprobe.plugin.collection import PROBES, plan_session
+from pytest_llmprobe.plugin.ending import end_run, unwritten
 from pytest_llmprobe.plugin.fidelity import RunFidelity
 from pytest_llmprobe.plugin.gated_names import check_experiments
 from pytest_llmprobe.plugin.options import options_of
@@ -144,8 +145,13 @@ def begin_unless_refused(session: pytest.Session) -> None:
     Raises:
         pytest.UsageError: It is none, and this is the only process.
     """
-    if not is_refused(session):
+    if is_refused(session):
+        return
+    try:
         begin(session)
+    except (OSError, StorageError) as error:  # nowhere to tell the controller what is asked
+        session.items.clear()
+        end_run(session, unwritten(error))
 
 
 def begin(session: pytest.Session) -> Run:

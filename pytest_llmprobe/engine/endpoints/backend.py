@@ -39,7 +39,6 @@ from pytest_llmprobe.generation import (
     FinishReason,
     GenerateConfig,
     Steer,
-    Usage,
 )
 
 Arrived: TypeAlias = Callable[[Row, Generated], None]
@@ -188,15 +187,14 @@ class EndpointBackend(Backend):
         latency = time.perf_counter() - start
         answer = self._connection.wire.answer(response, row)
         self.served = answer.model or self.served or ""
-        if answer.usage is not None:
-            self._budget.settle(reserved, answer.usage)
+        self._budget.settle(reserved, answer.usage)
         if answer.finish_reason not in get_args(FinishReason):
             self._odd_ends.add(answer.finish_reason)
         return Generated(
             answer.text,
             (),
             answer.finish_reason,
-            usage=answer.usage or Usage(0, 0),
+            usage=answer.usage,
             latency_s=latency,
             first_token_s=first,
             thought=answer.thought,
@@ -262,4 +260,4 @@ class EndpointBackend(Backend):
 
 
 def _generated_tokens(answer: Generated) -> int:
-    return answer.usage.generated_tokens if answer.usage else 0
+    return answer.usage.generated_tokens or 0 if answer.usage else 0
