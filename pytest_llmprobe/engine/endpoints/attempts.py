@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from pytest_llmprobe import errors
 from pytest_llmprobe.engine.endpoints.adaptation import AdaptedError
 from pytest_llmprobe.engine.endpoints.breaker import Breaker
 from pytest_llmprobe.engine.endpoints.budget import Budget, CostError
@@ -104,13 +105,14 @@ class Attempts:
 
     async def _answer(self, row: Row, ask: Ask[T]) -> T | RequestError:
         pause, left, refusals = FIRST_PAUSE_S, self._retries, REFUSALS
-        hopeless, late = self.breaker.hopeless, 0
+        late, hopeless = 0, None
         while True:
             try:
                 await self._admitted(row)
+                hopeless = self.breaker.hopeless if hopeless is None else hopeless
                 answer = await self._attempt(row, ask)
             except (BudgetError, AccessError) as error:
-                return error
+                return self._clean(error)
             except AdaptedError as error:
                 if refusals > 0:
                     refusals -= 1
@@ -142,7 +144,7 @@ class Attempts:
     def _note(self, row: Row, failure: Failure) -> None:
         self.breaker.failed(id(row), failure.late)
         if failure.late and self.breaker.silent:
-            self.breaker.end(self._clean(failure.error), "so have others")
+            self.breaker.end(self._clean(failure.error))
             self._drop_all()
 
     async def _admitted(self, row: Row) -> None:
@@ -212,7 +214,7 @@ class Attempts:
         if isinstance(error, AccessError) and failure.unless_answered and self.breaker.answered:
             error = ServerError(str(error))
         if failure.for_all:
-            error = self.breaker.end(error, "it asks all to wait")
+            error = self.breaker.end(error)
         else:
             error = self.breaker.give_up(error, lasting=not failure.again)
         self._tell()
@@ -223,7 +225,9 @@ class Attempts:
         text = str(error)
         for secret in self._connection.secrets:
             text = text.replace(secret, "[key]")
-        return type(error)(text)
+        ours = (kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+        kind: type[RequestError] = next(ours)  # which a file of answers knows
+        return kind(text)
 
     def _open_slowly(self) -> None:
         self._slow = True

@@ -86,7 +86,7 @@ class Breaker:
         if isinstance(error, AccessError):
             self.error = self.error or error
         elif failing >= (MANY if lasting and self._answered else self._enough):
-            self._stop(error, f"{failing} requests in a row have failed like this")
+            self._stop(error, failing)
         return self.error or error
 
     @property
@@ -94,11 +94,13 @@ class Breaker:
         """Whether so many requests have not been answered in their time that it is no accident."""
         return self._late >= (self._many if self._answered else SILENT)
 
-    def end(self, error: RequestError, why: str) -> RequestError:
+    def end(self, error: RequestError) -> RequestError:
         """Stop for what holds for every request; returns the error."""
-        self._stop(error, why)
-        return self.error or error
+        self.error = self.error or OutageError(f"{error}; the run stops")
+        return self.error
 
-    def _stop(self, error: RequestError, why: str) -> None:
+    def _stop(self, error: RequestError, failing: int) -> None:
         since = "since the last answer" if self._answered else "and none was answered"
-        self.error = self.error or OutageError(f"{error} ({why}, {since}; the run stops)")
+        self.error = self.error or OutageError(
+            f"{error} ({failing} requests in a row have failed like this, {since}; the run stops)"
+        )
