@@ -91,8 +91,8 @@ class Breaker:
 
     @property
     def silent(self) -> bool:
-        """Whether so many requests have not been answered in their time that it is no accident."""
-        return self._late >= (self._many if self._answered else SILENT)
+        """Whether a server that has never answered lets requests wait, too."""
+        return not self._answered and self._late >= SILENT
 
     def end(self, error: RequestError) -> RequestError:
         """Stop for what holds for every request; returns the error."""

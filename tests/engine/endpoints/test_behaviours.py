@@ -5,11 +5,12 @@ import re
 import pytest
 from behaviours import TABLE
 from behaviours_learned import ANTHROPIC, ECHO, LEARNED
+from behaviours_told import TOLD
 from loopback import SENTINEL, Loopback, Reply, raw
 
 from pytest_llmprobe import Completion, GenerateConfig, RawPrompt, Request
 
-ALL = TABLE | LEARNED
+ALL = TABLE | TOLD | LEARNED
 
 
 class Blunt(Loopback):
