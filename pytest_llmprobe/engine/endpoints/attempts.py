@@ -105,11 +105,11 @@ class Attempts:
 
     async def _answer(self, row: Row, ask: Ask[T]) -> T | RequestError:
         pause, left, refusals = FIRST_PAUSE_S, self._retries, REFUSALS
-        late, hopeless = 0, None
+        late, before = 0, None
         while True:
             try:
                 await self._admitted(row)
-                hopeless = self.breaker.hopeless if hopeless is None else hopeless
+                before = self.breaker.given_up if before is None else before
                 answer = await self._attempt(row, ask)
             except (BudgetError, AccessError) as error:
                 return self._clean(error)
@@ -131,10 +131,11 @@ class Attempts:
                 self.breaker.alive(answered=False)
                 self._tell()
                 return self._clean(failure.error)
+            self._note(row, failure)
             if failure.again:
-                self._note(row, failure)
                 late += failure.late
-                if left > 0 and late < LATE and not (hopeless and self.breaker.hopeless):
+                others = before and self.breaker.is_known(failure.error)
+                if left > 0 and late < LATE and not others:
                     left -= 1
                     await self._pause(pause, failure.wait_s)
                     pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -142,7 +143,7 @@ class Attempts:
             return self._given_up(failure)
 
     def _note(self, row: Row, failure: Failure) -> None:
-        self.breaker.failed(id(row), failure.late)
+        self.breaker.failed(id(row), failure.error, failure.late)
         if failure.late and self.breaker.silent:
             self.breaker.end(self._clean(failure.error))
             self._drop_all()
@@ -222,12 +223,9 @@ class Attempts:
 
     def _clean(self, error: RequestError) -> RequestError:
         """Without the key, which a server may repeat, and the traceback, whose frames know it."""
-        text = str(error)
-        for secret in self._connection.secrets:
-            text = text.replace(secret, "[key]")
         ours = (kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
         kind: type[RequestError] = next(ours)  # which a file of answers knows
-        return kind(text)
+        return kind(self._connection.hidden(str(error)))
 
     def _open_slowly(self) -> None:
         self._slow = True

@@ -222,7 +222,8 @@ class EndpointBackend(Backend):
             if isinstance(said.error, PromptTooLongError):
                 raise said.error from None
             if error.status_code in REFUSING:
-                words, parameter = words_of(error.body), found(error.body, "param")
+                words = connection.hidden(words_of(error.body))
+                parameter = found(error.body, "param")
                 if adaptation.learn(asked, sent.body, str(parameter or ""), words):
                     raise AdaptedError(str(said.error)) from None
             raise

@@ -1,0 +1,117 @@
+"""How much of a bare client's throughput a whole run keeps where answers take unequal times.
+
+    pytest tests/benchmarks/test_unit_overlap.py -n 0 -s
+
+2,560 cases, 64 requests at a time, latencies log-normal (median 0.1 s, sigma 1), the same for a
+prompt on both sides. The server's own clock counts from the first request to the last answer, so
+that neither side's start does. Interleaved repeats, median of the ratios.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+from statistics import median
+from textwrap import dedent
+from urllib.request import urlopen
+
+CASES, CONCURRENCY, REPEATS = 2560, 64, 3
+
+SERVER = """
+import asyncio, json, math, random, time
+
+first = last = None
+
+def answer(text):
+    return json.dumps({
+        "id": "x", "model": "m", "object": "chat.completion", "created": 1,
+        "choices": [{"index": 0, "finish_reason": "stop",
+                     "message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+    }).encode()
+
+async def serve(reader, writer):
+    global first, last
+    try:
+        while True:
+            head = (await reader.readuntil(b"\\r\\n\\r\\n")).lower()
+            if head.startswith(b"get"):
+                body, first = json.dumps(last - first).encode(), None
+            else:
+                length = int(head.partition(b"content-length: ")[2].split(b"\\r\\n")[0])
+                asked = json.loads(await reader.readexactly(length))
+                first = first or time.perf_counter()
+                prompt = asked["messages"][0]["content"]
+                await asyncio.sleep(0.1 * math.exp(random.Random(prompt).gauss(0, 1)))
+                body, last = answer("fine"), time.perf_counter()
+            head = f"HTTP/1.1 200 OK\\r\\ncontent-type: application/json\\r\\ncontent-length: {len(body)}"
+            writer.write(head.encode() + b"\\r\\n\\r\\n" + body)
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=256)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+EVAL = f"""
+    import pytest
+    from pytest_llmprobe import Case
+
+    @pytest.mark.probe(cases=[Case(f"c{{n}}", f"case {{n}}: what?") for n in range({CASES})])
+    def test_fine(case, completion):
+        assert completion.text == "fine"
+"""
+
+
+async def bare(url):
+    from openai import AsyncOpenAI
+
+    free = asyncio.Semaphore(CONCURRENCY)
+    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+
+        async def one(number):
+            async with free:
+                messages = [{"role": "user", "content": f"case {number}: what?"}]
+                await client.chat.completions.create(
+                    model="m", messages=messages, temperature=0.0, max_tokens=64
+                )
+
+        await asyncio.gather(*map(one, range(CASES)))
+
+
+def ours(url, folder):
+    command = [sys.executable, "-m", "pytest", "test_fine.py", "-q", "-n", "0", "--model=openai:m"]
+    options = [f"--llmprobe-base-url={url}/v1", f"--llmprobe-concurrency={CONCURRENCY}"]
+    done = subprocess.run([*command, *options], cwd=folder, capture_output=True, text=True)
+    assert f"{CASES} passed" in done.stdout, done.stdout[-2000:]
+
+
+def seconds(url):
+    with urlopen(f"{url}/seconds") as answer:
+        return json.load(answer)
+
+
+def test_throughput_of_a_run_against_a_bare_client(tmp_path):
+    (tmp_path / "test_fine.py").write_text(dedent(EVAL))
+    process = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE)
+    try:
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}"
+        times = []
+        for _ in range(REPEATS):
+            asyncio.run(bare(url))
+            theirs = seconds(url)
+            ours(url, tmp_path)
+            times.append((seconds(url), theirs))
+    finally:
+        process.kill()
+        process.communicate()
+    ratio = median(theirs / own for own, theirs in times)
+    print(
+        f"\n{CASES} cases at {CONCURRENCY}: run {CASES / median(t[0] for t in times):.0f}/s, bare "
+        f"client {CASES / median(t[1] for t in times):.0f}/s; ratio of throughputs {ratio:.2f}"
+    )
