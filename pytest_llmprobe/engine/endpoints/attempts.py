@@ -38,7 +38,7 @@ Ask = Callable[[Row, float], Awaitable[T]]
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 """Back-off doubles from the first to the longest."""
 
-START_S = 1.0
+START_S = 0.3
 """A server that refuses what it is asked says so within this time; others may be sent then."""
 
 SETTLING_S = 0.02
