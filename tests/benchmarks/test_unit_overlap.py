@@ -2,9 +2,9 @@
 
     pytest tests/benchmarks/test_unit_overlap.py -n 0 -s
 
-1,536 cases (three units), 64 requests at a time, latencies log-normal (median 0.5 s, sigma 1), the same for a
-prompt on both sides. The server's own clock counts from the first request to the last answer, so
-that neither side's start does. Interleaved repeats, median of the ratios.
+1,536 cases (three units), 64 requests at a time, latencies log-normal (median 0.5 s, sigma 1), the
+same for a prompt on both sides. The server's own clock counts from the first request to the last
+answer, so that neither side's start does. Interleaved repeats, median of the ratios.
 """
 
 import asyncio
