@@ -6,7 +6,7 @@ only process it is made of what was collected, in the controller of what the wor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -91,10 +91,14 @@ class Run:
         served = options.spec.protocol is not None and options.replay is None
         return served and not self.process.is_worker and options.batch_size is None
 
-    def next_unit(self, item: pytest.Item) -> list[pytest.Function]:
-        """The tests of the unit after this one's; none after the last."""
-        after = self._next.get(self._unit_of[item.nodeid], ())
-        return [self._items[node_id] for node_id in after]
+    def next_units(self, item: pytest.Item, count: int) -> Iterator[list[pytest.Function]]:
+        """The tests of so many units after this one's, as far as there are any."""
+        unit = self._unit_of[item.nodeid]
+        for _ in range(count):
+            if (after := self._next.get(unit)) is None:
+                return
+            unit = after
+            yield [self._items[node_id] for node_id in unit]
 
     def recorded(self, engine: Engine) -> Engine:
         """The engine, which keeps its answers beside the run's records from now on.

@@ -86,20 +86,29 @@ class Attempts:
             LlmprobeError: Something here, not there, is at fault: nothing more is sent.
         """
         order = sorted(range(len(rows)), key=lambda index: bytes(rows[index].prompt_ids))
-        tasks = {index: asyncio.create_task(self._one(rows[index], ask)) for index in order}
+        tasks: dict[int, asyncio.Task[T | RequestError]] = {}
+
+        def end() -> None:
+            for task in tasks.values():
+                task.cancel()
+
+        for index in order:
+            tasks[index] = asyncio.create_task(self._one(rows[index], ask, end))
         try:
             await asyncio.gather(*tasks.values())
         finally:
-            for task in tasks.values():
-                task.cancel()
+            end()
         return [tasks[index].result() for index in range(len(rows))]
 
-    async def _one(self, row: Row, ask: Ask[T]) -> T | RequestError:
+    async def _one(self, row: Row, ask: Ask[T], end: Callable[[], None]) -> T | RequestError:
         async with self._slots:
             try:
                 return await asyncio.wait_for(self._answer(row, ask), self.budget.left_s())
             except asyncio.TimeoutError:
                 return self.budget.time_is_over()
+            except Exception:  # ours: others of this call would meet it, too
+                end()
+                raise
             finally:
                 self._let_on(row)
 
