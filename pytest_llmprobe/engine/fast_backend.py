@@ -46,9 +46,12 @@ class FastBackend(TransformersBackend):
     def path(self) -> str:
         """How this model is run and why, in one sentence."""
         if self.shares_prefixes:
+            weights = self._packed
+            if not isinstance(weights, str):
+                weights = weights.described
             return (
                 "own decode loop, shared prefixes stored once: rows give the logits of each; "
-                f"{self._weights_path()}"
+                f"weights {weights}"
             )
         why = "its layers keep a state, or have an attention of their own"
         if self._encoder:
@@ -59,18 +62,10 @@ class FastBackend(TransformersBackend):
 
     @cached_property
     def _packed(self) -> PackedWeights | str:
-        """Packed weights, or why there are none; measured when they are first wanted."""
+        """Copied weights, or why there are none; measured when they are first wanted."""
         if self.loaded.spec.in_memory:
-            return "their owner may change them"
+            return "not copied: their owner may change them"
         return packed_weights(self.model)
-
-    def _weights_path(self) -> str:
-        if isinstance(self._packed, str):
-            return f"weights are not packed: {self._packed}"
-        return (
-            f"weights packed for oneDNN, measured faster {self._packed.where}: "
-            f"{self._packed.bytes / 2**20:.0f} MiB that each process has for itself"
-        )
 
     def together(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One batch; close calls in float32 are decided alone, ties by plain ``generate``."""
