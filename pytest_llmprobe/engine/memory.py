@@ -71,6 +71,7 @@ class TreeMemory:
         own, steered = OwnKeys(len(rows), capacity), () if how is None else how.layers
         self._cascade = Cascade(own, layer_windows(model) or {}, steered)
         self._place = {number: number for number in range(len(rows))}
+        self._read_in_vain = 0
         self._unused = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=model.device)
 
     def attached(self) -> AbstractContextManager[Any]:
@@ -223,8 +224,10 @@ class TreeMemory:
         return found
 
     def drop(self, active: Sequence[int]) -> None:
-        """Forget finished rows once they are half of the batch; copying costs too."""
-        if 0 < 2 * len(active) <= len(self._place):
+        """Forget finished rows once reading them has cost as much as copying the others does."""
+        self._read_in_vain += len(self._place) - len(active)
+        if 0 < len(active) <= self._read_in_vain:
+            self._read_in_vain = 0
             (places,) = self._moved([self._place[row] for row in active])
             self._cascade.own.select(places)
             self._place = {row: place for place, row in enumerate(active)}
