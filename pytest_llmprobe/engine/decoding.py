@@ -11,7 +11,7 @@ from pytest_llmprobe.engine.drafts import TRIED, Guesser
 from pytest_llmprobe.engine.endings import AnswerReader, Endings
 from pytest_llmprobe.engine.memory import Segment, TreeMemory
 from pytest_llmprobe.engine.planning import Row
-from pytest_llmprobe.engine.sampling import has_penalties, leads, sampled
+from pytest_llmprobe.engine.sampling import best_of, has_penalties, leads, sampled
 
 
 @dataclass
@@ -97,9 +97,9 @@ def _step(logits: torch.Tensor, segments: Sequence[Segment], states: Sequence[Ro
     seeds, configs = [row.seed for row in rows], [row.config for row in rows]
     logits = logits.float()
     scores = sampled(logits, configs, seeds, steps, _histories(segments, states))
-    leading = leads(logits, scores, configs, seeds, steps)
-    first = scores.argmax(dim=-1)  # the first of equals, as in plain generate
-    found = torch.stack([first.double(), scores.amax(dim=-1).double(), leading.double()])
+    best = best_of(scores)
+    leading = leads(logits, scores, best, configs, seeds, steps)
+    found = torch.stack([best.token.double(), best.score.double(), leading.double()])
     token, top, lead = found.tolist()  # greedy: the only time that the host waits for the device
     chosen = [int(number) for number in token]
     said, at = 0, 0

@@ -18,12 +18,13 @@ import torch
 from pytest_llmprobe.engine.backend import Generated, OnTokens
 from pytest_llmprobe.engine.decoding import RowState, decode
 from pytest_llmprobe.engine.layer_windows import layer_windows
-from pytest_llmprobe.engine.memory import TreeMemory, packs_rows
+from pytest_llmprobe.engine.memory import TreeMemory
 from pytest_llmprobe.engine.packed_weights import PackedWeights, packed_weights
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
 from pytest_llmprobe.engine.sampling import CLOSE_CALL
 from pytest_llmprobe.engine.transformers_backend import BROKEN, TransformersBackend
+from pytest_llmprobe.engine.tree_trial import packs_rows
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
 from pytest_llmprobe.models.description import how_run
 from pytest_llmprobe.models.loading import LoadedModel
@@ -47,22 +48,18 @@ class FastBackend(TransformersBackend):
     def path(self) -> str:
         """How this model is run and why, in one sentence."""
         run = how_run(self.shares_prefixes, self._encoder, self.max_batch_size is None)
-        return f"{run}; {self._weights_path()}" if self.shares_prefixes else run
+        if not self.shares_prefixes:
+            return run
+        weights = self._packed
+        said = weights if isinstance(weights, str) else weights.described
+        return f"{run}; weights {said}"
 
     @cached_property
     def _packed(self) -> PackedWeights | str:
-        """Packed weights, or why there are none; measured when they are first wanted."""
+        """Copied weights, or why there are none; measured when they are first wanted."""
         if self.loaded.spec.in_memory:
-            return "their owner may change them"
+            return "not copied: their owner may change them"
         return packed_weights(self.model)
-
-    def _weights_path(self) -> str:
-        if isinstance(self._packed, str):
-            return f"weights are not packed: {self._packed}"
-        return (
-            f"weights packed for oneDNN, measured faster {self._packed.where}: "
-            f"{self._packed.bytes / 2**20:.0f} MiB that each process has for itself"
-        )
 
     def together(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One batch; close calls in float32 are decided alone, ties by plain ``generate``."""

@@ -15,10 +15,7 @@ from pytest_llmprobe.engine.layer_windows import layer_windows
 from pytest_llmprobe.engine.passes import Pass, Shared, SharedKeys
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import Node, each_leaf
-from pytest_llmprobe.generation import GenerateConfig
-from pytest_llmprobe.models.capabilities import close
-from pytest_llmprobe.models.loading import LoadedModel
-from pytest_llmprobe.whitebox.attention import BASES, attention_kind, tapped
+from pytest_llmprobe.whitebox.attention import tapped
 
 FORWARD_TOKENS = {"cpu": 512}
 """Tokens of prompts in one forward pass: a core is busy with few, other devices want more."""
@@ -72,6 +69,7 @@ class TreeMemory:
         own, steered = OwnKeys(len(rows), capacity), () if how is None else how.layers
         self._cascade = Cascade(own, layer_windows(model) or {}, steered)
         self._place = {number: number for number in range(len(rows))}
+        self._read_in_vain = 0
         self._unused = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=model.device)
 
     def attached(self) -> AbstractContextManager[Any]:
@@ -224,8 +222,10 @@ class TreeMemory:
         return found
 
     def drop(self, active: Sequence[int]) -> None:
-        """Forget finished rows once they are half of the batch; copying costs too."""
-        if 0 < 2 * len(active) <= len(self._place):
+        """Forget finished rows once reading them has cost as much as copying the others does."""
+        self._read_in_vain += len(self._place) - len(active)
+        if 0 < len(active) <= self._read_in_vain:
+            self._read_in_vain = 0
             (places,) = self._moved([self._place[row] for row in active])
             self._cascade.own.select(places)
             self._place = {row: place for place, row in enumerate(active)}
@@ -261,40 +261,3 @@ class TreeMemory:
             own = row.steering.bias[base:]
             bias[number, : len(own)] = torch.tensor(own, device=bias.device)
         return bias
-
-
-def packs_rows(loaded: LoadedModel) -> bool:
-    """As ``takes_tree``, or as an earlier start found out."""
-    return loaded.kept.remembered("packed_rows", lambda: takes_tree(loaded.model))
-
-
-@torch.inference_mode()
-def takes_tree(model: Any) -> bool:
-    """Whether a model attends to a tree of prompts as to each alone, by a few short passes.
-
-    It does if every layer's attention goes through transformers' interface and adds nothing to the
-    scores that is unknown here. What layers keep, and how long a window is, their cache tells.
-    """
-    if model.config.is_encoder_decoder:
-        return False
-    if attention_kind(model) not in BASES or layer_windows(model) is None:
-        return False
-    ids = [(7 * i + 5) % model.config.get_text_config().vocab_size for i in range(11)]
-    config = GenerateConfig(max_new_tokens=2)
-    texts = ((*ids[:4], *ids[5:8], ids[8]), (*ids[:4], ids[9], ids[10]))
-    rows = [Row(number, text[:-1], config) for number, text in enumerate(texts)]
-    memory = TreeMemory(model, Node(0, rows[0].prompt_ids[:4], tuple(rows), ()), rows)
-    try:
-        with memory.attached():
-            first = torch.cat([logits for _, logits in memory.prefill([(), ()])])
-            second = memory.feed(
-                [Segment(n, text[-1:], len(text) - 1, 1) for n, text in enumerate(texts)]
-            )
-    except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError):
-        return False
-    alone = [
-        model(torch.tensor([text], device=model.device), use_cache=False).logits[0, -2:].float()
-        for text in texts
-    ]
-    fed = [torch.stack([a, b]).float() for a, b in zip(first, second, strict=True)]
-    return all(close(mine, its, model.dtype) for mine, its in zip(fed, alone, strict=True))

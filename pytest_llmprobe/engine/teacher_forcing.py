@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from pytest_llmprobe.engine.memory import Segment, TreeMemory, packs_rows
+from pytest_llmprobe.engine.memory import Segment, TreeMemory
 from pytest_llmprobe.engine.planning import Row, plan
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
 from pytest_llmprobe.engine.room import found_room
+from pytest_llmprobe.engine.tree_trial import packs_rows
 from pytest_llmprobe.errors import (
     CasesError,
     InvalidLogitsError,

@@ -242,9 +242,11 @@ def _attention(base: str) -> Callable[..., Output]:
             call = replace(call, mask=call.biased(query.new_zeros(())))
         taps = [tap for tap, switch in _ACTIVE.get() if id(module) in switch.modules]
         for tap in taps:
-            first_key, first_query = tap.place(query.shape[2], key.shape[2])
-            call = replace(call, first_key=first_key, first_query=first_query)
-            call = replace(call, mask=tap.mask(call))
+            place = tap.place(query.shape[2], key.shape[2])
+            if place != (call.first_key, call.first_query):
+                call = replace(call, first_key=place[0], first_query=place[1])
+            if (mask := tap.mask(call)) is not call.mask:
+                call = replace(call, mask=mask)
         return next((output for tap in taps if (output := tap.run(call))), None) or call.run()
 
     return attention

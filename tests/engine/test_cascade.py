@@ -11,9 +11,10 @@ from torch.nn import functional
 from pytest_llmprobe import GenerateConfig
 from pytest_llmprobe.engine import attention_parts, cascade, memory
 from pytest_llmprobe.engine.attention_parts import attend, attend_to_earlier
-from pytest_llmprobe.engine.memory import Segment, TreeMemory, takes_tree
+from pytest_llmprobe.engine.memory import Segment, TreeMemory
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
+from pytest_llmprobe.engine.tree_trial import takes_tree
 
 
 def drawn(*shape, seed=0, scale=1.0):

@@ -11,6 +11,7 @@ from architectures import plain_generate, tiny
 from pytest_llmprobe import Engine, GenerateConfig
 from pytest_llmprobe.engine import packed_weights as packing
 from pytest_llmprobe.engine.fast_backend import FastBackend
+from pytest_llmprobe.engine.linear_products import in_half
 from pytest_llmprobe.engine.packed_weights import PackedWeights, packed_weights
 from pytest_llmprobe.models.registry import IN_MEMORY
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 def fresh(monkeypatch, request):
     """A tiny model that nobody else holds, whose packed products count as faster."""
     monkeypatch.setattr(packing, "LEAST", 0)
-    monkeypatch.setattr(packing, "FASTER", float("inf"))
+    monkeypatch.setattr(packing, "_fastest", lambda layers, products, rows: list(products)[-1])
     loaded = tiny(getattr(request, "param", "llama"))
     return replace(loaded, model=copy.deepcopy(loaded.model))
 
@@ -103,7 +104,7 @@ def test_logits_differ_by_rounding_at_every_number_of_rows(fresh, watched):
 
 
 @pytest.mark.parametrize("change", ["in place", "another", "loaded"])
-def test_a_changed_weight_is_packed_again(fresh, change):
+def test_a_changed_weight_is_copied_again(fresh, change):
     weights = packed_weights(fresh.model)
     with weights.active():
         pass
@@ -149,25 +150,25 @@ def test_what_is_not_an_ordinary_layer_is_left_alone(fresh):
     assert attention.k_proj in layers
 
 
-def test_why_weights_are_not_packed(fresh, monkeypatch):
+def test_why_weights_are_not_copied(fresh, monkeypatch):
     def path():
         packing._KNOWN.clear()
         return FastBackend(fresh).path
 
-    monkeypatch.setattr(packing, "FASTER", 0)
-    assert path().endswith("not packed: torch's own product was measured to be as fast")
+    monkeypatch.setattr(packing, "_fastest", lambda layers, products, rows: "torch")
+    assert path().endswith("weights not copied: torch's own product was measured to be as fast")
     monkeypatch.setattr(packing.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
-    assert "not packed: 0.0 GiB would be more than an eighth of the free memory" in path()
+    assert "not copied: 0.0 GiB would be more than an eighth of the free memory" in path()
     monkeypatch.setattr(packing, "LEAST", 2**40)
-    assert path().endswith("not packed: they are few")
+    assert path().endswith("not copied: they are few")
     held = replace(fresh, spec=replace(fresh.spec, source=IN_MEMORY))
-    assert FastBackend(held).path.endswith("not packed: their owner may change them")
+    assert FastBackend(held).path.endswith("not copied: their owner may change them")
 
 
 @torch.inference_mode()
 def test_each_number_of_rows_goes_the_way_that_was_faster(fresh, watched):
     layer = fresh.model.model.layers[0].mlp.up_proj
-    weights = PackedWeights([layer], (False, True, False))
+    weights = PackedWeights([layer], ("torch", "oneDNN", "torch"))
     with weights.active():
         for rows in (0, 1, 2, 3, 8, 31, 33, 128, 500):
             layer(torch.ones(1, rows, 64))
@@ -182,3 +183,111 @@ def test_bfloat16_is_packed_where_the_processor_has_it(fresh):
     if supported:
         with torch.inference_mode(), found.active():
             assert half(some_ids(9)).logits.isfinite().all()
+
+
+HALVES = pytest.mark.skipif(
+    "fbgemm" not in torch.backends.quantized.supported_engines, reason="this torch has no FBGEMM"
+)
+
+
+def linear(weight, bias=None):
+    layer = torch.nn.Linear(*reversed(weight.shape), bias=bias is not None)
+    layer.weight = torch.nn.Parameter(weight)
+    if bias is not None:
+        layer.bias = torch.nn.Parameter(bias)
+    return layer
+
+
+@HALVES
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [1e-6, 0.02, 1, 300.0])
+@pytest.mark.parametrize("bias", [False, True])
+def test_weights_of_a_checkpoint_in_16_bits_lose_nothing_in_16_bits(kind, size, bias):
+    draw = torch.Generator().manual_seed(1)
+    weight = (size * torch.randn(70, 90, generator=draw)).to(kind).float()
+    layer = linear(weight, torch.randn(70, generator=draw) if bias else None)
+    product = in_half(layer)
+    assert product is not None
+    with torch.inference_mode():
+        for rows in (1, 3, 40):
+            text = torch.randn(1, rows, 90, generator=draw)
+            more = layer.bias.double() if bias else torch.zeros(70, dtype=torch.double)
+            exact = text.double() @ weight.double().t() + more
+            terms = text.double().abs() @ weight.double().abs().t() + more.abs()
+            assert ((product(text) - exact).abs() <= 1e-6 * terms).all()
+
+
+@HALVES
+@pytest.mark.parametrize(
+    "weight",
+    [
+        torch.randn(20, 30),  # digits that 16 bits do not hold
+        torch.full((20, 30), torch.inf),
+        torch.zeros(20, 30),
+        torch.tensor([[1.0, 2.0**-12 + 2.0**-23]]),  # far from the largest, but not beyond notice
+    ],
+)
+def test_other_weights_are_not_halved(weight):
+    assert in_half(linear(weight)) is None
+
+
+@HALVES
+@pytest.mark.parametrize("fresh", ["llama", "gpt2"], indirect=True)
+def test_copies_in_16_bits_are_made_when_they_pay(fresh, monkeypatch):
+    fresh.model.bfloat16().float()
+    expected = [plain_generate(fresh, prompt) for prompt in PROMPTS]
+    backend = FastBackend(fresh, drafts=False)
+    weights = backend._packed
+    assert weights.chosen == ("oneDNN",) * 3
+    assert "to be copied in 16 bits, which hold them, after" in backend.path
+    weights.half_s = 1e-3
+
+    def said():
+        return [c.token_ids for c in Engine(backend).generate(PROMPTS, GenerateConfig(12))]
+
+    assert said() == expected
+    assert weights.chosen == ("oneDNN",) * 3  # nothing had been generated before
+    assert said() == expected
+    assert weights.chosen == ("16 bits",) * 3
+    assert "to be copied" not in backend.path
+    assert all(set(known.products) == {"16 bits"} for known in weights._weights.values())
+    with torch.inference_mode():
+        own = fresh.model(some_ids(9)).logits
+        with weights.active():
+            assert torch.allclose(fresh.model(some_ids(9)).logits, own, atol=1e-4)
+    with torch.no_grad():  # digits that 16 bits do not hold: the layer's own product
+        fresh.model.lm_head.weight.mul_(1 / 3)
+    with torch.inference_mode():
+        own = fresh.model(some_ids(9)).logits
+        with weights.active():
+            assert torch.allclose(fresh.model(some_ids(9)).logits, own, atol=1e-4)
+
+
+@HALVES
+def test_one_layer_that_16_bits_do_not_hold_leaves_all_as_they_are(fresh):
+    fresh.model.bfloat16().float()
+    weights = packed_weights(fresh.model)
+    with torch.no_grad():
+        fresh.model.lm_head.weight.mul_(1 / 3)
+    weights.half_s = 0
+    with weights.active():
+        pass
+    assert weights.chosen == ("oneDNN",) * 3
+    assert weights.half_s is None
+
+
+def test_the_way_that_takes_least_is_chosen_unless_it_is_hardly_less(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(packing.time, "perf_counter", lambda: clock.now)
+
+    def taking(seconds):
+        def product(text):
+            clock.now += seconds * text.shape[1]
+
+        return [product]
+
+    layer = linear(torch.ones(4, 4))
+    products = {"torch": taking(60), "oneDNN": taking(58), "16 bits": taking(30)}
+    assert packing._fastest([layer], products, 3) == "16 bits"
+    del products["16 bits"]
+    assert packing._fastest([layer], products, 3) == "torch"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pytest_llmprobe import GenerateConfig
-from pytest_llmprobe.engine.sampling import RowSampler, gumbel, leads, sampled
+from pytest_llmprobe.engine.sampling import RowSampler, best_of, gumbel, leads, sampled
 
 ONE = GenerateConfig(temperature=1.0)
 
@@ -18,6 +18,21 @@ def alike(scores, config, seeds, steps, histories=None):
 def noise(seeds, step, vocabulary):
     seeds = torch.tensor(seeds)
     return gumbel(seeds, torch.full_like(seeds, step), vocabulary)
+
+
+@pytest.mark.parametrize("vocabulary", [2, 511, 512, 513, 2048, 3000])
+def test_the_best_two_are_found_by_blocks(vocabulary):
+    """Against topk and argmax; with equals, with tokens that are dropped, with rows of nothing."""
+    draw = torch.Generator().manual_seed(vocabulary)
+    scores = torch.randint(0, 50, (40, vocabulary), generator=draw).float()  # many equals
+    scores[1::2] += torch.rand(20, vocabulary, generator=draw)
+    scores[2::4][torch.rand(10, vocabulary, generator=draw) > 0.01] = -torch.inf
+    scores[5] = -torch.inf
+    best = best_of(scores)
+    assert torch.equal(best.token, scores.argmax(-1))
+    assert torch.equal(torch.stack(best[1:], dim=-1), scores.topk(2, dim=-1).values)
+    scores[3, vocabulary // 2] = torch.nan
+    assert best_of(scores).score.isnan().nonzero().tolist() == [[3]]
 
 
 def test_samples_follow_the_softmax():
@@ -112,7 +127,7 @@ def test_scores_of_rows_with_different_configs_are_those_of_each_alone():
 def lead(scores, config, seed=3):
     logits = torch.tensor([scores])
     chosen = sampled(logits, [config], [seed], [1], [[]])
-    return leads(logits, chosen, [config], [seed], [1]).item()
+    return leads(logits, chosen, best_of(chosen), [config], [seed], [1]).item()
 
 
 def test_a_lead_is_in_units_of_the_logits():
