@@ -94,7 +94,7 @@ def _load(
 ) -> tuple[Any, dict[str, Any]]:
     options = {**arguments, **origin, **more, "output_loading_info": True}
     with _without_table():
-        # Or else the error leads to the table, which is where nobody may look.
+        # Sizes that do not match are told below, and not in a table.
         both: Any = kind.from_pretrained(spec.location, ignore_mismatched_sizes=True, **options)
     model, found = both
     if mismatched := sorted(found["mismatched_keys"]):
@@ -110,12 +110,15 @@ def _load(
 def _without_table() -> Iterator[None]:
     """A block in which transformers prints no table of keys; what is in it is said elsewhere."""
     logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.addFilter(_no_table)  # at a higher level it would say more instead
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(_no_table)
+
+
+def _no_table(record: logging.LogRecord) -> bool:
+    return "LOAD REPORT" not in record.getMessage()
 
 
 def _prefix(wrapper: str) -> str:
