@@ -212,15 +212,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Usage:
-    """True token counts of one row, padding apart.
+    """True token counts of one row, padding apart; None where a server does not tell them.
 
     Args:
         prompt_tokens: Tokens of the prompt, chat template included.
         generated_tokens: Tokens generated, the end-of-sequence token included.
     """
 
-    prompt_tokens: int
-    generated_tokens: int
+    prompt_tokens: int | None
+    generated_tokens: int | None
 
 
 @dataclass(frozen=True)
@@ -287,5 +287,7 @@ class Completion:
         if self.thought is None or self.text.strip():
             return None
         if self.finish_reason == "length":
-            return f"cut_off: {self.usage.generated_tokens} tokens ended within its thought"
+            room = self.usage.generated_tokens
+            tokens = "its tokens" if room is None else f"{room} tokens"
+            return f"cut_off: {tokens} ended within its thought"
         return "no_answer: nothing follows its thought"

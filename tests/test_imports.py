@@ -35,6 +35,7 @@ FLOORS = (  # from the ground up: a folder may import what stands below it, and 
 VOCABULARY = {"case", "errors", "generation", "suite"}
 BELOW = {room: set().union(*FLOORS[:floor]) for floor, rooms in enumerate(FLOORS) for room in rooms}
 LIGHT = {
+    "errors",
     "plugin",
     *(
         f"plugin.{name}"
@@ -42,11 +43,13 @@ LIGHT = {
             "command_line",
             "controller",
             "distribution",
+            "ending",
             "fixtures",
             "argument_types",
             "model_command_line",
             "process",
             "refusal",
+            "scratch",
         )
     ),
 }

@@ -28,7 +28,7 @@ from pytest_llmprobe.experiments.memorization.canaries import (
 pytestmark = pytest.mark.memorization
 
 OTHERS, FALSE_ALARMS = 99, 0.05
-CANARIES = {"smoke": 2, "ci": 20, "full": 50}  # without data
+CANARIES = {"smoke": 2, "ci": 26, "full": 50}  # without data
 
 
 def planted(suite):

@@ -108,7 +108,7 @@ def _speed(model: LoadedModel, prompts: list[str]) -> float:
     for _ in range(3):
         started = time.process_time()
         completions = engine.generate(prompts, GenerateConfig(100))
-        generated = sum(completion.usage.generated_tokens for completion in completions)
+        generated = sum(completion.usage.generated_tokens or 0 for completion in completions)
         best = max(best, generated / (time.process_time() - started))
     return best
 

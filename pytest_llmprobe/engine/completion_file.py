@@ -144,7 +144,7 @@ def _completion(data: Mapping[str, Any]) -> Completion:
     Raises:
         KeyError, TypeError, ValueError: A field is missing, of another type, out of range.
     """
-    usage = Usage(*(_count(data["usage"][field.name]) for field in fields(Usage)))
+    usage = Usage(*(_known(data["usage"][field.name]) for field in fields(Usage)))
     seconds = _seconds(data["timings"]["generation_s"])
     known: dict[str, Any] = {
         "text": _text(data["text"]),
@@ -184,6 +184,10 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("no text")
     return value
+
+
+def _known(value: object) -> int | None:
+    return None if value is None else _count(value)
 
 
 def _count(value: object) -> int:

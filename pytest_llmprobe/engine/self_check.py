@@ -141,7 +141,7 @@ def self_check(
         shares_prefixes=engine.backend.shares_prefixes,
         prompts=len(prompts),
         failed=tuple(dict.fromkeys(str(e) for e in expected if isinstance(e, RequestError))),
-        tokens=sum(e.usage.generated_tokens for e in expected if isinstance(e, Completion)),
+        tokens=sum(e.usage.generated_tokens or 0 for e in expected if isinstance(e, Completion)),
         seconds=time.perf_counter() - start,
         ways=tuple(ways),
     )

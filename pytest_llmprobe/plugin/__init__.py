@@ -1,7 +1,4 @@
-"""pytest hooks. This module loads in every pytest run of the environment: it must be free.
-
-Where a run has no test with the ``probe`` marker, nothing below imports or does anything else.
-"""
+"""pytest hooks, loaded in every run of the environment: free where no test has our marker."""
 
 from __future__ import annotations
 
@@ -13,43 +10,14 @@ import pytest
 from pytest_llmprobe.plugin import command_line
 from pytest_llmprobe.plugin.controller import Controller
 from pytest_llmprobe.plugin.distribution import unit_scheduler
-from pytest_llmprobe.plugin.fixtures import (
-    _llmprobe_run,
-    bert_score,
-    completion,
-    continuations,
-    engine,
-    generate,
-    length_data,
-    log_probabilities,
-    model,
-    predictors,
-    prefix_map,
-    score,
-    search,
-    suite,
-)
 from pytest_llmprobe.plugin.process import MISSED, RUN, process_of
 from pytest_llmprobe.plugin.refusal import concerns_us
 
-__all__ = [
-    "_llmprobe_run",
-    "bert_score",
-    "completion",
-    "continuations",
-    "engine",
-    "generate",
-    "length_data",
-    "log_probabilities",
-    "model",
-    "predictors",
-    "prefix_map",
-    "score",
-    "search",
-    "suite",
+pytest_plugins = [
+    "pytest_llmprobe.plugin.fixtures",
+    "pytest_llmprobe.plugin.likelihoods",
+    "pytest_llmprobe.plugin.refusal",
 ]
-
-pytest_plugins = ["pytest_llmprobe.plugin.likelihoods", "pytest_llmprobe.plugin.refusal"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,7 +1,7 @@
-"""Asks a server for the next unit while one is waited for and scored.
+"""Asks a server for the next units while one is waited for and scored.
 
-A unit waits for its slowest answer; with another one behind it, as many requests as may be are
-under way until the run's last.
+A unit waits for its slowest answer; with others behind it, as many requests as may be are under way
+until the run's last.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from pytest_llmprobe.generation import Request
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
     from pytest_llmprobe.engine.engine import OnProgress, Progress
+
+
+AHEAD = 3
+"""Units: the slowest answer of one takes as long as several others may."""
 
 
 class Asked:

@@ -20,7 +20,7 @@ from pytest_llmprobe.errors import (
     UnsupportedError,
 )
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
-from pytest_llmprobe.plugin.ahead import Asked
+from pytest_llmprobe.plugin.ahead import AHEAD, Asked
 from pytest_llmprobe.plugin.collection import PROBE, case_of, request_of, steer_of
 from pytest_llmprobe.plugin.ending import end_run
 from pytest_llmprobe.plugin.engines import skip_incapable
@@ -143,13 +143,14 @@ def _ask_ahead(run: Run, unit: Sequence[pytest.Function], engine: Engine) -> Ask
 
 
 def _ask_next(run: Run, item: pytest.Function, engine: Engine) -> None:
-    """Ask a server for the next unit, too, if nothing but its turn keeps it from being asked."""
-    unit = run.next_unit(item) if run.asks_ahead else []
-    skipped = any(m.get_closest_marker(s) for m in unit for s in ("skip", "skipif", "xfail"))
-    if unit and not skipped and all("completion" in member.fixturenames for member in unit):
-        asked = _ask_ahead(run, unit, engine)
-        assert asked is not None
-        run.ahead[unit[0].nodeid] = asked
+    """Ask a server for the next units, too, if nothing but their turn keeps them from it."""
+    for unit in run.next_units(item, AHEAD) if run.asks_ahead else ():
+        skipped = any(m.get_closest_marker(s) for m in unit for s in ("skip", "skipif", "xfail"))
+        alike = all("completion" in member.fixturenames for member in unit)
+        if alike and not skipped and unit[0].nodeid not in run.ahead:
+            asked = _ask_ahead(run, unit, engine)
+            assert asked is not None
+            run.ahead[unit[0].nodeid] = asked
 
 
 class Asker:

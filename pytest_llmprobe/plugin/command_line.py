@@ -19,7 +19,11 @@ from pytest_llmprobe.plugin.argument_types import (
     positive,
     whole,
 )
-from pytest_llmprobe.plugin.model_command_line import add_endpoint_options, add_model_options
+from pytest_llmprobe.plugin.model_command_line import (
+    add_endpoint_options,
+    add_judge_option,
+    add_model_options,
+)
 
 if TYPE_CHECKING:
     import pytest
@@ -243,6 +247,7 @@ def add_options(parser: pytest.Parser) -> None:
     add("md", "write the report as markdown, too", metavar="PATH")
     add_model_options(parser)
     add_endpoint_options(parser)
+    add_judge_option(parser)
     parser.addini("llmprobe_model", "model to evaluate", default="")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmprobe.errors import StorageError
+from pytest_llmprobe.plugin.command_line import names_model_or_report
 from pytest_llmprobe.plugin.ending import ENDED, Signals, end_run, heard, unwritten
 from pytest_llmprobe.plugin.process import PROPERTY, RUN, process_of
 from pytest_llmprobe.plugin.refusal import refused_by_workers
@@ -68,6 +69,8 @@ class Controller:
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker where to leave its plan; watch the workers' progress for a person."""
         node.workerinput.update(self.process.for_worker())
+        if names_model_or_report(self.config):  # others may have no cases of ours
+            self._signals.listen()
         if self.process.watched and self._progress is None:
             from pytest_llmprobe.plugin.progress import WorkersProgress
 
@@ -84,6 +87,7 @@ class Controller:
         if self.config.stash.get(RUN, None) is not None:
             self._signals.listen()
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:
         """The report comes first."""
         self._signals.interrupted()

@@ -20,6 +20,11 @@ from pytest_llmprobe.errors import AccessError, StorageError
 SERVER_FAILED, MACHINE_FAILED = 6, 7
 """Exit codes beside pytest's own: nothing is said of the model. The server failed; this machine."""
 
+GO_ON = {
+    SERVER_FAILED: "what was answered is kept: --llmprobe-resume goes on",
+    MACHINE_FAILED: "what was answered is kept: make room, and --llmprobe-resume goes on",
+}
+
 ENDED = pytest.StashKey[tuple[int, str]]()
 """On the config: the exit code of a run that something else than a test has ended, and why."""
 
@@ -35,10 +40,10 @@ def end_run(session: pytest.Session, error: BaseException) -> None:
     config = session.config
     code = code_of(error)
     if code is not None and ENDED not in config.stash:
-        config.stash[ENDED] = (code, str(error))
+        config.stash[ENDED] = (code, f"{error}; {GO_ON[code]}")
         output: dict[str, Any] | None = getattr(config, "workeroutput", None)
         if output is not None:
-            output[WORD] = [code, str(error)]
+            output[WORD] = [code, config.stash[ENDED][1]]
     session.shouldfail = f"llmprobe: {error}"
     controller: Any = config.pluginmanager.get_plugin("dsession")
     if controller is not None:  # xdist's controller has a loop of its own

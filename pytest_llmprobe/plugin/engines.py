@@ -72,7 +72,7 @@ def session_engine(run: Run, request: pytest.FixtureRequest) -> Engine:
         return Engine(ReplayBackend(recorded))
     try:
         if options.spec.protocol is not None:
-            return _server_engine(session, run)
+            return _server_engine(session, run, options.spec)
         if options.shared:
             return _shared_engine(session, run)
     except ModelError as error:
@@ -99,8 +99,34 @@ def _shared_engine(session: pytest.Session, run: Run) -> Engine:
     return Engine(backend, batch_size=options.batch_size, token_budget=options.token_budget)
 
 
-def _server_engine(session: pytest.Session, run: Run) -> Engine:
-    """An engine that asks the server that the options name, with this worker's share of requests.
+def engine_of(spec: ModelSpec, run: Run, session: pytest.Session, account: str) -> Engine:
+    """An engine for a model beside the one under evaluation, on this worker's share of the machine.
+
+    Args:
+        spec: The model.
+        run: What the session knows.
+        session: It stops if the model cannot be had.
+        account: Name of the file in which all workers count what they send to its server.
+
+    Raises:
+        ModelError: It cannot be had.
+    """
+    from pytest_llmprobe.engine import Engine
+    from pytest_llmprobe.models.loading import load_spec
+
+    try:
+        if spec.protocol is not None:
+            return _server_engine(session, run, spec, account)
+        return Engine(load_spec(spec, device=device(spec.device), threads=threads()))
+    except ModelError as error:
+        end_run(session, error)
+        raise
+
+
+def _server_engine(
+    session: pytest.Session, run: Run, spec: ModelSpec, account: str = "budget.json"
+) -> Engine:
+    """An engine that asks a server, with this worker's share of requests.
 
     Raises:
         ModelError: It cannot be asked.
@@ -114,12 +140,12 @@ def _server_engine(session: pytest.Session, run: Run) -> Engine:
         connect,
     )
 
-    spec, asked, process = run.options.spec, run.options.endpoint, run.process
+    asked, process = run.options.endpoint, run.process
     prices = None
     if spec.input_price is not None and spec.output_price is not None:
         prices = Prices(spec.input_price, spec.output_price)
     # The account that all workers of a run share.
-    ledger = process.make_scratch() / "budget.json" if process.is_worker else None
+    ledger = process.make_scratch() / account if process.is_worker else None
     left = None if asked.max_time is None else asked.max_time - (time.time() - process.started)
     backend = EndpointBackend(
         connect(spec, asked.timeout_s, asked.options),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_llmprobe.experiments.output_length.requests import LengthRequest
     from pytest_llmprobe.generation import Completion
     from pytest_llmprobe.models.loading import LoadedModel
+    from pytest_llmprobe.plugin.judge import Judge
     from pytest_llmprobe.plugin.run import Run
     from pytest_llmprobe.search import SearchResult
     from pytest_llmprobe.suite import Suite
@@ -81,6 +82,26 @@ def generate(
     from pytest_llmprobe.plugin.asking import Asker
 
     return Asker(_llmprobe_run, request.node, engine)
+
+
+@pytest.fixture(scope="session")
+def _llmprobe_judge(request: pytest.FixtureRequest, _llmprobe_run: Run) -> Engine:
+    """What the judge answers with, loaded once in each worker."""
+    from pytest_llmprobe.plugin.judge import judge_engine
+
+    return judge_engine(_llmprobe_run, request.session)
+
+
+@pytest.fixture
+def judge(request: pytest.FixtureRequest, _llmprobe_judge: Engine, _llmprobe_run: Run) -> Judge:
+    """Ask the model of ``--llmprobe-judge``: ``judge(prompt_or_prompts, **config).text``.
+
+    ``judge.prefers(question, first, second)`` compares two answers in both orders. The test is
+    skipped where no judge is named.
+    """
+    from pytest_llmprobe.plugin.judge import Judge
+
+    return Judge(_llmprobe_run, request.node, _llmprobe_judge)
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,15 @@ def add_model_options(parser: pytest.Parser) -> None:
     )
 
 
+def add_judge_option(parser: pytest.Parser) -> None:
+    """Who judges answers."""
+    parser.getgroup("llmprobe").addoption(
+        "--llmprobe-judge",
+        help="model for the `judge` fixture, named like --model",
+        metavar="MODEL",
+    )
+
+
 def add_endpoint_options(parser: pytest.Parser) -> None:
     """How a server is asked."""
     group = parser.getgroup("llmprobe")

@@ -15,12 +15,9 @@ from pytest_llmprobe.engine.endpoints.options import EndpointOptions
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.generation import THINKING_TOKENS, Layers, Phase
 from pytest_llmprobe.models.dates import clock
-from pytest_llmprobe.models.folder_check import check_folder
-from pytest_llmprobe.models.hub import check_hub
-from pytest_llmprobe.models.machine import check_machine
 from pytest_llmprobe.models.registry import ModelSpec, registered, resolve
 from pytest_llmprobe.models.settings import Gates, read_gates, read_settings, settings_file
-from pytest_llmprobe.models.token_counter import check_template, counter_of
+from pytest_llmprobe.models.token_counter import counter_of
 from pytest_llmprobe.plugin.answer_options import (
     model_said,
     read_endpoint,
@@ -41,6 +38,7 @@ from pytest_llmprobe.plugin.earlier_run import (
 from pytest_llmprobe.plugin.fidelity import checked_file
 from pytest_llmprobe.plugin.gate_options import Require, as_repeat, read_require, refuse_empty
 from pytest_llmprobe.plugin.process import HELD
+from pytest_llmprobe.plugin.reachable import check_reachable
 from pytest_llmprobe.plugin.units import UNIT_SIZE
 from pytest_llmprobe.report.baseline import baseline_path
 from pytest_llmprobe.report.files import check_writable
@@ -92,6 +90,7 @@ class Options:
         self_check: Whether to ask a few prompts in several ways, too.
         generation: Generation options that hold for every experiment, whatever its marker says.
         fidelity: Whether distributions of answers are kept and compared: ``answers`` or ``off``.
+        judge: The model that judges answers, or None.
     """
 
     model: str
@@ -123,6 +122,7 @@ class Options:
     gates: Gates = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
     fidelity: str = "answers"
+    judge: ModelSpec | None = None
 
     @property
     def bars(self) -> Mapping[str, Bar | bool]:
@@ -170,6 +170,7 @@ class Options:
             "engine": "shared" if self.shared else "process",
             "endpoint": self.endpoint.as_dict() if self.spec.protocol else None,
             "replay": self.replay.name if self.replay else None,
+            "judge": self.judge.name if self.judge else None,
         }
 
 
@@ -208,22 +209,9 @@ def check_explicit(config: pytest.Config) -> None:
 
             read_run(options.compare[1])
             checked_file(options.compare[1])
-        spec = options.spec
-        if options.replay is not None or spec.in_memory:
-            return
-        if spec.protocol is not None:
-            from pytest_llmprobe.engine.endpoints import check_endpoint, check_server
-
-            check_endpoint(spec)
-            if not config.option.collectonly:
-                check_server(spec)
-        elif (folder := spec.folder) is not None:
-            check_folder(folder)
-            check_template(spec)
-        elif not config.option.collectonly:
-            check_hub(spec)
-        if spec.protocol is None and not config.option.collectonly:
-            check_machine(spec)
+        asked = [options.judge] if options.replay else [options.spec, options.judge]
+        for spec in filter(None, asked):
+            check_reachable(spec, here_only=config.option.collectonly)
     except (ModelError, ReportError) as error:
         raise pytest.UsageError(f"llmprobe: {error}") from None
 
@@ -287,6 +275,7 @@ def _read(config: pytest.Config) -> Options:
         gates=read_gates(settings, model, storage.parent),
         generation=read_generation(option),
         fidelity=option.llmprobe_fidelity,
+        judge=resolve(option.llmprobe_judge, models) if option.llmprobe_judge else None,
     )
     if replay is not None:
         check_same_cases(replay, options.as_dict())

@@ -15,18 +15,14 @@ from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.plugin.ending import ENDED, MACHINE_FAILED, end_run, unwritten
 from pytest_llmprobe.plugin.other_reporters import add_gates
 from pytest_llmprobe.plugin.run import Run
+from pytest_llmprobe.plugin.said_at_end import annotation_lines, compared_lines, misses_of_failed
+from pytest_llmprobe.report import misses_text
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.environment import environment
 from pytest_llmprobe.report.fidelity_gate import METRICS
 from pytest_llmprobe.report.fidelity_text import fidelity_lines
 from pytest_llmprobe.report.files import RecordLog, report_text, write_atomically
 from pytest_llmprobe.report.gate import Check, judge, lost_to_errors, run_verdict
-from pytest_llmprobe.report.misses_text import (
-    cut_off_warnings,
-    failed_names,
-    first_misses,
-    miss_lines,
-)
 from pytest_llmprobe.report.record import Record, build_record
 from pytest_llmprobe.report.self_check_text import self_check_warning
 from pytest_llmprobe.report.server_text import server_lines
@@ -230,13 +226,6 @@ class Recorder:
             "comparison": self._comparison.as_dict() if self._comparison else None,
         }
 
-    def _compared_lines(self) -> list[str]:
-        if self._comparison is None:
-            return []
-        from pytest_llmprobe.report.comparison_text import lines
-
-        return lines(self._comparison)
-
     def _gone_on(self) -> list[str]:
         """How much of an earlier run could be used, and what has changed since."""
         earlier = self._options.resume or self._options.replay
@@ -244,17 +233,6 @@ class Recorder:
             return []
         said = f"{earlier.name}: {self._found} of {self._answers} answers were there"
         return [said, *(f"  the model is not as it was: {change}" for change in self._changes)]
-
-    def _annotations(self) -> list[str]:
-        from pytest_llmprobe.report.annotations import github_annotations, is_wanted
-
-        if not is_wanted():
-            return []
-        return github_annotations(self._experiments, self._checks_said(), self._comparison)
-
-    def _first_misses(self) -> list[str]:
-        failed = failed_names(self._checks_said())
-        return [line for e in self._experiments if e["name"] in failed for line in first_misses(e)]
 
     def _place(self) -> str:
         """Where the report is, or why there is none and what there is."""
@@ -274,25 +252,25 @@ class Recorder:
         terminal.section("llmprobe")
         for line in (
             *table(self._experiments, self._checks),
-            *miss_lines(self._experiments),
+            *misses_text.miss_lines(self._experiments),
             *summaries(self._experiments),
             *remarks(self._experiments),
             *server_lines(self._model_info),
-            *self._compared_lines(),
+            *compared_lines(self._comparison),
             *fidelity_lines(self._experiments),
             *self._said,
             *self._gone_on(),
             *self._run.self_check.lines(self._self_check),
-            *self._first_misses(),
+            *misses_of_failed(self._experiments, self._checks_said()),
         ):
             terminal.write_line(line)
         for warning in (
-            *cut_off_warnings(self._experiments),
+            *misses_text.cut_off_warnings(self._experiments),
             self_check_warning(self._self_check),
         ):
             if warning:
                 terminal.write_line(warning, yellow=True, bold=True)
-        for line in self._annotations():
+        for line in annotation_lines(self._experiments, self._checks_said(), self._comparison):
             terminal.write_line(line)
         verdict, reason = self._verdict()
         colour = {"PASS": "green", "FAIL": "red"}.get(verdict, "yellow")

@@ -6,14 +6,15 @@ only process it is made of what was collected, in the controller of what the wor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.errors import SettingsError, StorageError
 from pytest_llmprobe.plugin.collection import PROBES, plan_session, refuse_unknown_data
+from pytest_llmprobe.plugin.ending import end_run, unwritten
 from pytest_llmprobe.plugin.fidelity import RunFidelity
 from pytest_llmprobe.plugin.gated_names import check_experiments
 from pytest_llmprobe.plugin.options import options_of
@@ -90,10 +91,14 @@ class Run:
         served = options.spec.protocol is not None and options.replay is None
         return served and not self.process.is_worker and options.batch_size is None
 
-    def next_unit(self, item: pytest.Item) -> list[pytest.Function]:
-        """The tests of the unit after this one's; none after the last."""
-        after = self._next.get(self._unit_of[item.nodeid], ())
-        return [self._items[node_id] for node_id in after]
+    def next_units(self, item: pytest.Item, count: int) -> Iterator[list[pytest.Function]]:
+        """The tests of so many units after this one's, as far as there are any."""
+        unit = self._unit_of[item.nodeid]
+        for _ in range(count):
+            if (after := self._next.get(unit)) is None:
+                return
+            unit = after
+            yield [self._items[node_id] for node_id in unit]
 
     def recorded(self, engine: Engine) -> Engine:
         """The engine, which keeps its answers beside the run's records from now on.
@@ -145,8 +150,13 @@ def begin_unless_refused(session: pytest.Session) -> None:
     Raises:
         pytest.UsageError: It is none, and this is the only process.
     """
-    if not is_refused(session):
+    if is_refused(session):
+        return
+    try:
         begin(session)
+    except (OSError, StorageError) as error:  # nowhere to tell the controller what is asked
+        session.items.clear()
+        end_run(session, unwritten(error))
 
 
 def begin(session: pytest.Session) -> Run:

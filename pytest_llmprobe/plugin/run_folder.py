@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 CLAIM_SECONDS = 60
 
+JUDGED = "judge.jsonl"
+"""What a judge answered, beside the model's answers."""
+
 
 class RunFolder:
     """The run's files; the first process that asks makes their folder.
@@ -85,11 +88,15 @@ class RunFolder:
             files = RunFiles(options.report or options.resume / "report.json")
             files.report.parent.mkdir(parents=True, exist_ok=True)
             _set_aside(files.records)
+            if options.judge is not None and not (options.resume / JUDGED).exists():
+                begin(options.resume / JUDGED, self.header)
             return files
         files = open_run(options.storage, options.model, options.report, self._start)
         files.report.with_name(PROMPTS).unlink(missing_ok=True)  # of an older run with this path
         if options.replay is None:
             begin(files.report.with_name(COMPLETIONS), self.header)
+        if options.judge is not None:
+            begin(files.report.with_name(JUDGED), self.header)
         return files
 
     @property
@@ -121,6 +128,20 @@ class RunFolder:
             earlier = guessed_from(options.model, compared, options.storage, folder)
         path = folder / COMPLETIONS
         return CompletionStore(path, backend.info, options.batch_size, look_up, earlier)
+
+    def judge_store(self, backend: Backend) -> CompletionStore:
+        """The judge's answers: found again where a run goes on, beside those of the model."""
+        options = self._options
+        path = (options.resume or self.files.report.parent) / JUDGED
+        look_up = options.resume is not None or self._process.replaces
+        return CompletionStore(path, backend.info, options.batch_size, look_up)
+
+    @property
+    def replayed_judge(self) -> CompletionStore | None:
+        """What a judge said in the run that is scored again, if it had one."""
+        replay = self._options.replay
+        path = None if replay is None else replay / JUDGED
+        return CompletionStore(path, None) if path is not None and path.exists() else None
 
     def model_changes(self) -> list[str]:
         """What differs between this model and the one whose answers a run goes on with."""

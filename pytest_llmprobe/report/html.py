@@ -123,7 +123,8 @@ def _row(experiment: Mapping[str, Any]) -> dict[str, Any]:
     rate, chance, speed = measured(experiment)
     times = experiment["timings"]
     seconds = [_seconds(times[key]) for key in ("generation_s", "p50_s", "p95_s")]
-    tokens = [f"{times[key]:,}" for key in ("prompt_tokens", "generated_tokens")]
+    counts = [times[key] for key in ("prompt_tokens", "generated_tokens")]
+    tokens = ["unknown" if count is None else f"{count:,}" for count in counts]
     shown = {"rate": rate, "chance": chance, "times": [*seconds, *tokens, speed]}
     return {**experiment, "ends": experiment["ci95_clustered"] or (0.0, 1.0), "shown": shown}
 

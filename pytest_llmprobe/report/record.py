@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -49,8 +49,8 @@ class Record:
     latency_s: float | None = None
     first_token_s: float | None = None
     prompt_characters: int = 0
-    prompt_tokens: int = 0
-    generated_tokens: int = 0
+    prompt_tokens: int | None = 0
+    generated_tokens: int | None = 0
     finish_reason: str | None = None
     cut_off_at: int | None = None
     batch_size: int | None = None
@@ -90,6 +90,12 @@ class Record:
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
         """The inverse of ``as_dict``."""
         return cls(**{key: value for key, value in data.items() if key not in DERIVED})
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    """Their sum; unknown if one is."""
+    known = list(counts)
+    return None if None in known else sum(count or 0 for count in known)
 
 
 def build_record(
@@ -141,8 +147,8 @@ def build_record(
         latency_s=sum(waited) if waited else None,
         first_token_s=last.timings.first_token_s if last else None,
         prompt_characters=prompt_characters,
-        prompt_tokens=sum(completion.usage.prompt_tokens for completion in completions),
-        generated_tokens=sum(completion.usage.generated_tokens for completion in completions),
+        prompt_tokens=_total(completion.usage.prompt_tokens for completion in completions),
+        generated_tokens=_total(completion.usage.generated_tokens for completion in completions),
         finish_reason=last.finish_reason if last else None,
         cut_off_at=last.usage.generated_tokens if last and cut_off else None,
         batch_size=last.timings.batch_size if last else None,

@@ -64,7 +64,8 @@ class _Columns:
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
-        self.prompt_tokens = self.generated_tokens = 0
+        self.prompt_tokens: int | None = 0
+        self.generated_tokens: int | None = 0
         self.durations, self.latencies, self.chances = array("d"), array("d"), array("d")
         self.passed: list[bool] = []
         self.clusters: list[Hashable] = []
@@ -75,8 +76,8 @@ class _Columns:
 
     def add(self, record: Record) -> None:
         self.outcomes[record.outcome] += 1
-        self.prompt_tokens += record.prompt_tokens
-        self.generated_tokens += record.generated_tokens
+        self.prompt_tokens = _added(self.prompt_tokens, record.prompt_tokens)
+        self.generated_tokens = _added(self.generated_tokens, record.generated_tokens)
         if record.generated_tokens or record.duration:  # a choice generates nothing
             waited = record.duration if record.latency_s is None else record.latency_s
             self.durations.append(record.duration)
@@ -104,6 +105,11 @@ class _Columns:
             cells = self.cells[key]
             if isinstance(value, str | int | float) and len(cells) <= MAX_VALUES:
                 cells[str(value)][passed] += 1
+
+
+def _added(total: int | None, count: int | None) -> int | None:
+    """A sum of which one part may be unknown: then it is, too."""
+    return None if total is None or count is None else total + count
 
 
 def _pass_rate(columns: _Columns) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from pytest_llmprobe.report.summary_function import FAILED
 SIGNS = {"min": ">=", "max": "<=", "max_drop": "drop <=", "max_increase": "increase <="}
 """What a value must be to its bar."""
 
+NEARLY_ALWAYS = 0.75
+"""A chance from which on passing means to be no other than a model that knows nothing."""
+
 MAX_SAID = 80
 """Characters of a text in a summary that are printed."""
 
@@ -29,14 +32,26 @@ def table(experiments: Sequence[Mapping[str, Any]], checks: Sequence[Check]) -> 
 
 
 def measured(experiment: Mapping[str, Any]) -> tuple[str, str, str]:
-    """An experiment's pass rate with its interval, its chance and its tokens/s; or a dash."""
+    """An experiment's pass rate with its interval, its chance and its tokens/s; or a dash.
+
+    The chance says where the interval holds it: the model shows no ability, or, where a model
+    without it nearly always passes, cannot be told apart from one.
+    """
     rate, (low, high) = experiment["pass_rate"], experiment["ci95_clustered"] or (0.0, 1.0)
     chance, speed = experiment["chance"], experiment["timings"]["tokens_per_s"]
     return (
         "-" if rate is None else f"{rate:.3f} [{low:.3f}, {high:.3f}]",
-        "-" if chance is None else f"{chance:.3f}",
+        "-" if chance is None else f"{chance:.3f}{_at_chance(chance, rate, low, high)}",
         "-" if speed is None else f"{speed:,.0f}",
     )
+
+
+def _at_chance(chance: float, rate: float | None, low: float, high: float) -> str:
+    if rate is None:
+        return ""
+    if chance > NEARLY_ALWAYS:
+        return " (told apart)" if high < chance else " (not told apart)"
+    return " (not above)" if low <= chance else ""
 
 
 def with_interval(value: float, interval: Sequence[float] | None, sign: str = "") -> str:

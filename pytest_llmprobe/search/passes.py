@@ -39,7 +39,7 @@ def judged_cases(report: Mapping[str, Any]) -> dict[str, Passed]:
             float(test["outcome"] == "passed"),
             f"{test['experiment']}/{test['group'] or test['id']}",
             str(test["prompt_hash"] or test["id"]),
-            test["generated_tokens"],
+            test["generated_tokens"] or 0,
         )
         for test in report["tests"]
         if test["outcome"] in ("passed", "missed")

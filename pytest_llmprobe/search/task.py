@@ -43,7 +43,7 @@ class Answer(NamedTuple):
 
     Args:
         text: Without special tokens, cut before a stop string.
-        generated_tokens: How many, the end-of-sequence token included.
+        generated_tokens: How many, the end-of-sequence token included; 0 if nobody knows.
     """
 
     text: str
@@ -182,7 +182,7 @@ class SearchTask:
                 if isinstance(out, RequestError):
                     refused.append(type(out)(f"row {one.row}: {out}"))
                 else:
-                    self._answers[one.key] = Answer(out.text, out.usage.generated_tokens)
+                    self._answers[one.key] = Answer(out.text, out.usage.generated_tokens or 0)
             if refused:
                 raise refused[0]
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/gate_simulation.py [DRAWS]
 
-Prints three tables, the same for the same DRAWS (default 200; minutes). Luck is shared inside
+Prints four tables, the same for the same DRAWS (default 200; minutes). Luck is shared inside
 clusters in two ways: the clusters' rates are beta distributed, or a case has its cluster's own luck
 with the root of the correlation. docs/comparison.md shows the tables.
 """
@@ -15,6 +15,7 @@ import numpy as np
 
 from pytest_llmprobe.statistics.clusters import Flips
 from pytest_llmprobe.statistics.intervals import rate_interval
+from pytest_llmprobe.statistics.paired import change_interval
 from pytest_llmprobe.statistics.suite_test import compare_suite
 
 FAMILIES = {
@@ -115,6 +116,42 @@ def coverage(random, draws):
         print(f"| {groups} | {' | '.join(row)} |", flush=True)
 
 
+def two_runs(random, drop, kind, rate, correlation, groups, size):
+    """Two runs and the true difference: what luck is shared is lost again, or cases are lost by it.
+
+    A drop of None is two runs that have nothing in common but their rate.
+    """
+    first = luck(random, kind, rate, correlation, groups, size)
+    if drop is None:
+        return first, luck(random, kind, rate, correlation, groups, size), 0.0
+    lost = luck(random, kind, drop, correlation, groups, size)
+    return first, first & ~lost, -drop * rate
+
+
+def coverage_of_differences(random, draws):
+    """How often the interval of a difference holds it: the mean and the least over layouts."""
+    print("| clusters | correlation 0 | .3 | .9 |\n|---|---|---|---|")
+    for groups in (2, 3, 5, 8, 12, 20, 30):
+        row = []
+        for correlation in CORRELATIONS:
+            held = []
+            for kind, size, rate, drop in product(
+                KINDS, (3, 20), (0.05, 0.5, 0.95), (None, 0.05, 0.3)
+            ):
+                clusters = np.repeat(np.arange(groups), size).tolist()
+                found = 0
+                for _ in range(draws):
+                    first, second, true = two_runs(
+                        random, drop, kind, rate, correlation, groups, size
+                    )
+                    changes = (second.astype(int) - first).ravel().tolist()
+                    low, high = change_interval(changes, clusters)
+                    found += low <= true <= high
+                held.append(found / draws)
+            row.append(f"{np.mean(held):.3f} ({min(held):.2f})")
+        print(f"| {groups} | {' | '.join(row)} |", flush=True)
+
+
 def false_alarms(random, draws):
     """How often equal models fail, over rates .05 to .95 and clusters of 2, 5 and 20 cases."""
     print("| experiments | clusters | correlation 0 | .3 | .9 |\n|---|---|---|---|---|")
@@ -145,8 +182,16 @@ def changed(random, rate, groups, size, noise, drop):
     return first, second & ~(first & (random.random(first.shape) < drop / rate))
 
 
+def losing(random, runs, count):
+    """The runs with so many more cases lost, of those that pass in both."""
+    kept = [(name, *case) for name, (a, b) in runs.items() for case in np.argwhere(a & b)]
+    for place in random.choice(len(kept), count, replace=False):
+        name, *case = kept[place]
+        runs[name][1][tuple(case)] = False
+
+
 def power(random, draws):
-    """How often losses are found on the suite's layout."""
+    """How often losses are found on the suite's layout; a number of points is of all cases."""
     print(
         "| loss | noise | suite's test | any test | all of an experiment |\n|---|---|---|---|---|"
     )
@@ -155,14 +200,18 @@ def power(random, draws):
         ("none", everywhere, 0.0, 0.02),
         ("none", everywhere, 0.0, 0.10),
         ("2 points everywhere", everywhere, 0.02, 0.02),
+        ("2 points everywhere, their number given", 2, 0.0, 0.02),
         ("5 points everywhere", everywhere, 0.05, 0.10),
+        ("5 points everywhere, their number given", 5, 0.0, 0.10),
         ("20 points of french_summary", {"french_summary"}, 0.20, 0.02),
         ("20 points of extraction", {"extraction"}, 0.20, 0.02),
         ("50 points of multiple_needles", {"multiple_needles"}, 0.50, 0.02),
         ("all of text_decoys", {"text_decoys"}, 1.0, 0.0),
         ("all of closed_book", {"closed_book"}, 1.0, 0.0),
     ]
+    cases = sum(groups * size for groups, size, _ in LAYOUT.values())
     for said, where, drop, noise in scenarios:
+        points, where = (where, ()) if isinstance(where, int) else (0, where)
         found = []
         for _ in range(draws):
             runs = {
@@ -171,6 +220,7 @@ def power(random, draws):
                 )
                 for name, (groups, size, rate) in LAYOUT.items()
             }
+            losing(random, runs, round(cases * points / 100))
             found.append(verdict(runs))
         tested, suite, lost = np.mean(found, axis=0)
         print(f"| {said} | {noise:.0%} | {suite:.1%} | {tested:.1%} | {lost:.1%} |", flush=True)
@@ -178,6 +228,6 @@ def power(random, draws):
 
 if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    for table in (coverage, false_alarms, power):
+    for table in (coverage, coverage_of_differences, false_alarms, power):
         print(f"\n{table.__doc__}\n")
         table(np.random.default_rng(0), count)

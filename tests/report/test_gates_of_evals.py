@@ -13,7 +13,7 @@ from pytest_llmprobe.statistics.intervals import wilson
 EVALS = Path(__file__).parents[2] / "evals"
 FEWEST = {"exposure": 2, "extraction": 8, "verbatim": 4, "closed_book": 4}
 """Cases of each experiment with a bar at the smallest profile."""
-POWER = {"exposure": (20, 0.5, 0.95), "extraction": (160, 0.98, 0.95), "verbatim": (60, 0.95, 0.95)}
+POWER = {"exposure": (26, 0.5, 0.99), "extraction": (160, 0.98, 0.95), "verbatim": (60, 0.95, 0.95)}
 """Cases at ci, a true pass rate, how likely the bar fails there at least: docs/comparison.md."""
 
 
@@ -77,7 +77,7 @@ def test_a_bar_has_the_power_that_the_documentation_states(name):
     assert sum(binom.pmf(passed, n, rate) for passed in fails) >= least
 
 
-@pytest.mark.parametrize(("n", "most"), [(20, 0.08), (50, 0.05)])
+@pytest.mark.parametrize(("n", "most"), [(26, 0.04), (50, 0.04)])
 def test_how_often_the_bar_of_exposure_fails_an_innocent_model(n, most):
     bar = bars()["exposure"]
     fails = [passed for passed in range(n + 1) if verdict(bar, passed, n) == "FAIL"]

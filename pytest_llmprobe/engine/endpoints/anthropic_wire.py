@@ -124,7 +124,7 @@ class AnthropicWire(Wire):
         return answer_of(response, said, finish, usage, row, self.asking.marks)
 
 
-def _usage(usage: Any) -> Usage | None:
+def _usage(usage: Any) -> Usage:
     """What was read from a cache or written to one is part of the prompt, too."""
     cached = (count_of(found(usage, f"cache_{what}_input_tokens")) for what in ("creation", "read"))
     prompt = count_of(found(usage, "input_tokens"))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from pytest_llmprobe import errors
 from pytest_llmprobe.engine.endpoints.adaptation import AdaptedError
 from pytest_llmprobe.engine.endpoints.breaker import Breaker
 from pytest_llmprobe.engine.endpoints.budget import Budget, CostError
@@ -37,7 +38,7 @@ Ask = Callable[[Row, float], Awaitable[T]]
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 """Back-off doubles from the first to the longest."""
 
-START_S = 1.0
+START_S = 0.3
 """A server that refuses what it is asked says so within this time; others may be sent then."""
 
 SETTLING_S = 0.02
@@ -85,32 +86,42 @@ class Attempts:
             LlmprobeError: Something here, not there, is at fault: nothing more is sent.
         """
         order = sorted(range(len(rows)), key=lambda index: bytes(rows[index].prompt_ids))
-        tasks = {index: asyncio.create_task(self._one(rows[index], ask)) for index in order}
+        tasks: dict[int, asyncio.Task[T | RequestError]] = {}
+
+        def end() -> None:
+            for task in tasks.values():
+                task.cancel()
+
+        for index in order:
+            tasks[index] = asyncio.create_task(self._one(rows[index], ask, end))
         try:
             await asyncio.gather(*tasks.values())
         finally:
-            for task in tasks.values():
-                task.cancel()
+            end()
         return [tasks[index].result() for index in range(len(rows))]
 
-    async def _one(self, row: Row, ask: Ask[T]) -> T | RequestError:
+    async def _one(self, row: Row, ask: Ask[T], end: Callable[[], None]) -> T | RequestError:
         async with self._slots:
             try:
                 return await asyncio.wait_for(self._answer(row, ask), self.budget.left_s())
             except asyncio.TimeoutError:
                 return self.budget.time_is_over()
+            except Exception:  # ours: others of this call would meet it, too
+                end()
+                raise
             finally:
                 self._let_on(row)
 
     async def _answer(self, row: Row, ask: Ask[T]) -> T | RequestError:
         pause, left, refusals = FIRST_PAUSE_S, self._retries, REFUSALS
-        hopeless, late = self.breaker.hopeless, 0
+        late, before = 0, None
         while True:
             try:
                 await self._admitted(row)
+                before = self.breaker.given_up if before is None else before
                 answer = await self._attempt(row, ask)
             except (BudgetError, AccessError) as error:
-                return error
+                return self._clean(error)
             except AdaptedError as error:
                 if refusals > 0:
                     refusals -= 1
@@ -129,10 +140,11 @@ class Attempts:
                 self.breaker.alive(answered=False)
                 self._tell()
                 return self._clean(failure.error)
+            self._note(row, failure)
             if failure.again:
-                self._note(row, failure)
                 late += failure.late
-                if left > 0 and late < LATE and not (hopeless and self.breaker.hopeless):
+                others = before and self.breaker.is_known(failure.error)
+                if left > 0 and late < LATE and not others:
                     left -= 1
                     await self._pause(pause, failure.wait_s)
                     pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -140,9 +152,9 @@ class Attempts:
             return self._given_up(failure)
 
     def _note(self, row: Row, failure: Failure) -> None:
-        self.breaker.failed(id(row), failure.late)
+        self.breaker.failed(id(row), failure.error, failure.late)
         if failure.late and self.breaker.silent:
-            self.breaker.end(self._clean(failure.error), "so have others")
+            self.breaker.end(self._clean(failure.error))
             self._drop_all()
 
     async def _admitted(self, row: Row) -> None:
@@ -212,7 +224,7 @@ class Attempts:
         if isinstance(error, AccessError) and failure.unless_answered and self.breaker.answered:
             error = ServerError(str(error))
         if failure.for_all:
-            error = self.breaker.end(error, "it asks all to wait")
+            error = self.breaker.end(error)
         else:
             error = self.breaker.give_up(error, lasting=not failure.again)
         self._tell()
@@ -220,10 +232,9 @@ class Attempts:
 
     def _clean(self, error: RequestError) -> RequestError:
         """Without the key, which a server may repeat, and the traceback, whose frames know it."""
-        text = str(error)
-        for secret in self._connection.secrets:
-            text = text.replace(secret, "[key]")
-        return type(error)(text)
+        ours = (kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+        kind: type[RequestError] = next(ours)  # which a file of answers knows
+        return kind(self._connection.hidden(str(error)))
 
     def _open_slowly(self) -> None:
         self._slow = True

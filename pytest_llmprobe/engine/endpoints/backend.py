@@ -39,7 +39,6 @@ from pytest_llmprobe.generation import (
     FinishReason,
     GenerateConfig,
     Steer,
-    Usage,
 )
 
 Arrived: TypeAlias = Callable[[Row, Generated], None]
@@ -188,15 +187,14 @@ class EndpointBackend(Backend):
         latency = time.perf_counter() - start
         answer = self._connection.wire.answer(response, row)
         self.served = answer.model or self.served or ""
-        if answer.usage is not None:
-            self._budget.settle(reserved, answer.usage)
+        self._budget.settle(reserved, answer.usage)
         if answer.finish_reason not in get_args(FinishReason):
             self._odd_ends.add(answer.finish_reason)
         return Generated(
             answer.text,
             (),
             answer.finish_reason,
-            usage=answer.usage or Usage(0, 0),
+            usage=answer.usage,
             latency_s=latency,
             first_token_s=first,
             thought=answer.thought,
@@ -224,7 +222,8 @@ class EndpointBackend(Backend):
             if isinstance(said.error, PromptTooLongError):
                 raise said.error from None
             if error.status_code in REFUSING:
-                words, parameter = words_of(error.body), found(error.body, "param")
+                words = connection.hidden(words_of(error.body))
+                parameter = found(error.body, "param")
                 if adaptation.learn(asked, sent.body, str(parameter or ""), words):
                     raise AdaptedError(str(said.error)) from None
             raise
@@ -262,4 +261,4 @@ class EndpointBackend(Backend):
 
 
 def _generated_tokens(answer: Generated) -> int:
-    return answer.usage.generated_tokens if answer.usage else 0
+    return answer.usage.generated_tokens or 0 if answer.usage else 0

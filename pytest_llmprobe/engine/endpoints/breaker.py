@@ -37,8 +37,10 @@ class Breaker:
         self._many = max(FEW, min(MANY, concurrency))
         self._answered = False
         self._failing: set[int] = set()
-        self._given_up = self._late = 0
+        self._alike: set[int] = set()
         self._words = ""
+        self._given_up: list[str] = []
+        self._late = 0
         self.error: AccessError | None = None
 
     @property
@@ -52,9 +54,14 @@ class Breaker:
         return len(self._failing) >= self._enough
 
     @property
-    def hopeless(self) -> bool:
-        """Whether a request has had all its attempts since the last answer: others have one."""
-        return self._given_up > 0
+    def silent(self) -> bool:
+        """Whether a server that has never answered lets requests wait, too."""
+        return not self._answered and self._late >= SILENT
+
+    @property
+    def given_up(self) -> int:
+        """Requests since the last answer that have had all their attempts."""
+        return len(self._given_up)
 
     @property
     def _enough(self) -> int:
@@ -64,40 +71,45 @@ class Breaker:
         """The server has answered, or has refused one request for what it says."""
         self._answered = self._answered or answered
         self._failing.clear()
-        self._given_up = self._late = 0
+        self._alike.clear()
+        self._given_up.clear()
+        self._late = 0
 
-    def failed(self, request: int, late: bool) -> None:
+    def failed(self, request: int, error: RequestError, late: bool) -> None:
         """An attempt failed; ``late``: nothing came in the time that it had."""
+        words = VARIABLE.sub("#", str(error))
+        if words != self._words:
+            self._alike.clear()
+        self._words = words
         self._failing.add(request)
+        self._alike.add(request)
         self._late += late
+
+    def is_known(self, error: RequestError) -> bool:
+        """Whether a request that failed in these words has had all its attempts."""
+        return VARIABLE.sub("#", str(error)) in self._given_up
 
     def give_up(self, error: RequestError, lasting: bool) -> RequestError:
         """A request gets no further attempt; the error that ends the run, if it is one too many.
 
         Args:
             error: Why it failed.
-            lasting: Whether the server would say the same again; then it counts with its words.
+            lasting: Whether the server would say the same again.
         """
-        words = VARIABLE.sub("#", str(error))
-        if lasting and words != self._words:
-            self._given_up = 0
-        self._words, self._given_up = words if lasting else "", self._given_up + 1
-        failing = self._given_up if lasting else len(self._failing)
+        self._given_up.append(VARIABLE.sub("#", str(error)))
+        alike, every = len(self._alike), len(self._given_up)
         if isinstance(error, AccessError):
             self.error = self.error or error
-        elif failing >= (MANY if lasting and self._answered else self._enough):
-            self._stop(error, f"{failing} requests in a row have failed like this")
+        elif alike >= (MANY if lasting and self._answered else self._enough):
+            self._stop(error, f"{alike} requests in a row have failed like this")
+        elif every >= MANY and not lasting:
+            self._stop(error, f"{every} requests in a row have failed")
         return self.error or error
 
-    @property
-    def silent(self) -> bool:
-        """Whether so many requests have not been answered in their time that it is no accident."""
-        return self._late >= (self._many if self._answered else SILENT)
-
-    def end(self, error: RequestError, why: str) -> RequestError:
+    def end(self, error: RequestError) -> RequestError:
         """Stop for what holds for every request; returns the error."""
-        self._stop(error, why)
-        return self.error or error
+        self.error = self.error or OutageError(f"{error}; the run stops")
+        return self.error
 
     def _stop(self, error: RequestError, why: str) -> None:
         since = "since the last answer" if self._answered else "and none was answered"

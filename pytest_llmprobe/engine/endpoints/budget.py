@@ -28,8 +28,9 @@ class Prices:
     output: float
 
     def of(self, usage: Usage) -> float:
-        """What a request with this usage costs."""
-        return (usage.prompt_tokens * self.input + usage.generated_tokens * self.output) / 1e6
+        """What a request with this usage costs; what is not counted is left out."""
+        prompt, generated = usage.prompt_tokens or 0, usage.generated_tokens or 0
+        return (prompt * self.input + generated * self.output) / 1e6
 
     def at_most(self, prompt_bytes: int, max_new_tokens: int) -> float:
         """No request costs more: a token is at least one byte."""
@@ -102,7 +103,9 @@ class Budget:
         return cost
 
     def settle(self, reserved: float, usage: Usage) -> None:
-        """Replace what was set aside by what a request did cost."""
+        """Replace what was set aside by what a request did cost, where the server says it."""
+        if None in (usage.prompt_tokens, usage.generated_tokens):
+            return
         if self._prices is not None and self._max_cost is not None:
             with self._account() as account:
                 account["cost"] += min(0.0, self._prices.of(usage) - reserved)

@@ -48,6 +48,12 @@ class Connection:
     def __repr__(self) -> str:
         return f"Connection({self.url})"
 
+    def hidden(self, text: str) -> str:
+        """A text without the key, which a server may repeat."""
+        for secret in self.secrets:
+            text = text.replace(secret, "[key]")
+        return text
+
     def body(self, call: Call) -> dict[str, Any]:
         """A request's body with what the user adds to it; tables are joined."""
         body = dict(call.body)

@@ -88,10 +88,10 @@ def read_continuation(response: Mapping[str, Any], continuation: str) -> tuple[G
     sent = found(response, "choices", 0, "logprobs")
     tokens, values = found(sent, "tokens"), found(sent, "token_logprobs")
     usage = usage_of(*(found(response, "usage", f"{of}_tokens") for of in ("prompt", "completion")))
-    lists = isinstance(tokens, list) and isinstance(values, list)
-    if usage is None or not lists or min(len(tokens), len(values)) < usage.prompt_tokens:
+    lists, size = isinstance(tokens, list) and isinstance(values, list), usage.prompt_tokens
+    if size is None or not lists or min(len(tokens), len(values)) < size:
         raise UnsupportedError(IGNORED)
-    tokens, count, left = tokens[: usage.prompt_tokens], 0, len(continuation)
+    tokens, count, left = tokens[:size], 0, len(continuation)
     if not "".join(map(str, tokens)).endswith(continuation):
         raise UnsupportedError(
             "the server's tokens do not spell the text that it was sent, so what is the choice's "
@@ -100,20 +100,20 @@ def read_continuation(response: Mapping[str, Any], continuation: str) -> tuple[G
     while left > 0:
         count += 1
         left -= len(tokens[-count])
-    known = values[usage.prompt_tokens - count : usage.prompt_tokens]
+    known = values[size - count : size]
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in known):
         raise InvalidLogitsError("the server sent a log-probability that is no number")
     tops = found(sent, "top_logprobs")
     tops = tops if isinstance(tops, list) else []
     greedy = all(
         isinstance(top, Mapping) and top and max(top.values()) <= value
-        for top, value in zip(tops[usage.prompt_tokens - count :], known, strict=False)
+        for top, value in zip(tops[size - count :], known, strict=False)
     )
     answer = Generated(
         continuation,
         (),
         "stop",
-        usage=Usage(usage.prompt_tokens, 0),
+        usage=Usage(size, 0),
         log_likelihood=min(math.fsum(known), 0.0),
         most_likely=bool(tops) and greedy,
     )
@@ -130,9 +130,10 @@ def read_echo(response: Mapping[str, Any]) -> EchoedText:
     choice = found(response, "choices", 0)
     values = found(choice, "logprobs", "token_logprobs")
     usage = usage_of(*(found(response, "usage", f"{of}_tokens") for of in ("prompt", "completion")))
-    if not isinstance(values, list) or usage is None or len(values) < usage.prompt_tokens:
+    size = usage.prompt_tokens
+    if not isinstance(values, list) or size is None or len(values) < size:
         raise UnsupportedError(IGNORED)
-    known = values[1 : usage.prompt_tokens]
+    known = values[1:size]
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in known):
         raise InvalidLogitsError("the server sent a log-probability that is no number")
     return EchoedText(tuple(map(float, known)), usage)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+TURN_S = 0.0005
+"""Seconds that another thread, which scores, may keep the loop waiting at each of its steps."""
 
 
 class LoopThread:
@@ -26,6 +30,8 @@ class LoopThread:
                     target=self._loop.run_forever, name="llmprobe-endpoint", daemon=True
                 )
                 self._thread.start()
+                self._turn_s = sys.getswitchinterval()
+                sys.setswitchinterval(min(TURN_S, self._turn_s))
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -42,6 +48,7 @@ class LoopThread:
         self._thread.join()
         self._loop.close()
         self._loop = None
+        sys.setswitchinterval(self._turn_s)
 
 
 async def _end_all() -> None:

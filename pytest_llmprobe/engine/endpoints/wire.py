@@ -33,7 +33,7 @@ class Answer:
 
     text: str
     finish_reason: str
-    usage: Usage | None
+    usage: Usage
     model: str | None
     thought: str | None = None
 
@@ -175,10 +175,9 @@ def count_of(value: Any) -> int | None:
     return value if whole and 0 <= value < 2**53 else None
 
 
-def usage_of(prompt_tokens: Any, generated_tokens: Any) -> Usage | None:
-    """Both counts, or None."""
-    prompt, generated = count_of(prompt_tokens), count_of(generated_tokens)
-    return None if prompt is None or generated is None else Usage(prompt, generated)
+def usage_of(prompt_tokens: Any, generated_tokens: Any) -> Usage:
+    """Both counts, each as far as it is known."""
+    return Usage(count_of(prompt_tokens), count_of(generated_tokens))
 
 
 REASONS: dict[str, FinishReason] = {
@@ -262,7 +261,7 @@ def answer_of(
     response: Mapping[str, Any],
     said: Speech,
     finish: str,
-    usage: Usage | None,
+    usage: Usage,
     row: Row,
     marks: Sequence[Mark],
 ) -> Answer:

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_llmprobe.errors import CasesError
+from pytest_llmprobe.experiments.json_format.patience import at_most
 from pytest_llmprobe.experiments.json_format.reading import PROBLEMS, Level, extract
+
+PATIENCE_S = 5.0
+"""Seconds for an answer under a schema; it takes milliseconds unless a pattern backtracks."""
 
 
 def schema_errors(value: Any, schema: Mapping[str, Any]) -> list[str]:
@@ -23,7 +27,7 @@ def schema_errors(value: Any, schema: Mapping[str, Any]) -> list[str]:
         One line for each error; none if the value is valid.
 
     Raises:
-        CasesError: The schema is not a JSON Schema, or refers to what is not in it.
+        CasesError: The schema is not a JSON Schema, refers to what is not in it, or takes too long.
     """
     import jsonschema
     from referencing.exceptions import Unresolvable
@@ -32,7 +36,12 @@ def schema_errors(value: Any, schema: Mapping[str, Any]) -> list[str]:
     validator = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
     try:
         validator.check_schema(dict(schema))
-        errors = list(validator(schema, registry=EMPTY_REGISTRY).iter_errors(value))
+        with at_most(PATIENCE_S):
+            errors = list(validator(schema, registry=EMPTY_REGISTRY).iter_errors(value))
+    except TimeoutError:
+        raise CasesError(
+            f"the JSON Schema takes more than {PATIENCE_S:g} s for an answer: simplify its patterns"
+        ) from None
     except jsonschema.SchemaError as error:
         raise CasesError(f"this is no JSON Schema: {error.message[:200]}") from None
     except Unresolvable as error:

@@ -97,9 +97,10 @@ def test_an_answer_is_read(response, expected):
 
 def test_the_usage_is_the_servers_own_or_none():
     assert answer(chat("a")).usage == Usage(3, 2)
-    assert answer(chat("a", usage=None)).usage is None
-    assert answer(chat("a", usage={"prompt_tokens": -1, "completion_tokens": 2})).usage is None
-    assert answer(chat("a", usage="much")).usage is None
+    assert answer(chat("a", usage=None)).usage == Usage(None, None)
+    half = {"prompt_tokens": -1, "completion_tokens": 2}
+    assert answer(chat("a", usage=half)).usage == Usage(None, 2)
+    assert answer(chat("a", usage="much")).usage == Usage(None, None)
 
 
 @pytest.mark.parametrize("response", [chat("a", "content_filter"), chat("a")])

@@ -1,6 +1,5 @@
 """Real pytest runs on a model behind a server: reports, refusals, budgets, secrets."""
 
-import json
 import time
 from textwrap import dedent
 
@@ -8,49 +7,9 @@ import numpy  # noqa: F401 - once for all runs in this process
 import openai  # noqa: F401
 import pytest
 from loopback import SENTINEL, FaultProxy, Reply, chat
+from served_eval import EVAL, echo
 
 from pytest_llmprobe.report.schema import validate
-
-EVAL = """
-    import pytest
-    from pytest_llmprobe import Case
-
-    def cases():
-        for group in range(4):
-            for name in range(5):
-                yield Case(f"g{group}/c{name}", f"say {group}{name}", f"{group}{name}")
-
-    @pytest.mark.probe(cases=cases, max_new_tokens=20)
-    @pytest.mark.gate(pass_rate=0.5)
-    def test_echo(case, completion):
-        assert completion.text == case.target
-"""
-
-
-def echo(asked):
-    return chat(asked.prompt.split()[-1])
-
-
-@pytest.fixture
-def run(pytester, monkeypatch):
-    """Run an eval on a server; gives the result, its text and the report."""
-    monkeypatch.setenv("OPENAI_API_KEY", SENTINEL)
-
-    def run(server, *arguments, evaluation=EVAL, workers=0):
-        pytester.makepyfile(test_eval=dedent(evaluation))
-        options = (f"--llmprobe-base-url={server.url}/v1", "--llmprobe-json=r.json")
-        model = () if any(a.startswith("--model") for a in arguments) else ("--model=openai:m",)
-        # A process of its own takes seconds; workers are such processes anyway.
-        start = pytester.runpytest_subprocess if workers else pytester.runpytest_inprocess
-        result = start("-n", str(workers), *model, *options, *arguments)
-        path = pytester.path / "r.json"
-        report = json.loads(path.read_text()) if path.exists() else None
-        text = result.stdout.str() + result.stderr.str()
-        files = [f for f in pytester.path.rglob("*") if f.is_file() and f.suffix != ".pyc"]
-        assert SENTINEL not in text + "".join(f.read_text(errors="replace") for f in files)
-        return result, text, report
-
-    return run
 
 
 def test_a_served_model_is_evaluated_like_any_other(server, run):

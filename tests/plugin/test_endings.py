@@ -1,0 +1,86 @@
+"""Signals, and the scratch folders of sessions that were killed."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from pytest_llmprobe.errors import AccessError, OutageError, StorageError
+from pytest_llmprobe.plugin import ending
+from pytest_llmprobe.plugin.ending import Signals, code_of
+from pytest_llmprobe.plugin.scratch import hold, remove_abandoned
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (AccessError("no"), 6),
+        (OutageError("no"), 6),
+        (StorageError("full"), 7),
+        (OSError(28, "No space left on device"), 7),
+        (OSError(2, "No such file"), None),
+        (ValueError("a test's own"), None),
+        (None, None),
+    ],
+)
+def test_only_what_is_no_fault_of_the_model_has_a_code_of_its_own(error, code):
+    assert code_of(error) == code
+
+
+def test_after_an_interrupt_a_job_that_is_cancelled_finishes_and_a_person_can_leave(monkeypatch):
+    left = []
+    monkeypatch.setattr(ending.os, "_exit", left.append)
+    before = signal.getsignal(signal.SIGINT)
+    signals = Signals()
+    signals.listen()
+    try:
+        with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        signals.interrupted()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert left == []
+        os.kill(os.getpid(), signal.SIGINT)
+        assert left == [2]
+    finally:
+        signals.restore()
+        signal.signal(signal.SIGINT, before)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_somebody_elses_handler_is_left_alone(monkeypatch):
+    def handler(*_):
+        return None
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        signals = Signals()
+        signals.listen()
+        signals.interrupted()
+        signals.restore()
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_folders_of_killed_sessions_are_removed_and_no_others(tmp_path):
+    made = {}
+    for name in ("llmprobe-" + "a" * 16, "llmprobe-" + "b" * 16, "llmprobe-" + "c" * 16):
+        made[name] = hold(tmp_path / name)
+    other = tmp_path / "llmprobe-notes"
+    other.mkdir()
+    dead, alive, young = sorted(made)
+    os.close(made[dead])
+    os.close(made[young])
+    hour_ago = time.time() - 3600
+    for name in (dead, alive, other.name):
+        os.utime(tmp_path / name, (hour_ago, hour_ago))
+    remove_abandoned(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [alive, young, other.name]
+    os.close(made[alive])
+
+
+def test_a_scratch_folder_that_cannot_be_made_says_where_another_may_be(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="TMPDIR names another place"):
+        hold(tmp_path / "file" / "llmprobe-x")
