@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-CONTEXT_LENGTHS = ("max_position_embeddings", "n_positions", "max_sequence_length")
+CONTEXT_LENGTHS = (
+    *("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_length"),
+    *("max_seq_len", "seq_length", "seq_len", "max_target_positions"),
+)
+"""Names of the length in configs: most models', GPT-2's ... MPT's, ChatGLM's, Whisper's. Of several
+the least counts."""
+
+OVERRIDING = "model_max_length"
+"""Its name in Command R's configs, which counts whatever the others say."""
 
 UNSTRETCHED = ("default", "llama3", "longrope", "su")
 """Kinds of rotary embeddings whose configs name the length with the factor in it."""
@@ -16,13 +24,21 @@ def context_length(config: Mapping[str, Any]) -> int | None:
 
     Of a model with several parts the text part counts. Where rotary embeddings are stretched by a
     factor (linear, dynamic, yarn ...) it is multiplied, as vLLM derives the length of a model.
+    vLLM ends a longrope model where its short factors do unless it is told otherwise; transformers
+    goes on, and so does this.
     """
     inner = config.get("text_config")
     for part in (inner if isinstance(inner, Mapping) else {}, config):
-        for name in CONTEXT_LENGTHS:
-            if isinstance(length := part.get(name), int):
-                return _stretched(length, part)
+        found = [part[name] for name in CONTEXT_LENGTHS if _is_length(part.get(name))]
+        if _is_length(own := part.get(OVERRIDING)):
+            found = [own]
+        if found:
+            return _stretched(min(found), part)
     return None
+
+
+def _is_length(value: object) -> bool:
+    return isinstance(value, int) and value > 0
 
 
 def _stretched(length: int, config: Mapping[str, Any]) -> int:

@@ -6,8 +6,10 @@ was loaded so would be judged as if it were the user's.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -90,11 +92,33 @@ def model_class(config: Any) -> Any:
 def _load(
     kind: Any, spec: ModelSpec, arguments: Mapping[str, Any], origin: Mapping[str, Any], **more: Any
 ) -> tuple[Any, dict[str, Any]]:
-    both: Any = kind.from_pretrained(
-        spec.location, output_loading_info=True, **arguments, **origin, **more
-    )
+    options = {**arguments, **origin, **more, "output_loading_info": True}
+    with _without_table():
+        # Sizes that do not match are told below, and not in a table.
+        both: Any = kind.from_pretrained(spec.location, ignore_mismatched_sizes=True, **options)
     model, found = both
+    if mismatched := sorted(found["mismatched_keys"]):
+        name, stored, expected = mismatched[0]
+        raise ModelError(
+            f"model {spec.name!r} cannot be loaded: {len(mismatched)} of its tensors have another "
+            f"size than config.json says, {name} first: {tuple(stored)}, and not {tuple(expected)}"
+        )
     return model, found
+
+
+@contextmanager
+def _without_table() -> Iterator[None]:
+    """A block in which transformers prints no table of keys; what is in it is said elsewhere."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(_no_table)  # at a higher level it would say more instead
+    try:
+        yield
+    finally:
+        logger.removeFilter(_no_table)
+
+
+def _no_table(record: logging.LogRecord) -> bool:
+    return "LOAD REPORT" not in record.getMessage()
 
 
 def _prefix(wrapper: str) -> str:

@@ -1,5 +1,7 @@
 """Encoder-decoder models: answers as transformers generates them; what is refused says why."""
 
+import json
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -7,6 +9,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     BartConfig,
     BartForConditionalGeneration,
+    GenerationConfig,
     MarianConfig,
     MarianMTModel,
     MBartConfig,
@@ -139,3 +142,25 @@ def test_an_encoder_alone_is_refused(tmp_path):
     tokenizer().save_pretrained(tmp_path / "m")
     with pytest.raises(ModelError, match="no language model that generates"):
         load_model(str(tmp_path / "m"))
+
+
+def test_a_string_is_gone_on_with_by_its_decoder(folder, tmp_path, capsys):
+    """``llmprobe continue`` has the encoder read a prefix, without the token that ends texts."""
+    from pytest_llmprobe.cli import main
+
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.txt").write_text(" ".join(f"w{n % 7}" for n in range(60)))
+    asked = ["--model", str(folder)]
+    prefixes = ["--dataset", str(tmp_path / "corpus"), "--prefix-tokens", "10"]
+    assert main(["prefixes", *asked, *prefixes, "--out", str(tmp_path / "maps")]) == 0
+    (made,) = (tmp_path / "maps").iterdir()
+    out = tmp_path / "strings.jsonl"
+    strings = ["--num-strings", "1", "--max-length", "4", "--temperature", "0", "--out", str(out)]
+    assert main(["continue", "--prefix-map", str(made), *asked, *strings]) == 0
+    assert "1 strings, " in capsys.readouterr().out
+    line = json.loads(out.read_text().splitlines()[0])
+    loaded = load_model(str(folder))
+    ids = loaded.tokenizer(line["prefix"], add_special_tokens=False, return_tensors="pt").input_ids
+    config = GenerationConfig(**loaded.model.generation_config.to_diff_dict(), max_new_tokens=4)
+    said = loaded.model.generate(ids, generation_config=config, do_sample=False)[0, 1:].tolist()
+    assert line["generated_ids"] == said
