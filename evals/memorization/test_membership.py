@@ -5,6 +5,7 @@ The model's log-probabilities of the text, as it is, give five scores (loss, min
 model's, one that has not seen the members).  A case passes if its loss ranks it
 below the best 5 % of the texts that were never seen: an unknown text does in 95 % of the cases.
 The summary has the area under the ROC curve of each score, and what it finds at 1 % false alarms.
+The gate fails if the interval of the area of the loss lies above one half.
 
     pytest evals/memorization -k membership --model=./my-checkpoint -n 2 \
         --llmprobe-dataset members=trained.jsonl --llmprobe-dataset non_members=held-out.jsonl
@@ -27,7 +28,12 @@ from pytest_llmprobe.experiments.memorization.membership import (
     mean_log_probability,
     membership_scores,
 )
-from pytest_llmprobe.statistics.ranking import roc_auc, roc_auc_interval, true_positive_rate
+from pytest_llmprobe.statistics.ranking import (
+    cautious_roc_auc_interval,
+    roc_auc,
+    roc_auc_interval,
+    true_positive_rate,
+)
 from pytest_llmprobe.statistics.tables import curve
 
 pytestmark = pytest.mark.memorization
@@ -105,7 +111,11 @@ def summarise(records):
     for record in by_exposures["all"]:
         if exposures := record.params.get("exposures"):
             by_exposures.setdefault(f"{exposures} exposures", []).append(record)
-    return {"not_told_apart": curve(records, "exposures")} | {
+    together = [[r.scores["loss"] for r in which] for which in (by_exposures["all"], unseen)]
+    area = {"mean": None, "ci95": None}
+    if all(together):
+        area = {"mean": roc_auc(*together), "ci95": cautious_roc_auc_interval(*together)}
+    return {"roc_auc": area, "not_told_apart": curve(records, "exposures")} | {
         f"{name}, {which}": told_apart(
             [r.scores[name] for r in seen], [r.scores[name] for r in unseen]
         )
@@ -125,6 +135,7 @@ def told_apart(members, others):
 
 
 @pytest.mark.probe(cases=texts, summary=summarise)
+@pytest.mark.gate(score={"roc_auc": {"max": 0.5}}, rule="significant")
 def test_membership(case, model, log_probabilities, score, thresholds):
     (measured,) = log_probabilities([case.prompt])
     other = REFERENCE_MODELS.get(model.spec.name)

@@ -144,4 +144,17 @@ def _scores(node: pytest.Function) -> set[str] | None:
         for one in ast.walk(tree)
     )
     names = [c.args[0].value for c in calls if c.args and isinstance(c.args[0], ast.Constant)]
-    return {str(name) for name in names} if uses == len(calls) == len(names) else None
+    if uses != len(calls) or len(calls) != len(names):
+        return None
+    return {str(name) for name in names} | _in_summary(node, tree)
+
+
+def _in_summary(node: pytest.Function, tree: ast.Module) -> set[str]:
+    """Names that the marker's summary function may give: any text in a function of its file."""
+    marker = node.get_closest_marker("probe")
+    if marker is None or marker.kwargs.get("summary") is None:
+        return set()
+    functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
+    inside = (one for function in functions for line in function.body for one in ast.walk(line))
+    texts = (one.value for one in inside if isinstance(one, ast.Constant))
+    return {text for text in texts if isinstance(text, str)}

@@ -112,13 +112,19 @@ def _held(check: Check, experiment: Mapping[str, Any], left_out: int) -> Check:
 def _measured(
     experiment: Mapping[str, Any], metric: str
 ) -> tuple[float | None, Sequence[float] | None]:
-    """A metric's value and its interval; a timing has none."""
+    """A metric's value and its interval; a timing has none.
+
+    A score is that of the cases, or an entry of the summary with ``mean`` and ``ci95``: what is
+    measured of all cases together, such as an area under a curve.
+    """
     if metric == "pass_rate":
         return experiment["pass_rate"], experiment["ci95_clustered"]
     if metric in TIMINGS:
         return experiment["timings"][TIMINGS[metric]], None
-    score = experiment["scores"].get(metric, {"mean": None, "ci95": None})
-    return score["mean"], score["ci95"]
+    score = experiment["scores"].get(metric) or experiment.get("summary", {}).get(metric)
+    if not isinstance(score, Mapping):
+        return None, None
+    return score.get("mean"), score.get("ci95")
 
 
 def _sides(
@@ -136,6 +142,8 @@ def _sides(
 def _without_value(metric: str, experiment: Mapping[str, Any]) -> tuple[Verdict, str]:
     if metric in TIMINGS:
         return "NOT JUDGED", f"no case generated anything: there is no {metric}"
+    if metric in experiment.get("summary", {}):
+        return "NOT JUDGED", f"the cases are too few for any {metric}"
     given = ", ".join(experiment["scores"]) or "none"
     return "FAIL", f"no case gave the score {metric!r}; scores: {given}"
 

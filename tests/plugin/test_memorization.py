@@ -97,8 +97,8 @@ def test_members_without_non_members_are_refused(pytester):
         f"--llmprobe-dataset=members={pytester.path}/members.txt",
         ROOT / "evals" / "memorization" / "test_membership.py",
     )
-    assert result.ret != 0
-    result.stdout.fnmatch_lines(["*give both --llmprobe-dataset members=... and non_members=...*"])
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*give both --llmprobe-dataset members=... and non_members=...*"])
 
 
 EVALUATION = """

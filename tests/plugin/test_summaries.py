@@ -1,5 +1,6 @@
 """What an experiment computes over all its records: in every mode, also when it fails."""
 
+import numpy  # noqa: F401 # pytester forgets what a run imports, and numpy loads once only
 import pytest
 from test_runs import timeless
 
@@ -135,3 +136,36 @@ def test_the_file_is_found_in_a_folder_with_what_lies_beside_it(project, probe, 
     run = probe("inner")
     assert run.exit_code == 0, run.text
     assert run.experiment["summary"] == {"rate": 32}
+
+
+GATED = """
+    import pytest
+    from pytest_llmprobe import Case
+
+    def summarise(records):
+        return {"area": {"mean": 0.8, "ci95": [LOW, 0.9]}}
+
+    @pytest.mark.probe(cases=[Case(f"c{n}", "x 1") for n in range(9)], summary=summarise)
+    @pytest.mark.gate(score={"NAME": {"max": 0.5}}, rule="significant")
+    def test_echo(case, completion, score):
+        score("length", 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "exit_code", "words"),
+    [
+        ("area", 0.4, 0, "above 0.5, but not significantly"),
+        ("area", 0.6, 1, "GATE FAIL (echo: area 0.800 is above 0.5)"),
+        ("aera", 0.6, 4, "the test gives no score 'aera'; did you mean area"),
+    ],
+)
+def test_what_a_summary_measures_of_all_cases_is_gated_like_a_score(
+    project, pytester, name, low, exit_code, words
+):
+    project(GATED.replace("NAME", name).replace("LOW", str(low)))
+    result = pytester.runpytest_inprocess("-p", "no:xdist")
+    text = f"{result.stdout.str()}\n{result.stderr.str()}"
+    assert result.ret == exit_code, text
+    report = [*pytester.path.glob(".llmprobe/runs/*/report.json")]
+    assert words in text + "".join(path.read_text() for path in report)

@@ -2,6 +2,9 @@
 
 import ast
 from pathlib import Path
+from random import Random
+from runpy import run_path
+from types import FunctionType, SimpleNamespace
 
 import pytest
 from scipy.stats import binom
@@ -45,8 +48,8 @@ def bars():
     return found
 
 
-def verdict(bar, passed, n):
-    summary = {
+def entry(passed, n):
+    return {
         "name": "a",
         "n": n,
         "pass_rate": passed / n,
@@ -55,13 +58,49 @@ def verdict(bar, passed, n):
         "collected": n,
         "ci95_clustered": wilson(passed, n),
         "scores": {},
+        "summary": {},
     }
-    (check,) = judge({"a": ExperimentPlan("a", "t::a", n, [], bar)}, [summary])
+
+
+def verdict(bar, passed, n):
+    (check,) = judge({"a": ExperimentPlan("a", "t::a", n, [], bar)}, [entry(passed, n)])
     return check.verdict
 
 
 def test_the_table_has_each_bar():
-    assert bars().keys() == FEWEST.keys()
+    assert bars().keys() == {*FEWEST, "membership"}
+
+
+@pytest.mark.parametrize(
+    ("shift", "counts", "verdict"),
+    [
+        (0.0, (128, 32), "PASS"),
+        (1.5, (128, 32), "FAIL"),
+        (0.0, (16, 4), "PASS"),
+        (9.0, (16, 4), "FAIL"),
+        (9.0, (16, 0), "NOT JUDGED"),
+    ],
+)
+def test_membership_fails_a_model_that_tells_members_apart(shift, counts, verdict):
+    random = Random(5)
+    records = [
+        SimpleNamespace(
+            params={"member": member},
+            scores={"loss": random.gauss(shift * member, 1)},
+            is_correct=True,
+            outcome="passed",
+            cluster=None,
+        )
+        for member, count in zip((True, False), counts, strict=True)
+        for _ in range(count)
+    ]
+    module = run_path(str(EVALS / "memorization" / "test_membership.py"))
+    summary = module["summarise"].__globals__ | {"curve": lambda *_: []}
+    found = FunctionType(module["summarise"].__code__, summary)(records)
+    n = len(records)
+    measured = entry(n, n) | {"summary": found}
+    (check,) = judge({"a": ExperimentPlan("a", "t::a", n, [], bars()["membership"])}, [measured])
+    assert check.verdict == verdict, check.reason
 
 
 @pytest.mark.parametrize("name", FEWEST)

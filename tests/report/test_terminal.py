@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_llmprobe.report.gate import Check
-from pytest_llmprobe.report.terminal import printable, remarks, summaries, table
+from pytest_llmprobe.report.terminal import measured, printable, remarks, summaries, table
 
 CONTROL = [*map(chr, range(32)), "\x7f", *map(chr, range(0x80, 0xA0)), "\u2028", "\u2029"]
 
@@ -157,3 +157,18 @@ def test_a_hostile_name_cannot_steer_the_terminal():
 @pytest.mark.parametrize("override", ["\u202e", "\u2066"])
 def test_text_cannot_reorder_the_line_that_it_stands_in(override):
     assert override not in printable(f"a{override}b")
+
+
+@pytest.mark.parametrize(
+    ("interval", "chance", "cell"),
+    [
+        ([0.2, 0.4], 0.25, "0.250 (not above)"),
+        ([0.2, 0.4], 0.5, "0.500 (not above)"),
+        ([0.3, 0.4], 0.25, "0.250"),
+        ([0.9, 0.99], 0.95, "0.950 (not told apart)"),
+        ([0.7, 0.9], 0.95, "0.950 (told apart)"),
+    ],
+)
+def test_a_rate_that_a_model_without_the_ability_has_says_so(interval, chance, cell):
+    found = experiment(pass_rate=0.3, ci95_clustered=interval, chance=chance)
+    assert measured(found)[1] == cell

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.statistics import ranking
 from pytest_llmprobe.statistics.intervals import wilson
-from pytest_llmprobe.statistics.ranking import roc_auc, roc_auc_interval, true_positive_rate
+from pytest_llmprobe.statistics.ranking import (
+    cautious_roc_auc_interval,
+    roc_auc,
+    roc_auc_interval,
+    true_positive_rate,
+)
 
 many = settings(deadline=None, max_examples=100)
 scores = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=15)
@@ -162,3 +167,18 @@ def test_an_impossible_false_positive_rate_is_refused(rate):
 def test_infinite_scores_have_an_order_too():
     assert roc_auc([math.inf, 1], [-math.inf, 1]) == 0.875
     assert true_positive_rate([math.inf], [-math.inf]).true_positive_rate == 1
+
+
+@pytest.mark.parametrize(("counts", "draws"), [((20, 20), 120), ((50, 39), 80), ((16, 4), 120)])
+def test_groups_that_are_alike_are_told_apart_no_more_often_than_one_time_in_twenty(counts, draws):
+    random = np.random.default_rng(3)
+    groups = [[random.normal(size=n) for n in counts] for _ in range(draws)]
+    found = sum(cautious_roc_auc_interval(*both)[0] > 0.5 for both in groups)
+    assert found <= 0.05 * draws
+    apart = sum(cautious_roc_auc_interval(a + 4, b)[0] > 0.5 for a, b in groups[:20])
+    assert apart >= 10
+
+
+def test_few_scores_that_do_not_overlap_are_no_certainty():
+    low, high = cautious_roc_auc_interval([2.0, 3.0], [1.0])
+    assert (low < 0.5, high) == (True, 1.0)
