@@ -76,7 +76,7 @@ class Attempts:
         self._news = asyncio.Event()
         self._prober: Row | None = None
         self._slow = self._dropped = False
-        self._not_before = 0.0
+        self._not_before, self._waiting = 0.0, 0
         self._under_way: set[asyncio.Task[object]] = set()
 
     async def all(self, rows: Sequence[Row], ask: Ask[T]) -> list[T | RequestError]:
@@ -202,15 +202,24 @@ class Attempts:
             if opening is not None:
                 opening.cancel()
 
-    async def reserve(self, row: Row) -> float:
-        """Money that requests under way may yet give back is waited for."""
-        while True:
-            try:
-                return self.budget.reserve(len(row.prompt_ids), row.room)
-            except CostError:
-                if not self._under_way:
-                    raise
-            await asyncio.sleep(SETTLING_S)
+    async def reserve(self, row: Row, under_way: bool = False) -> float:
+        """Money that requests under way may yet give back is waited for.
+
+        Args:
+            row: What is to be sent.
+            under_way: It is asked once more, by one of those that are.
+        """
+        self._waiting += under_way
+        try:
+            while True:
+                try:
+                    return self.budget.reserve(len(row.prompt_ids), row.room)
+                except CostError:
+                    if len(self._under_way) <= self._waiting:  # nobody else gives any back
+                        raise
+                await asyncio.sleep(SETTLING_S)
+        finally:
+            self._waiting -= under_way
 
     async def _pause(self, seconds: float, wished: float | None) -> None:
         """A back-off is one request's alone; a server's own wish holds for all."""

@@ -165,7 +165,7 @@ class EndpointBackend(Backend):
         answer = await self._answered(row, reserved)
         if self._wants_room(row, answer):
             larger = replace(row, thinking=row.config.thinking_tokens)
-            reserved = await self._attempts.reserve(larger)
+            reserved = await self._attempts.reserve(larger, under_way=True)
             with suppress(PromptTooLongError):  # then the answer is one that was cut off
                 answer = await self._answered(larger, reserved)
         return answer

@@ -90,6 +90,17 @@ def test_repeated_requests_count_and_what_was_answered_is_kept(server, ask):
     assert len(seen) == 4
 
 
+def test_a_thought_that_money_is_not_left_for_is_not_waited_for(server, ask):
+    """A second, larger request is paid by nobody but the run itself."""
+    cut = chat("", "length", usage={"prompt_tokens": 1, "completion_tokens": 8})
+    cut["choices"][0]["message"]["reasoning_content"] = "Let me see"
+    dearest = PRICES.at_most(60, 8)
+    engine = ask(server(lambda asked: cut), budget=Budget(max_cost=2 * dearest, prices=PRICES))
+    config = GenerateConfig(max_new_tokens=8, thinking_tokens=4096)
+    outcomes = engine.attempt([Request("a", config), Request("b", config)])
+    assert {type(outcome).__name__ for outcome in outcomes} <= {"BudgetError", "CostError"}
+
+
 def test_money_that_requests_under_way_give_back_is_waited_for(server, ask):
     usage = {"prompt_tokens": 1, "completion_tokens": 1}
     asked = server(lambda asked: chat("fine", usage=usage))

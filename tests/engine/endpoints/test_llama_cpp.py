@@ -1,0 +1,59 @@
+"""llama.cpp's own server, with a real model: only where the wheel xllamacpp (34 MB) is installed.
+
+pip install --no-deps xllamacpp && pytest tests/engine/endpoints/test_llama_cpp.py -n 0
+"""
+
+from types import SimpleNamespace
+
+import pytest
+
+from pytest_llmprobe import GenerateConfig, RawPrompt, Request
+from pytest_llmprobe.errors import UnsupportedError
+from pytest_llmprobe.models.gguf import packaged_file
+
+xllamacpp = pytest.importorskip("xllamacpp")
+
+
+@pytest.fixture(scope="module")
+def llama_cpp(smollm2_spec):
+    params = xllamacpp.CommonParams()
+    params.model.path = str(packaged_file(smollm2_spec.package))
+    params.port, params.n_ctx, params.n_parallel, params.warmup = 0, 2048, 2, False
+    params.cpuparams.n_threads = 2
+    server = xllamacpp.Server(params)
+    yield SimpleNamespace(url=server.listening_address)
+    del server
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_real_server_answers_stops_and_counts(llama_cpp, ask, stream):
+    engine = ask(llama_cpp, timeout_s=120.0, concurrency=2, stream=stream)
+    question = "What is the capital of France? One word."
+    whole, cut, raw = engine.generate(
+        [
+            Request(question, GenerateConfig(max_new_tokens=12)),
+            Request(question, GenerateConfig(max_new_tokens=12, stop=("France",))),
+            Request(RawPrompt("The capital of France is"), GenerateConfig(max_new_tokens=3)),
+        ]
+    )
+    assert "Paris" in whole.text
+    assert whole.finish_reason == "stop"
+    assert whole.text.startswith(cut.text)
+    # It cuts before the string and does not tell it from an end of the model's own.
+    assert (cut.finish_reason, "France" in cut.text) == ("stop", False)
+    assert "Paris" in raw.text
+    assert (raw.finish_reason, raw.usage.generated_tokens) == ("length", 3)
+    assert whole.usage.prompt_tokens > 10
+    assert "SmolLM2" in engine.backend.info["served_model"]
+    assert "adapted" not in engine.backend.info
+
+
+def test_log_probabilities_that_it_cannot_give_are_a_skip_after_one_request(llama_cpp, ask):
+    engine = ask(llama_cpp, timeout_s=120.0, concurrency=1)
+    outcomes = engine.attempt(
+        [Request(RawPrompt("Paris is"), continuation=f" {word}") for word in ("nice", "far", "on")]
+    )
+    assert {type(outcome) for outcome in outcomes} == {UnsupportedError}
+    (text,) = engine.backend.log_probabilities([RawPrompt("Paris is nice")])
+    assert isinstance(text, UnsupportedError)
+    assert "repeats no prompt" in str(text)
