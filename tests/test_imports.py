@@ -44,7 +44,6 @@ LIGHT = {
             "controller",
             "distribution",
             "ending",
-            "fixtures",
             "argument_types",
             "model_command_line",
             "process",
