@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from pytest_llmprobe import load_model
-from pytest_llmprobe.engine import memory
+from pytest_llmprobe.engine import tree_trial
 from pytest_llmprobe.engine.fast_backend import FastBackend
 from pytest_llmprobe.models import capabilities, identity, kept_facts
 from pytest_llmprobe.models.kept_facts import KeptFacts
@@ -37,7 +37,7 @@ def nothing_is_found_out(monkeypatch):
         monkeypatch.setattr(capabilities, "measure", refuse)
         monkeypatch.setattr(identity, "fingerprint", refuse)
         monkeypatch.setattr(identity, "tokenizer_hash", refuse)
-        monkeypatch.setattr(memory, "takes_tree", refuse)
+        monkeypatch.setattr(tree_trial, "takes_tree", refuse)
 
     return forbid
 
