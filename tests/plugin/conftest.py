@@ -48,6 +48,7 @@ class Run:
         self.result = result
         self.exit_code = int(result.ret)
         self.text = result.stdout.str()
+        self.said = f"{self.text}\n{result.stderr.str()}"
         self.folder = folder
         reports = sorted(folder.glob(".llmprobe/runs/*/report.json"))
         self.report_path = reports[-1] if reports else None

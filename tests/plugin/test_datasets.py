@@ -36,7 +36,7 @@ def test_data_that_nobody_asked_for_end_the_run_with_the_names_that_are_known(
     project(READS)
     (pytester.path / "a.txt").write_text("one")
     run = probe("--llmprobe-dataset", "word=a.txt", "--llmprobe-dataset", "words=a.txt")
-    said = f"{run.text}\n{run.result.stderr.str()}".splitlines()
+    said = run.said.splitlines()
     assert run.exit_code == 4, said
     error = "no collected evaluation takes data named 'word'; known names: more_words, words"
     assert said.count(f"ERROR: llmprobe: --llmprobe-dataset word=a.txt: {error}") == 1

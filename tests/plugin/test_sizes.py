@@ -52,8 +52,8 @@ def test_budgets_and_what_is_left_out(project, probe):
 def test_if_everything_is_left_out_the_error_says_why(project, probe):
     project(EVAL.replace("300, 600, ", ""), conftest=NO_TORCH)
     run = probe()
-    assert run.exit_code != 0
-    assert "yielded no cases: left out 700000-tokens, 800000-tokens: the model's" in run.text
+    assert run.exit_code == 4
+    assert "yielded no cases: left out 700000-tokens, 800000-tokens: the model's" in run.said
 
 
 @pytest.mark.parametrize("needs", ["suite.tokens('a')", "suite.context_length"])
@@ -64,5 +64,5 @@ def test_a_damaged_file_of_the_model_is_an_error_that_names_it(project, probe, n
     for name in ("config.json", "tokenizer.json"):
         (folder / name).write_text('{"a": ')
     run = probe()
-    assert run.exit_code != 0
-    assert ".json cannot be read" in run.text
+    assert run.exit_code == 4
+    assert ".json cannot be read" in run.said

@@ -118,7 +118,7 @@ def test_cases_that_cannot_be_used_are_told_once_in_every_mode(
 ):
     project(source)
     run = probe(*arguments)
-    said = f"{run.text}\n{run.result.stderr.str()}".splitlines()
+    said = run.said.splitlines()
     assert run.exit_code == 4, said
     assert said.count(f"ERROR: llmprobe: {words}") == 1
     assert run.report_path is None
