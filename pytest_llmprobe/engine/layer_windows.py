@@ -13,11 +13,11 @@ def layer_windows(model: Any) -> dict[int, int] | None:
     Layers that see all are left out. None where layers keep states, or see by other rules.
     """
     config = model.config.get_text_config(decoder=True)
-    layers = DynamicCache(config=model.config).layers
     kinds = getattr(config, "layer_types", None)
     chunked = getattr(config, "attention_chunk_size", None) if kinds is None else None
     if chunked or "chunked_attention" in (kinds or ()):  # its cache is that of a window
         return None
+    layers = DynamicCache(config=model.config).layers
     if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
         return None
     return {

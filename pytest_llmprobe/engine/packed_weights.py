@@ -34,6 +34,12 @@ LEAST, SAMPLE = 2**26, 2**26
 TRIAL = 2**22
 """Bytes of weights that show what copies in 16 bits cost and save, at most."""
 
+NEAREST = tuple(
+    min(range(len(ROWS)), key=lambda n: max(rows / ROWS[n], ROWS[n] / rows))
+    for rows in range(1, ROWS[-1] + 1)
+)
+"""For each number of rows the number of the measured one that is nearest by its factor."""
+
 FASTER = 0.9
 """Of the time of another product, what one may take at most to be chosen in its place."""
 
@@ -103,8 +109,10 @@ class PackedWeights:
             if not self._users:
                 if self.half_s is not None and self._used_s >= self.half_s:
                     self._halve()
-                for layer in self.layers:
-                    layer.forward = self._product(layer)
+                # All copies first: what fails for want of memory leaves the layers as they are.
+                products = [self._product(layer) for layer in self.layers]
+                for layer, product in zip(self.layers, products, strict=True):
+                    layer.forward = product
             self._users += 1
         start = time.perf_counter()
         try:
@@ -143,11 +151,9 @@ class PackedWeights:
         return known.products
 
     def _product(self, layer: Any) -> Product:
+        """What is fastest for the rows that come; the layer's own where gradients may follow."""
         products, size, own_product = self._known(layer, self.chosen), inputs_of(layer), own(layer)
-        table = [own_product]
-        for rows in range(1, ROWS[-1] + 1):  # each is like the one nearest by its factor
-            near = min(range(len(ROWS)), key=lambda n: max(rows / ROWS[n], ROWS[n] / rows))
-            table.append(products.get(self.chosen[near], own_product))
+        table = [own_product, *(products.get(self.chosen[n], own_product) for n in NEAREST)]
 
         def forward(input: torch.Tensor) -> torch.Tensor:
             if not torch.is_inference_mode_enabled():  # another thread may want gradients meanwhile

@@ -11,6 +11,7 @@ from torch.nn import functional
 from pytest_llmprobe import GenerateConfig
 from pytest_llmprobe.engine import attention_parts, cascade, memory
 from pytest_llmprobe.engine.attention_parts import attend, attend_to_earlier
+from pytest_llmprobe.engine.layer_windows import layer_windows
 from pytest_llmprobe.engine.memory import Segment, TreeMemory
 from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
@@ -183,6 +184,18 @@ def test_keys_that_rows_share_are_stored_once():
     assert lengths == [5, 5, 6]
     assert [list(keys.rows) for keys in cache._shared] == [[2, 3], [1, 2, 3], [4, 5]]
     assert cache._cascade.own.capacity == 9
+
+
+def test_chunks_and_windows_that_the_cache_does_not_name_are_not_taken():
+    model = copy.deepcopy(tiny("gemma3_text").model)
+    assert layer_windows(model) == {0: 8, 2: 8}
+    model.model.layers[1].self_attn.sliding_window = 8  # of a layer whose cache keeps all
+    assert not takes_tree(model)
+    model.model.layers[1].self_attn.sliding_window = None
+    assert takes_tree(model)
+    model.config.layer_types = ["chunked_attention", "full_attention", "chunked_attention"]
+    assert layer_windows(model) is None
+    assert not takes_tree(model)
 
 
 def test_eager_attention_is_taken_too():

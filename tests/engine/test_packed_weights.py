@@ -103,6 +103,24 @@ def test_logits_differ_by_rounding_at_every_number_of_rows(fresh, watched):
     assert nothing.shape[1] == 0
 
 
+def test_a_copy_for_which_there_is_no_memory_leaves_the_layers_as_they_are(fresh, monkeypatch):
+    weights = packed_weights(fresh.model)
+    last, reorder = weights.layers[-1], packing.MAKERS["oneDNN"]
+
+    def tight(layer):
+        if layer is last:
+            raise MemoryError
+        return reorder(layer)
+
+    monkeypatch.setitem(packing.MAKERS, "oneDNN", tight)
+    with pytest.raises(MemoryError), weights.active():
+        pytest.fail("not reached")
+    assert not any("forward" in vars(module) for module in fresh.model.modules())
+    monkeypatch.setitem(packing.MAKERS, "oneDNN", reorder)
+    with weights.active():
+        assert "forward" in vars(last)
+
+
 @pytest.mark.parametrize("change", ["in place", "another", "loaded"])
 def test_a_changed_weight_is_copied_again(fresh, change):
     weights = packed_weights(fresh.model)
