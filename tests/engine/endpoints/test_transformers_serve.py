@@ -16,7 +16,7 @@ import pytest
 
 from pytest_llmprobe import Engine, GenerateConfig, RawPrompt, Request, load_model
 from pytest_llmprobe.engine.endpoints import EndpointBackend, connect
-from pytest_llmprobe.errors import ServerError
+from pytest_llmprobe.errors import UnsupportedError
 from pytest_llmprobe.models.registry import REFERENCE, ModelSpec
 
 PATIENCE_S = 120
@@ -110,7 +110,7 @@ def test_chat_messages_a_stop_string_and_a_limit_mean_the_same(here, there):
 
 def test_a_server_that_ignores_logprobs_is_told_of(there):
     (error,) = there.backend.log_probabilities([RawPrompt("When John pulled")])
-    assert isinstance(error, ServerError)
+    assert isinstance(error, UnsupportedError)
     assert "echo and logprobs" in str(error)
 
 
