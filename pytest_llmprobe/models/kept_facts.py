@@ -21,8 +21,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_llmprobe.models.encoding_cache import user_cache
-
 if TYPE_CHECKING:
     from pytest_llmprobe.models.registry import ModelSpec
 
@@ -59,8 +57,9 @@ class KeptFacts:
     @classmethod
     def of(cls, files: Iterable[Path], *fields: object, how: Sequence[str] = ()) -> KeptFacts:
         """Of what some files hold, loaded in some way."""
-        paths = sorted(files)
-        cache = user_cache()
+        from pytest_llmprobe.models.encoding_cache import user_cache  # which loads numpy
+
+        paths, cache = sorted(files), user_cache()
         try:
             if cache is None or sum(path.stat().st_size for path in paths) < LEAST:
                 return cls()

@@ -87,9 +87,10 @@ class Process:
 
     @property
     def workers(self) -> int:
-        """Processes that ask the model, as ``workers()``, but known to xdist's controller, too."""
-        own = getattr(self._config.option, "numprocesses", None)
-        return int(own) if own and not self.is_worker else workers()
+        """Processes of this run that ask the model; of a run within another one its own."""
+        if self.is_worker:
+            return workers()
+        return int(getattr(self._config.option, "numprocesses", None) or 1)
 
     def make_scratch(self) -> Path:
         """The scratch folder, which is there from now on.

@@ -27,7 +27,9 @@ def ways(found):
     return {way.name: way for way in found.ways}
 
 
-@pytest.mark.parametrize(("architecture", "packed"), [("llama", True), ("mistral", False)])
+@pytest.mark.parametrize(
+    ("architecture", "packed"), [("llama", True), ("mistral", True), ("gptj", False)]
+)
 def test_no_answer_in_float32_depends_on_the_batch(architecture, packed):
     found = self_check(tiny(architecture), ALONE, SHARED, LONG)
     assert {name: (way.n, way.flipped) for name, way in ways(found).items()} == {
@@ -55,7 +57,7 @@ def test_a_backend_that_attends_to_pads_is_found_out(monkeypatch):
         return ids, torch.ones_like(mask)
 
     monkeypatch.setattr(TransformersBackend, "_padded", careless)
-    found = ways(self_check(tiny("gemma2"), ALONE, SHARED, LONG))
+    found = ways(self_check(tiny("gptj"), ALONE, SHARED, LONG))
     assert found["padded"].flipped >= 2
     assert found["batched"].flipped >= 1
 
