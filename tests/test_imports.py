@@ -1,6 +1,7 @@
 """What may import what (FLOORS), and what an import costs a stranger's pytest run."""
 
 import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -220,6 +221,8 @@ def test_loading_the_plugin_costs_a_strangers_run_nothing():
     assert not packages & {*HEAVY, "numpy", "jsonschema", "huggingface_hub", "tokenizers", "xdist"}
     own = {name for name in loaded if name.partition(".")[0] == NAME}
     assert own == {NAME, *(f"{NAME}.{module}" for module in LIGHT)}
+    # What pytest is to import itself must not be there: as plugins, it rewrites their assertions.
+    assert not own & {*importlib.import_module(f"{NAME}.plugin").pytest_plugins}
 
 
 def test_importing_the_package_loads_nothing_of_it():

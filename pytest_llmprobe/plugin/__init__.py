@@ -11,13 +11,12 @@ from pytest_llmprobe.plugin import command_line
 from pytest_llmprobe.plugin.controller import Controller
 from pytest_llmprobe.plugin.distribution import unit_scheduler
 from pytest_llmprobe.plugin.process import MISSED, RUN, process_of
-from pytest_llmprobe.plugin.refusal import concerns_us
+from pytest_llmprobe.plugin.refusal import concerns_us, pytest_make_collect_report
 
-pytest_plugins = [
-    "pytest_llmprobe.plugin.fixtures",
-    "pytest_llmprobe.plugin.likelihoods",
-    "pytest_llmprobe.plugin.refusal",
-]
+__all__ = ["pytest_make_collect_report"]
+
+# None of these may be imported yet: pytest rewrites their assertions, or warns that it cannot.
+pytest_plugins = ["pytest_llmprobe.plugin.fixtures", "pytest_llmprobe.plugin.likelihoods"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
