@@ -180,9 +180,7 @@ class Asker:
             RequestError: A prompt cannot be answered.
             SettingsError: A generation option is unknown or out of range.
         """
-        given: Any = prompts
-        one = isinstance(given, str | RawPrompt) or isinstance(next(iter(given), None), Mapping)
-        many: list[Any] = [given] if one else list(given)
+        one, many = one_or_many(prompts)
         options = GenerateConfig.of(**self._options | config)
         trace = trace_of(self._item)
         requests = [
@@ -194,14 +192,32 @@ class Asker:
             )
             for number, prompt in enumerate(many, len(trace.completions))
         ]
-        try:
-            with stopping(self._item):
-                completions = self._engine.generate(requests)
-        except AssertionError as error:  # not the test's own: it must not count as a miss
-            raise RuntimeError(f"generation failed: {error}") from error
+        completions = asked_within(self._item, self._engine, requests, "generation failed")
         trace.keep(requests, completions)
         self._run.answered(self._engine)
         return completions[0] if one else completions
+
+
+def one_or_many(prompts: Prompt | Sequence[Prompt]) -> tuple[bool, list[Prompt]]:
+    """Whether one prompt is given, a text or a chat, and what is given as a list of prompts."""
+    given: Any = prompts
+    one = isinstance(given, str | RawPrompt) or isinstance(next(iter(given), None), Mapping)
+    return one, [given] if one else list(given)
+
+
+def asked_within(
+    item: pytest.Item, engine: Engine, requests: Sequence[Request], failure: str
+) -> list[Completion]:
+    """An engine's answers within a test, which stops or is skipped as ``stopping`` says.
+
+    Raises:
+        RuntimeError: An assertion failed that is not the test's own; it begins with ``failure``.
+    """
+    try:
+        with stopping(item):
+            return engine.generate(requests)
+    except AssertionError as error:  # it must not count as a miss
+        raise RuntimeError(f"{failure}: {error}") from error
 
 
 @contextmanager

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmprobe.case import Prompt, RawPrompt
+from pytest_llmprobe.case import Prompt
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
-from pytest_llmprobe.plugin.asking import stopping, trace_of
+from pytest_llmprobe.plugin.asking import asked_within, one_or_many, trace_of
 from pytest_llmprobe.plugin.engines import engine_of
 from pytest_llmprobe.plugin.run import Run
 from pytest_llmprobe.suite import seed_of
@@ -87,9 +87,8 @@ class Judge:
             RequestError: A prompt cannot be answered.
             SettingsError: A generation option is unknown or out of range.
         """
-        given: Any = prompts
-        one = isinstance(given, str | RawPrompt) or isinstance(next(iter(given), None), Mapping)
-        completions = self._ask([given] if one else list(given), GenerateConfig.of(**config))
+        one, many = one_or_many(prompts)
+        completions = self._ask(many, GenerateConfig.of(**config))
         return completions[0] if one else completions
 
     def prefers(self, question: str, first: str, second: str, **config: object) -> float | None:
@@ -119,11 +118,7 @@ class Judge:
         requests = [
             Request(prompt, config, seed_of(seed, first + n)) for n, prompt in enumerate(prompts)
         ]
-        try:
-            with stopping(self._item):
-                said = self._engine.generate(requests)
-        except AssertionError as error:  # not the test's own: it must not count as a miss
-            raise RuntimeError(f"the judge failed: {error}") from error
+        said = asked_within(self._item, self._engine, requests, "the judge failed")
         details = trace_of(self._item).details
         details["judge"] = [*details.get("judge", ()), *(one.text[:MOST] for one in said)]
         return said

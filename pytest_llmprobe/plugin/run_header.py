@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.engine.endpoints.address import address_of
+from pytest_llmprobe.errors import ReportError
+from pytest_llmprobe.report.run_file import read_json
 from pytest_llmprobe.report.terminal import printable
 
 if TYPE_CHECKING:
@@ -72,9 +73,6 @@ def _last_time(options: Options) -> str:
 def _read(path: Path) -> Mapping[str, Any]:
     """A report of before, or nothing where it is damaged, foreign or long."""
     try:
-        if path.stat().st_size > LARGEST:
-            return {}
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path) if path.stat().st_size <= LARGEST else {}
+    except (OSError, ReportError):
         return {}
-    return report if isinstance(report, dict) else {}
