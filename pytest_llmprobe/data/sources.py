@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -100,7 +100,7 @@ class Dataset:
         if asked not in self._samples:
             kept: list[str] = []
             total, empty, digest = 0, 0, hashlib.sha256()
-            for _, text in self._documents():
+            for _, text, _ in self._documents():
                 if not text.strip():
                     empty += 1
                     continue
@@ -132,23 +132,35 @@ class Dataset:
         Raises:
             CasesError: As for `texts`.
         """
-        return ((name, text) for name, text in self._documents() if text.strip())
+        return ((name, text) for name, text, _ in self._documents() if text.strip())
 
-    def _documents(self) -> Iterator[tuple[str, str]]:
+    def documents_with(
+        self, fields: Sequence[str]
+    ) -> Iterator[tuple[str, str, tuple[str | None, ...]]]:
+        """As `documents`, each with other fields of its row as texts; None where one is null.
+
+        Raises:
+            CasesError: As for `texts`, or there is no such field.
+        """
+        return (found for found in self._documents(fields) if found[1].strip())
+
+    def _documents(
+        self, fields: Sequence[str] = ()
+    ) -> Iterator[tuple[str, str, tuple[str | None, ...]]]:
         """Those without text, too."""
         with self._named():
-            for where, name, text in self._texts():
+            for where, name, text, row in self._texts():
                 try:
                     text.encode()
                 except UnicodeEncodeError:
                     raise CasesError(f"{where} holds half of a surrogate pair") from None
-                yield name, text
+                yield name, text, tuple(_field(where, row, field) for field in fields)
 
-    def _texts(self) -> Iterator[tuple[str, str, str]]:
-        """Where each text is, its id, and the text."""
+    def _texts(self) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+        """Where each text is, its id, the text, and its row."""
         if self.path is not None and (self.path.is_dir() or self.path.suffix == ".txt"):
             for file in text_files(self.path):
-                yield str(file), file.name, read_text(file)
+                yield str(file), file.name, read_text(file), {}
             return
         for where, row in self._rows():
             own = row.get("id")
@@ -162,7 +174,7 @@ class Dataset:
                     f"{where} has no text in the field {self.text_field!r}; choose another with "
                     f"SOURCE#FIELD: it has {has or 'no text at all'}"
                 )
-            yield where, name[:MAX_NAME], text[:MAX_TEXT]
+            yield where, name[:MAX_NAME], text[:MAX_TEXT], row
 
     def rows(self) -> Iterator[Row]:
         """Every row, after the words that say where it is, such as ``a.jsonl line 3``.
@@ -208,6 +220,14 @@ class Dataset:
             yield
         except CasesError as error:
             raise CasesError(f"{self}: {error}") from None
+
+
+def _field(where: str, row: Mapping[str, Any], name: str) -> str | None:
+    """A field of a row, as text."""
+    if name not in row:
+        has = ", ".join(sorted(row)[:20]) or "no field at all"
+        raise CasesError(f"{where} has no field {name!r}: it has {has}")
+    return None if row[name] is None else str(row[name])[:MAX_TEXT]
 
 
 def read_datasets(options: Iterable[str], start: Path) -> Mapping[str, Dataset]:
