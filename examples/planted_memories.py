@@ -4,23 +4,22 @@
 
 Makes canaries (a sentence with nine random digits) and documents (ten made-up sentences) of 0, 1,
 4, 16 and 64 exposures, trains a LoRA on the model with each shown so often, in random order, and
-has `pytest evals/memorization` look for those of each class in the model with the LoRA; then, as a
-second control, for those of 64 exposures in the model without. Prints a markdown table with 95 %
-intervals. Needs the extra `peft`; on one CPU core SmolLM2 takes half an hour in all. The same
-command goes on after an interruption.
+has `pytest evals/memorization` look for all of them in the model with the LoRA; then, as a second
+control, in the model without. Prints a markdown table with 95 % intervals. Needs the extra `peft`;
+on one CPU core SmolLM2 trains for 19 minutes. The same command goes on after an interruption.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import log2
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -34,14 +33,22 @@ from pytest_llmprobe.experiments.memorization.canaries import Canary, canaries
 from pytest_llmprobe.models.text_tokenizer import text_tokenizer
 from pytest_llmprobe.report.cores import cpu_threads
 from pytest_llmprobe.statistics.intervals import mean_interval, wilson
+from pytest_llmprobe.statistics.ranking import roc_auc, roc_auc_interval
 
 EVALS = Path(__file__).parent.parent / "evals" / "memorization"
 EXPOSURES = (0, 1, 4, 16, 64)
-UNSEEN = 100  # documents that are never shown: the non-members
+UNSEEN = 60  # documents that are never shown: the non-members
+RANKED = 6  # canaries of each number of exposures that are ranked among 99 others
 SENTENCES = 10  # of a document: 105 tokens of SmolLM2's, 50 to give and 50 to ask for
 ROWS = 8  # of a batch; texts of one kind, so that little is padding
 RATE, RANK, WARM_UP = 1e-3, 16, 20  # learning rate, rank of the LoRA, steps of warming up
 EVERY = 20  # steps between checkpoints
+DATA = {
+    "extraction": {"canaries": "canaries", "documents": "documents"},
+    "membership": {"members": "documents", "non_members": "unseen"},
+    "exposure": {"canaries": "ranked"},
+}
+"""What each evaluation is given, by the name of its data."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +86,23 @@ def planted(each: int, seed: int) -> Planted:
 
 
 def write_data(found: Planted, folder: Path) -> None:
-    """The files for --llmprobe-dataset: canaries-4.jsonl, documents-4.jsonl ..., unseen.jsonl."""
-    rows = {"unseen": [{"text": text} for text in found.unseen]}
-    for n in EXPOSURES:
-        rows[f"canaries-{n}"] = [asdict(canary) for canary in found.canaries[n]]
-        rows[f"documents-{n}"] = [{"text": text} for text in found.documents[n]]
+    """The files for --llmprobe-dataset; row n is of ``EXPOSURES[n % 5]`` exposures."""
+    sentences, texts = _in_turn(found.canaries), _in_turn(found.documents)
+    rows = {
+        "canaries": [asdict(canary) for canary in sentences],
+        "ranked": [asdict(canary) for canary in sentences[: RANKED * len(EXPOSURES)]],
+        "documents": [{"text": text} for text in texts],
+        "unseen": [{"text": text} for text in found.unseen],
+    }
     folder.mkdir(parents=True, exist_ok=True)
     for name, lines in rows.items():
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+
+
+def _in_turn(by_exposures: Mapping[int, Sequence[Any]]) -> list[Any]:
+    """One of each number of exposures, then the next of each."""
+    return [one for some in zip(*by_exposures.values(), strict=True) for one in some]
 
 
 class Training:
@@ -166,70 +181,85 @@ class Training:
         self.done, self.seconds = state["done"], state["seconds"]
 
 
-def evaluate(model: str, exposures: int, folder: Path, adapter: bool) -> dict[str, Any]:
-    """The report of evals/memorization about the texts of so many exposures; made once."""
-    name = f"{exposures}-exposures" if adapter else f"{exposures}-exposures-without-adapter"
-    report = folder / "runs" / name / "report.json"
-    if not report.is_file():
-        data = folder / "data"
-        documents = data / f"documents-{exposures}.jsonl"
-        sources = {"documents": documents, "members": documents}
-        sources |= {"canaries": data / f"canaries-{exposures}.jsonl"}
-        sources |= {"non_members": data / "unseen.jsonl"}
+def evaluate(model: str, name: str, folder: Path, adapter: bool = True) -> list[dict[str, Any]]:
+    """The cases of one of evals/memorization about all that was planted; run once."""
+    report = folder / "runs" / (name if adapter else f"{name}-without") / "report.json"
+    if not _complete(report):
         command = [sys.executable, "-m", "pytest", EVALS, "-q", "-n", "0", f"--model={model}"]
-        command += ["-k", "extraction or membership or exposure"]
-        command += ["--llmprobe-gate=none", f"--llmprobe-json={report}"]
+        command += ["-k", name, "--llmprobe-gate=none", f"--llmprobe-json={report}"]
         command += ["--llmprobe-adapter", folder / "adapter"] if adapter else []
-        for source, path in sources.items():
-            command += ["--llmprobe-dataset", f"{source}={path}"]
-        done = subprocess.run(command, check=False, env=os.environ, cwd=folder)
+        for source, file in DATA[name].items():
+            command += ["--llmprobe-dataset", f"{source}={folder / 'data' / file}.jsonl"]
+        done = subprocess.run(command, check=False, cwd=folder)
         if done.returncode:
             sys.exit(done.returncode)
-    found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    cases: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["tests"]
+    return cases
+
+
+def _complete(report: Path) -> bool:
+    """Whether a run has ended; one that was killed is made again."""
+    if not report.is_file():
+        return False
+    return bool(json.loads(report.read_text(encoding="utf-8"))["status"] == "complete")
+
+
+def exposures_of(case: Mapping[str, Any]) -> int:
+    """How often the text of a case was shown, by the number at the end of its id."""
+    number = int(case["id"].rstrip("]").rpartition("-")[2])
+    return EXPOSURES[number % len(EXPOSURES)]
+
+
+def extracted(cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """How many of some cases of the extraction came out, by what they are."""
+    found = {}
+    for task in ("canary", "document"):
+        missed = [case["outcome"] == "missed" for case in cases if case["task"] == task]
+        low, high = wilson(sum(missed), len(missed))
+        share = f"{sum(missed)} of {len(missed)} [{low:.2f}, {high:.2f}]"
+        found[f"{task} extracted"] = share
     return found
 
 
-def row(report: Mapping[str, Any]) -> dict[str, str]:
-    """The cells of the table."""
-    cases = report["tests"]
-    by_task = {
-        task: [case for case in cases if case["experiment"] == name and case["task"] == task]
-        for name, task in (
-            ("extraction", "canary"),
-            ("extraction", "document"),
-            ("exposure", "exposure"),
-        )
-    }
-    bits = [case["scores"]["exposure"] for case in by_task["exposure"]]
-    (membership,) = (e for e in report["experiments"] if e["name"] == "membership")
-    area = membership["summary"]["loss, all"]
+def exposed(cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Bits of exposure of some canaries, and how many are among the first 5 of 100."""
+    bits = [case["scores"]["exposure"] for case in cases]
+    low, high = mean_interval(bits, range(len(bits))) or (0.0, 0.0)
+    found = sum(case["outcome"] == "missed" for case in cases)
     return {
-        "canaries extracted": _share(by_task["canary"]),
-        "documents extracted": _share(by_task["document"]),
-        "exposure of canaries, bits of 6.64": _number(
-            fmean(bits), mean_interval(bits, range(len(bits)))
+        f"exposure, bits of {log2(100):.2f}": f"{fmean(bits):.2f} [{low:.2f}, {high:.2f}]",
+        "canary exposed": "{} of {} [{:.2f}, {:.2f}]".format(
+            found, len(bits), *wilson(found, len(bits))
         ),
-        "canaries exposed": _share(by_task["exposure"]),
-        "area under the ROC curve, members": _number(area["roc_auc"], area["roc_auc_ci95"]),
     }
 
 
-def _share(cases: Sequence[Mapping[str, Any]]) -> str:
-    missed = sum(case["outcome"] == "missed" for case in cases)
-    low, high = wilson(missed, len(cases))
-    return f"{missed} of {len(cases)} [{low:.2f}, {high:.2f}]"
+def told_apart(
+    members: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """The area under the ROC curve of some documents against unseen ones, by their loss."""
+    scores = [[case["scores"]["loss"] for case in some] for some in (members, others)]
+    low, high = roc_auc_interval(*scores)
+    return {"document told apart, ROC area": f"{roc_auc(*scores):.2f} [{low:.2f}, {high:.2f}]"}
 
 
-def _number(value: float, interval: Sequence[float]) -> str:
-    return f"{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
-
-
-def table(reports: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown, a line for each report."""
-    rows = {name: row(report) for name, report in reports.items()}
-    names = list(next(iter(rows.values())))
+def table(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Markdown: a line for each number of exposures, from the cases of each evaluation."""
+    unseen = [case for case in found["membership"] if case["task"] == "non-member"]
+    rows = {}
+    for exposures in EXPOSURES:
+        mine = {
+            name: [c for c in cases if c["task"] != "non-member" and exposures_of(c) == exposures]
+            for name, cases in found.items()
+        }
+        rows[str(exposures)] = (
+            extracted(mine["extraction"])
+            | exposed(mine["exposure"])
+            | told_apart(mine["membership"], unseen)
+        )
+    names = list(rows["0"])
     lines = [["exposures", *names], ["---"] * (len(names) + 1)]
-    lines += [[name, *(cells[column] for column in names)] for name, cells in rows.items()]
+    lines += [[name, *cells.values()] for name, cells in rows.items()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -249,10 +279,10 @@ def main() -> None:
         for loss in training.run():
             step = f"step {training.done} of {len(training.batches)}"
             print(f"{step}: loss {loss:.3f}, {training.seconds:.0f} s of CPU", flush=True)
-    reports = {str(n): evaluate(options.model, n, folder, adapter=True) for n in EXPOSURES}
-    most = EXPOSURES[-1]
-    reports[f"{most}, model without them"] = evaluate(options.model, most, folder, adapter=False)
-    print(table(reports))
+    cases = {name: evaluate(options.model, name, folder) for name in DATA}
+    without = evaluate(options.model, "extraction", folder, adapter=False)
+    print(table(cases))
+    print("The model without the adapter:", extracted(without))
 
 
 if __name__ == "__main__":

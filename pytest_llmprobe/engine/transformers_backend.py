@@ -5,8 +5,8 @@ This is the reference path: at batch size 1 it is plain ``generate``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from pytest_llmprobe.engine.endings import AnswerReader, Endings
 from pytest_llmprobe.engine.log_likelihood import answers
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.sampling import RowSampler
+from pytest_llmprobe.engine.searching import BROKEN, searched_tokens
 from pytest_llmprobe.errors import InvalidLogitsError, ModelError, RequestError, SteeringError
 from pytest_llmprobe.generation import Steer
 from pytest_llmprobe.models.context_length import even_to
@@ -32,12 +33,6 @@ from pytest_llmprobe.whitebox.steering import Steering, chosen_layers, left_padd
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel
-
-
-BROKEN = (
-    "the model computed NaN or infinite scores for this prompt; try --llmprobe-dtype=float32, "
-    "and check that the weights are whole"
-)
 
 
 class TransformersBackend(Backend):
@@ -83,16 +78,35 @@ class TransformersBackend(Backend):
         return RowSteering(found.bias(steer.delta), tuple(sorted(layers)), steer.phase, texts)
 
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
-        """A batch together, but for rows that turn others: those one by one."""
+        """A batch together, but for rows that turn others or are searched for: those one by one."""
         if any(row.continuation for row in rows):
             alike = not any(map(self.turns_others, rows))
             return answers(self.loaded, rows, tree=self.shares_prefixes and alike)
-        near = [row for row in rows if not self.turns_others(row)]
+        near = [row for row in rows if not (row.config.searches or self.turns_others(row))]
         together = iter(self.together(near, on_tokens) if near else ())
         return [
-            self.together([row], on_tokens)[0] if self.turns_others(row) else next(together)
+            self.searched(row, on_tokens)
+            if row.config.searches
+            else self.together([row], on_tokens)[0]
+            if self.turns_others(row)
+            else next(together)
             for row in rows
         ]
+
+    def searched(self, row: Row, on_tokens: OnTokens) -> Generated | RequestError:
+        """A row whose answer is searched for, with beams or by contrast, alone."""
+        try:
+            with self._steered([row]) as steering:
+                tokens = searched_tokens(self.loaded, row)
+        except RequestError as error:
+            return error
+        reader = self.endings.reader(row)
+        for token in tokens:
+            if reader.ended is None:
+                reader.add(token)
+        on_tokens(len(tokens))
+        reach = () if steering is None else steering.reach()[0]
+        return replace(reader.generated(), steered_layers=len(reach))
 
     @torch.inference_mode()
     def together(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
@@ -101,16 +115,10 @@ class TransformersBackend(Backend):
         ids, mask = self._padded([row.prompt_ids for row in rows])
         # A decoder behind an encoder begins with a token of its own.
         lengths = [1 if self._encoder else len(row.prompt_ids) for row in rows]
-        sampler = RowSampler(config, [row.seed for row in rows], lengths)
+        prompts = [row.prompt_ids for row in rows]
+        sampler = RowSampler(config, [row.seed for row in rows], lengths, prompts)
         readers = _RowReaders([self.endings.reader(row) for row in rows], on_tokens)
-        how = rows[0].steering
-        block: AbstractContextManager[Steering | None] = nullcontext()
-        if how is not None:
-            block = steer(self.model, layers=how.layers, phase=how.phase)
-        with block as steering:
-            if steering is not None:
-                biases = [row.steering.bias for row in rows if row.steering is not None]
-                steering.set_batch(left_padded(biases))
+        with self._steered(rows) as steering:
             self.model.generate(
                 ids,
                 attention_mask=mask,
@@ -131,6 +139,18 @@ class TransformersBackend(Backend):
             else replace(readers.rows[row].generated(), steered_layers=len(reach[row]))
             for row in range(len(rows))
         ]
+
+    @contextmanager
+    def _steered(self, rows: Sequence[Row]) -> Iterator[Steering | None]:
+        """Steers the rows of a batch in the block, if they are to be."""
+        how = rows[0].steering
+        if how is None:
+            yield None
+            return
+        with steer(self.model, layers=how.layers, phase=how.phase) as steering:
+            biases = [row.steering.bias for row in rows if row.steering is not None]
+            steering.set_batch(left_padded(biases))
+            yield steering
 
     def turns_others(self, row: Row) -> bool:
         """Whether a row is so long that the rows of its batch would be rotated otherwise."""
