@@ -233,12 +233,15 @@ class Timings:
         latency_s: From sending this row's request to a server until the whole answer was there, in
             seconds, without waiting and earlier attempts; None in this process.
         first_token_s: Until its first token was there, if the answer was streamed.
+        wall_s: From the beginning of its batch until this row's answer was complete, in seconds;
+            of a server as ``latency_s``. None if that is not known.
     """
 
     generation_s: float
     batch_size: int
     latency_s: float | None = None
     first_token_s: float | None = None
+    wall_s: float | None = None
 
 
 @dataclass(frozen=True)

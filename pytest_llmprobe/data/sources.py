@@ -4,8 +4,8 @@
 
 - ``texts/``: a folder; each ``.txt`` file in it is a text, in the order of their names;
 - ``book.txt``: one text;
-- ``texts.jsonl``, ``texts.parquet`` or ``texts.json``, an array: one text a row, in the field
-  ``text``, or in the field ``body`` with ``texts.jsonl#body``;
+- ``texts.jsonl``, ``texts.parquet`` or ``texts.json`` (an array, columns, or lines): one text a
+  row, in the field ``text``, or in the field ``body`` with ``texts.jsonl#body``;
 - ``org/name[:[config:]split][@revision][#field]``: a data set on the Hugging Face hub, split
   ``train`` by default, streamed; with HF_HUB_OFFLINE, as the ``datasets`` package has it in its
   cache;
