@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from pytest_llmprobe.data.network import hub_is_reachable
 from pytest_llmprobe.errors import CasesError
@@ -115,7 +115,7 @@ def _rows_in(file: Path, document: Any) -> Iterable[Any]:
         and isinstance(parts[0], list)
         and all(isinstance(r, dict) for r in parts[0])
     ):
-        return cast("list[Any]", parts[0])
+        return parts[0]
     if parts and all(isinstance(part, dict) for part in parts):
         if all(map(str.isdecimal, document)):
             return parts

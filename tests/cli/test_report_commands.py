@@ -319,8 +319,11 @@ def test_needle_results_have_the_keys_of_the_script(saved, run, tmp_path):
     )
     threads = records("p", experiment="threading", task="threading", size=5, trial=0, wall_s=2.0,
                       expected=third, received=third)  # fmt: skip
-    lists = records("pm", experiment="multiple_needles", task="multiple_needles", size=5, trial=0,
-                    expected=f"{target}\n{other}", received=[f"{target} {other}", f"{other} {target}"])  # fmt: skip
+    both = {
+        "expected": f"{target}\n{other}",
+        "received": [f"{target} {other}", f"{other} {target}"],
+    }
+    lists = records("pm", experiment="lists", task="multiple_needles", size=5, trial=0, **both)
     saved("a", needles, threads, lists, records("p"), model="org/Llama-3.2-1B")
     code, lines = run("report", "a", "--needle-results", "out")
     path = tmp_path / "out" / "results_Llama-3.2-1B_20260301_120000.json"
@@ -340,6 +343,6 @@ def test_needle_results_have_the_keys_of_the_script(saved, run, tmp_path):
 
 def test_needle_results_of_a_run_without_needles_are_none(saved, run, tmp_path):
     saved("a", GOOD)
-    with pytest.raises(ReportError, match="no case of single_needle, .* was answered in this run"):
+    with pytest.raises(ReportError, match=r"no case of single_needle, .* was answered in this run"):
         run("report", "a", "--needle-results", "out")
     assert not (tmp_path / "out").exists()

@@ -170,10 +170,8 @@ def test_the_rows_of_a_batch_share_its_time():
     assert shares[0] == shares[1] == shares[2]
     assert 0.02 <= sum(shares) <= passed
     walls = [completion.timings.wall_s for completion in completions]
-    assert walls == [
-        share * completion.timings.batch_size
-        for share, completion in zip(shares, completions, strict=True)
-    ]
+    sizes = [completion.timings.batch_size for completion in completions]
+    assert walls == [share * size for share, size in zip(shares, sizes, strict=True)]
 
 
 def test_the_prompt_hash_tells_prompts_apart_and_nothing_else():

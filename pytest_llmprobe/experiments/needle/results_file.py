@@ -1,7 +1,7 @@
 """A run's needle and thread cases in the keys of the NeedleThreadingTest script's results.
 
-The script (github.com/Dongmin88/needle_threading) writes ``results_<model>_<date>_<time>.json``: the
-``model``, a ``timestamp``, and ``tests`` with what `KEYS` names.
+The script (github.com/Dongmin88/needle_threading) writes ``results_<model>_<date>_<time>.json``:
+the ``model``, a ``timestamp``, and ``tests`` with what `KEYS` names.
 """
 
 from __future__ import annotations
