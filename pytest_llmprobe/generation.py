@@ -147,7 +147,8 @@ class Steer:
         delta: Delta: at every head and query of the chosen layers the odds of the spans' tokens
             against all others are multiplied by e^Delta. 0 steers nothing.
         layers: ``all`` that can be steered, the ``first`` or ``last`` of them, or numbers from 0.
-        phase: ``all``, or ``prefill``: decoded tokens attend as ever.
+        phase: ``prefill``, as in the code of the GUIDE paper: decoded tokens attend as ever; or
+            ``all``: they are steered, too.
 
     Raises:
         CasesError: There is no span, or it is none.
@@ -157,7 +158,7 @@ class Steer:
     spans: tuple[Span, ...]
     delta: float
     layers: Layers = "all"
-    phase: Phase = "all"
+    phase: Phase = "prefill"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spans", checked_spans(self.spans))
