@@ -88,7 +88,7 @@ def test_the_table_says_where_no_probe_can_be_better():
     )
     *lines, last = output_length._table(judged).splitlines()
     assert last == "no skill can be had: step tells the remaining tokens exactly"
-    assert lines[-1].split() == ["step", *"------"]
+    assert lines[-1].split() == ["step", *"-------"]
 
 
 def test_the_table_has_every_token_and_counts_down(folder, capsys):
