@@ -222,8 +222,9 @@ def _train(options: argparse.Namespace) -> None:
         from pytest_llmprobe.figures.answer_tokens import answer_tokens_figure
         from pytest_llmprobe.figures.files import save_figure
 
-        columns = (data.tokens(name) for name in ("token_text", "sample_id", "step"))
-        save_figure(answer_tokens_figure(*columns, data.labels), options.token_figure)
+        texts, samples, steps = map(data.tokens, ("token_text", "sample_id", "step"))
+        figure = answer_tokens_figure(texts, samples, steps, data.labels)
+        save_figure(figure, options.token_figure)
         print(f"figure: {options.token_figure}")
 
 
