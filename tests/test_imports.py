@@ -33,7 +33,7 @@ FLOORS = (  # from the ground up: a folder may import what stands below it, and 
     {"plugin"},
     {"cli"},
 )
-VOCABULARY = {"case", "errors", "generate_config", "generation", "suite"}
+VOCABULARY = {"case", "errors", "generation", "suite"}
 BELOW = {room: set().union(*FLOORS[:floor]) for floor, rooms in enumerate(FLOORS) for room in rooms}
 LIGHT = {
     "errors",

@@ -37,6 +37,7 @@ PRESETS: dict[str, tuple[dict[str, list[Any]], ...]] = {
     ),
     "greedy": (
         {"temperature": [0.0], "repetition_penalty": [1.0, 1.05, 1.1, 1.2, 1.3]},
+        {"temperature": [0.0], "encoder_repetition_penalty": [1.05, 1.2]},
         {"temperature": [0.0], "no_repeat_ngram_size": [3, 5]},
     ),
     "temperature": ({"temperature": [0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5]},),
@@ -48,7 +49,10 @@ PRESETS: dict[str, tuple[dict[str, list[Any]], ...]] = {
     "eta": ({"temperature": [0.7, 1.0, 1.3], "eta_cutoff": [3e-4, 1e-3, 3e-3]},),
     "tail_free": ({"temperature": [0.7, 1.0, 1.3], "tfs": [0.5, 0.8, 0.95]},),
     "top_a": ({"temperature": [0.7, 1.0, 1.5], "top_a": [0.1, 0.2, 0.5]},),
-    "beams": ({"num_beams": [2, 4], "length_penalty": [0.5, 1.0]},),
+    "beams": (
+        {"num_beams": [2, 4], "length_penalty": [0.5, 1.0]},
+        {"num_beams": [4], "early_stopping": [True]},
+    ),
     "contrastive": ({"penalty_alpha": [0.3, 0.6], "top_k": [4, 8]},),
 }
 """Spaces by name, each a tuple of grids as scikit-learn takes them: a small one of all kinds, and

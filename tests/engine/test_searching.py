@@ -52,7 +52,7 @@ def test_beams_take_the_penalties_and_find_likelier_answers():
 @pytest.mark.parametrize("kind", ["llama", "mamba"])
 @pytest.mark.parametrize("batch_size", [None, 1])
 def test_the_prompts_own_tokens_are_preferred_as_in_generate(kind, batch_size):
-    loaded, how = tiny(kind), {"encoder_repetition_penalty": 1.6, "repetition_penalty": 1.2}
+    loaded, how = tiny(kind), {"encoder_repetition_penalty": 4.0, "repetition_penalty": 1.2}
     found = [one.token_ids for one in answers(loaded, batch_size=batch_size, **how)]
     assert found == [generated(loaded, prompt, **how) for prompt in PROMPTS]
     assert found != [generated(loaded, prompt, repetition_penalty=1.2) for prompt in PROMPTS]

@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias
 
 from pytest_llmprobe.case import Case, Prompt, Span, checked_spans
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.generate_config import GREEDY, is_whole
-from pytest_llmprobe.generate_config import GenerateConfig as GenerateConfig
+from pytest_llmprobe.generation.config import GREEDY, is_whole
+from pytest_llmprobe.generation.config import GenerateConfig as GenerateConfig
 
 FinishReason: TypeAlias = Literal["stop", "length", "stop_string"]
 LONGEST_REASON = 40
