@@ -224,10 +224,12 @@ def extracted(cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def exposed(cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Bits of exposure of some canaries, and how many are among the first 5 of 100."""
     bits = [case["scores"]["exposure"] for case in cases]
-    low, high = mean_interval(bits, range(len(bits))) or (0.0, 0.0)
+    most = log2(100)
+    low, high = mean_interval(bits, range(len(bits))) or (0.0, most)
+    low, high = max(0.0, low), min(most, high)  # Student's t knows no bounds
     found = sum(case["outcome"] == "missed" for case in cases)
     return {
-        f"exposure, bits of {log2(100):.2f}": f"{fmean(bits):.2f} [{low:.2f}, {high:.2f}]",
+        f"exposure, bits of {most:.2f}": f"{fmean(bits):.2f} [{low:.2f}, {high:.2f}]",
         "canary exposed": "{} of {} [{:.2f}, {:.2f}]".format(
             found, len(bits), *wilson(found, len(bits))
         ),
