@@ -122,7 +122,7 @@ class SearchResult:
             "held_out_default": self.held_out_default.mean,
             "difference": self.difference,
             "difference_ci95": None if self.ci95 is None else list(self.ci95),
-            "greater_is_better": self.greater_is_better,
+            **({} if self.greater_is_better else {"greater_is_better": False}),
             "configurations": [tried.as_dict() for tried in self.table],
         }
 
@@ -133,7 +133,7 @@ class SearchResult:
 
 def lines(found: Mapping[str, Any]) -> list[str]:
     """A search's result as text, from what ``SearchResult.as_dict`` gives."""
-    sign = -1 if found["greater_is_better"] else 1
+    sign = -1 if found.get("greater_is_better", True) else 1
     ordered = sorted(found["configurations"], key=lambda tried: sign * tried["mean"])
     width = max(map(len, ("configuration", *(tried["value"] for tried in ordered))))
     rows = f"{found['search_rows']} search rows"
