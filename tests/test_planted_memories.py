@@ -80,6 +80,7 @@ def test_what_is_written_says_by_its_row_how_often_it_was_shown(script, tmp_path
         assert Canary(**canary) in found.canaries[n]
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 def test_a_training_that_was_killed_goes_on_to_the_same_adapter(
     script, base, tmp_path, monkeypatch
 ):
@@ -145,4 +146,4 @@ def test_the_table_has_a_line_for_each_number_of_exposures(script):
     ]
     assert cells["64"][3].startswith("6.64 [")
     assert cells["64"][5] == "1.00 [1.00, 1.00]"
-    assert cells["0"][5].startswith("0.6")
+    assert cells["0"][5].startswith("0.72 [")  # of 16 pairs 11 are won, one is a tie
