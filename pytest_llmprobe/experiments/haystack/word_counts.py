@@ -109,4 +109,5 @@ def read_task(prompt: Prompt) -> Items:
     if len(counts) <= wanted or counts[wanted - 1][1] == counts[wanted][1]:
         raise CasesError(f"the text has no {wanted} words that are more frequent than all others")
     words = tuple(word for word, _ in counts)
-    return Items(words[:wanted], words, _LOOKS if pattern is _CODED else None, "word")
+    looks = f"(?i:{_LOOKS})" if pattern is _CODED else None
+    return Items(words[:wanted], words, looks, "word")
