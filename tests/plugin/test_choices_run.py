@@ -1,6 +1,7 @@
 """Choices and measured texts in real runs, on a scripted model."""
 
 import json
+import signal
 
 import pytest
 
@@ -56,6 +57,42 @@ def test_choices_are_recorded_gated_and_resumed(project, probe):
     assert again.outcomes == run.outcomes
     scores = {name: test["scores"] for name, test in run.tests.items()}
     assert {name: test["scores"] for name, test in again.tests.items()} == scores
+
+
+KILLED = f"""
+        import os, signal
+        with open("asked", "a") as file:
+            file.write(prompt + chr(10))
+        if os.path.exists("dies") and len(open("asked").readlines()) > 65:
+            os.remove("dies")
+            os.kill(os.getpid(), signal.SIGKILL)
+        {ANSWER}"""
+UNITS = CHOICES.replace('f"c{number}"', 'f"g{number // 5}/c{number % 5}"')
+
+
+@pytest.mark.parametrize("mode", [("-n", "0")], ids=[""])
+def test_a_kill_loses_no_choice(project, probe, pytester):
+    project(UNITS, KILLED)
+    whole = probe()
+    asked = pytester.path / "asked"
+    total = len(asked.read_text().splitlines())
+    asked.unlink()
+    (pytester.path / "dies").touch()
+    killed = pytester.runpytest_subprocess("-n", "0")
+    assert killed.ret == -signal.SIGKILL
+    assert 0 < len(asked.read_text().splitlines()) < total
+    folder = max((pytester.path / ".llmprobe" / "runs").iterdir())
+    kept = sum(line.startswith(b'{"key": ') for line in answers(folder))
+    assert kept == 60  # of the unit before the one that it died in: 30 cases in groups of 5
+    again = probe(f"--llmprobe-resume={folder}")
+    assert again.outcomes == whole.outcomes
+    scores = {name: test["scores"] for name, test in whole.tests.items()}
+    assert {name: test["scores"] for name, test in again.tests.items()} == scores
+    assert len(asked.read_text().splitlines()) <= total + 6  # those of its last unit
+
+
+def answers(folder):
+    return (folder / "completions.jsonl").read_bytes().splitlines()
 
 
 @pytest.mark.parametrize(
