@@ -2,8 +2,13 @@
 
 import json
 import signal
+from dataclasses import replace
 
 import pytest
+
+from pytest_llmprobe import Case, RawPrompt, Suite
+from pytest_llmprobe.errors import CasesError
+from pytest_llmprobe.plugin.case_building import check_choices_fit
 
 CHOICES = """
     import pytest
@@ -136,3 +141,22 @@ def test_generation_options_that_cannot_be_used(project, pytester, given, said):
     result = pytester.runpytest_subprocess("-p", "no:xdist", "--llmprobe-generate", given)
     assert result.ret == 4
     assert said in result.stderr.str()
+
+
+class Words:
+    """Counts a word as a token; a context of 40."""
+
+    context_length, has_template = 40, False
+
+    def count(self, prompt):
+        return len(prompt.text.split())
+
+
+def test_a_choice_longer_than_the_context_is_named_with_its_row():
+    suite = Suite(counter=Words())
+    fitting = Case("c", RawPrompt("word " * 39), choices=["one word", "two"], target="two")
+    check_choices_fit([fitting], suite)
+    for change in ({"choices": ["two", "one word more"]}, {"ending": "and more"}):
+        long = replace(fitting, metadata={"row": "a.jsonl line 7"}, **change)
+        with pytest.raises(CasesError, match=r"case 'c' \(a.jsonl line 7\): .* context is 40"):
+            check_choices_fit([long], suite)
