@@ -73,6 +73,7 @@ def _bar(given: str) -> float:
 
 def _run(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.files import check_writable, write_atomically
+    from pytest_llmprobe.report.several import paired_rows
 
     bars = {
         "kl": options.kl,
@@ -99,7 +100,7 @@ def _run(options: argparse.Namespace) -> None:
     code = 0
     if options.paths:
         code, report = _evaluations(options)
-        found["evaluations"], found["gate"] = _rows(report), report["gate"]
+        found["evaluations"], found["gate"] = paired_rows(report), report["gate"]
     if options.json is not None:
         write_atomically(options.json, json.dumps(found, indent=1, sort_keys=True) + "\n")
     _conclude(options, found, checks, code)
@@ -198,25 +199,6 @@ def _pytest(arguments: list[str]) -> int:
     return subprocess.run([sys.executable, "-m", "pytest", *arguments], check=False).returncode
 
 
-def _rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each experiment its paired outcomes beside its fidelity."""
-    compared = {e["name"]: e for e in (report["comparison"] or {}).get("experiments", ())}
-    rows = []
-    for experiment in report["experiments"]:
-        pairs = compared.get(experiment["name"], {})
-        rows.append(
-            {
-                "name": experiment["name"],
-                "n": pairs.get("n", 0),
-                "lost": len(pairs.get("lost", ())),
-                "gained": len(pairs.get("gained", ())),
-                "finding": pairs.get("finding"),
-                "fidelity": experiment["fidelity"],
-            }
-        )
-    return rows
-
-
 def _conclude(
     options: argparse.Namespace, found: Mapping[str, Any], checks: list[Check], code: int
 ) -> None:
@@ -246,6 +228,8 @@ def _conclude(
 
 
 def _table(found: Mapping[str, Any]) -> list[str]:
+    from pytest_llmprobe.report.several import direction_cells, displacement_cells, finding
+
     rows = list(found.get("evaluations", ()))
     if not rows:
         return []
@@ -256,15 +240,10 @@ def _table(found: Mapping[str, Any]) -> list[str]:
         f"{'':{width}} {'KL mean':>9} {'p99':>9} {'top-1':>7} {'lost':>5} {'gained':>6}  verdict"
     ]
     for row in rows:
-        fidelity = row["fidelity"] or {}
-        cells = ["-"] * 3
-        if fidelity.get("kl"):
-            kl, top = fidelity["kl"], fidelity["top1"]["mean"]
-            cells = [f"{kl['mean']:.3g}", f"{kl['p99']:.3g}", f"{top:.4f}"]
-        outcomes = [str(row[name]) if row["n"] else "-" for name in ("lost", "gained")]
-        verdict = fidelity.get("verdict") or row.get("finding") or "measured"
+        kl, p99, top1 = displacement_cells(row)
+        lost, gained = direction_cells(row)
         lines.append(
-            f"{row['name']:{width}} {cells[0]:>9} {cells[1]:>9} {cells[2]:>7} {outcomes[0]:>5} "
-            f"{outcomes[1]:>6}  {verdict}"
+            f"{row['name']:{width}} {kl:>9} {p99:>9} {top1:>7} {lost:>5} {gained:>6}  "
+            f"{finding(row)}"
         )
     return lines
