@@ -19,6 +19,7 @@ from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.models.spec_fields import DTYPES
 
 if TYPE_CHECKING:
+    from pytest_llmprobe.engine.distribution_file import DistributionFile
     from pytest_llmprobe.report.gate import Check, Verdict
 
 KEPT = "gate"
@@ -26,6 +27,13 @@ KEPT = "gate"
 
 TEXTS = "texts"
 """What the corpus is called beside experiments."""
+
+
+CORPUS = ".texts.npz"
+"""Suffix of the file beside a baseline that keeps a corpus."""
+
+WHOLE = 2**62
+"""Characters of a text at most: all of them."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,7 +55,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("base", metavar="BASE", help="a model; or the file of a saved baseline, for evaluations")
+    add("base", metavar="BASE", help="a model, or the file of a saved baseline")
     add("candidate", metavar="CANDIDATE", help="the model in question")
     add("paths", nargs="*", metavar="PATH", help="eval files, folders; -- and options of pytest")
     add("--texts", metavar="FILE", help="a corpus: .txt, .jsonl or a folder of texts")
@@ -72,6 +80,7 @@ def _bar(given: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.report.fidelity_text import texts_lines
     from pytest_llmprobe.report.files import check_writable, write_atomically
     from pytest_llmprobe.report.several import paired_rows
 
@@ -95,7 +104,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.texts is not None:
         found["texts"] = _corpus(options)
         checks += _checks(found["texts"], bars)
-        for line in _corpus_lines(found["texts"]):
+        for line in texts_lines(found["texts"]):
             print(line)
     code = 0
     if options.paths:
@@ -111,22 +120,50 @@ def _corpus(options: argparse.Namespace) -> dict[str, Any]:
     from pytest_llmprobe.data.sources import read_datasets
 
     data = read_datasets([f"texts={options.texts}"], Path.cwd())["texts"]
-    texts = list(data.texts())
+    sample = data.sample(longest=WHOLE)
+    texts = list(sample.texts)
     from pytest_llmprobe.engine.corpus import score_corpus
     from pytest_llmprobe.engine.corpus_fidelity import compare_corpus
+    from pytest_llmprobe.engine.corpus_file import read_corpus
     from pytest_llmprobe.engine.teacher_forcing import TeacherForcing
     from pytest_llmprobe.models.loading import load_model
     from pytest_llmprobe.models.settings import project_models
     from pytest_llmprobe.report.cores import cpu_threads
 
-    models = project_models()
-    first = load_model(options.base, models=models, dtype=options.dtype, threads=cpu_threads())
-    base = score_corpus(TeacherForcing(first), texts, options.window)
-    tokenizer = first.info["tokenizer_hash"]
-    del first
+    models, kept = project_models(), _kept_corpus(Path(options.base))
+    base = None
+    if kept is None:
+        first = load_model(options.base, models=models, dtype=options.dtype, threads=cpu_threads())
+        base = score_corpus(TeacherForcing(first), texts, options.window)
+        tokenizer = first.info["tokenizer_hash"]
+        del first
     dtype = options.candidate_dtype or options.dtype
     second = load_model(options.candidate, models=models, dtype=dtype, threads=cpu_threads())
-    return compare_corpus(base, tokenizer, TeacherForcing(second), texts, options.window)
+    if kept is not None:
+        base, tokenizer = read_corpus(kept, texts, sample.origin, second), kept.maker.tokenizer_hash
+    assert base is not None
+    found = compare_corpus(base, tokenizer, TeacherForcing(second), texts, options.window)
+    return {"source": sample.origin, **found}
+
+
+def _kept_corpus(base: Path) -> DistributionFile | None:
+    """What a saved baseline keeps of a corpus; None where a model is named.
+
+    Raises:
+        ReportError: It keeps none, or is damaged.
+    """
+    if not base.is_file() or base.suffix != ".json":
+        return None
+    from pytest_llmprobe.engine.distribution_file import DistributionFile
+    from pytest_llmprobe.errors import ReportError
+
+    path = base.with_suffix(CORPUS)
+    if not path.is_file():
+        raise ReportError(
+            f"{base} keeps no corpus: make it with --llmprobe-save and --llmprobe-fidelity FILE, "
+            "or name the model itself"
+        )
+    return DistributionFile(path)
 
 
 def _checks(found: Mapping[str, Any], bars: Mapping[str, float]) -> list[Check]:
@@ -134,30 +171,6 @@ def _checks(found: Mapping[str, Any], bars: Mapping[str, float]) -> list[Check]:
 
     fidelity = found["fidelity"] or {"kl": None, "remarks": {found["remark"]: 1}}
     return [check(TEXTS, fidelity, name, bar, "observed") for name, bar in bars.items()]
-
-
-def _corpus_lines(found: Mapping[str, Any]) -> list[str]:
-    """The corpus as a table."""
-    from pytest_llmprobe.report.fidelity_text import measures, worst_lines
-
-    lines = [f"{found['texts']} texts, {found['bytes']} bytes"]
-    lines.append(f"{'':10} {'tokens':>8} {'perplexity':>12} {'bits per byte':>14}")
-    for name in ("base", "candidate"):
-        one = found[name]
-        lines.append(
-            f"{name:10} {one['tokens']:8} {one['perplexity']:12.5f} {one['bits_per_byte']:14.6f}"
-        )
-    change = found["bits_per_byte_change"]
-    ends = change["ci95"]
-    interval = "one window gives no interval"
-    if ends is not None:
-        interval = f"95 % interval {ends[0]:+.6f} to {ends[1]:+.6f}"
-    lines.append(f"bits per byte {change['value']:+.6f} ({interval})")
-    if found["fidelity"] is not None:
-        lines += [measures(found["fidelity"]), *worst_lines(found["fidelity"])]
-    if found["remark"]:
-        lines.append(found["remark"])
-    return lines
 
 
 def _evaluations(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:

@@ -210,9 +210,17 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "fidelity",
         "answers: a saved baseline keeps the distributions of its answers' tokens, and a run "
-        "compared with it is measured against them; off: neither (default: answers)",
-        choices=("off", "answers"),
+        "compared with it is measured against them; off: neither; a file or a folder of texts: "
+        "the same, and on these texts, too (default: answers)",
         default="answers",
+        metavar="off|answers|FILE",
+    )
+    add(
+        "save-logits",
+        "what a saved baseline keeps of each token's distribution: its 64 likeliest tokens, or "
+        "full: all of them, 200 kB a token for 50,000 (default: top)",
+        choices=("top", "full"),
+        default="top",
     )
     group.addoption(
         "--llmprobe-resume",

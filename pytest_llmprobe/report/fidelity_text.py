@@ -93,6 +93,31 @@ def worst_lines(fidelity: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def texts_lines(found: Mapping[str, Any] | None) -> list[str]:
+    """A corpus as a table: perplexity and bits per byte of both, and the divergence."""
+    if found is None:
+        return []
+    lines = [f"texts: {printable(found['source'])}"]
+    if found["texts"]:
+        lines[0] += f", {found['bytes']} bytes"
+        lines.append(f"{'':10} {'tokens':>8} {'perplexity':>12} {'bits per byte':>14}")
+    for name in ("base", "candidate"):
+        if one := found[name]:
+            values = f"{one['tokens']:8} {one['perplexity']:12.5f} {one['bits_per_byte']:14.6f}"
+            lines.append(f"{name if found['base'] else 'the model':10} {values}")
+    if change := found["bits_per_byte_change"]:
+        ends = change["ci95"]
+        interval = "one window gives no interval"
+        if ends is not None:
+            interval = f"95 % interval {ends[0]:+.6f} to {ends[1]:+.6f}"
+        lines.append(f"bits per byte {change['value']:+.6f} ({interval})")
+    if found["fidelity"] is not None:
+        lines += [measures(found["fidelity"]), *worst_lines(found["fidelity"])]
+    if found["remark"]:
+        lines.append(printable(found["remark"]))
+    return lines
+
+
 def measures(fidelity: Mapping[str, Any]) -> str:
     """The numbers of one experiment or corpus on a line."""
     kl, top, perplexity = fidelity["kl"], fidelity["top1"], fidelity["perplexity"]
