@@ -150,11 +150,12 @@ class _Runs:
         kept = self._option.llmprobe_save or KEPT
         base = baseline_path(self._storage, self._canonical[0], kept)
         runs: list[ModelRun] = []
+        before = _written(base)
         for number in range(len(self._names)):
             runs.append(self._run(number, kept, base))
             if runs[-1].code == pytest.ExitCode.INTERRUPTED:
                 break
-            if number == 0 and (runs[0].code not in (0, 1) or not base.exists()):
+            if number == 0 and (runs[0].code not in (0, 1) or _written(base) == before):
                 print("llmprobe: the first model's run is no baseline, so no other one is run")
                 break
         return self._conclude(runs)
@@ -183,7 +184,6 @@ class _Runs:
             own.append(f"--llmprobe-save={kept}")
             if self._option.llmprobe_gate in NEEDS_BASELINE:
                 own += ["--llmprobe-gate=none", "--no-llmprobe-require-judged"]
-            base.unlink(missing_ok=True)  # of an earlier run, which this one replaces
         print(f"llmprobe: model {number + 1} of {len(self._names)}: {self._names[number]}")
         sys.stdout.flush()
         code = subprocess.run(
@@ -241,6 +241,11 @@ class _Runs:
         add_to_job_summary(text)
         print(f"llmprobe: GATE {verdict} ({printable(reason)})")
         return code
+
+
+def _written(path: Path) -> int | None:
+    """When a file was written, if it is there: an earlier run's must not stand for this one's."""
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _slug(name: str) -> str:
