@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.generation import Completion, Request
 from pytest_llmprobe.plugin.run_texts import RunTexts, texts_path
 
@@ -149,12 +150,21 @@ class RunFidelity:
         return [*said, f"distributions: {path} ({len(kept)} answers, {tokens} tokens)"]
 
 
-def checked_file(compared: Path) -> None:
+def checked_file(compared: Path, texts: object) -> None:
     """Make sure that a baseline's distributions can be read, before anything is asked.
 
+    Args:
+        compared: The baseline's file.
+        texts: The corpus that is to be compared, too, or None.
+
     Raises:
-        ReportError: They are damaged.
+        ReportError: They are damaged, or it keeps no corpus.
     """
+    if texts is not None and not texts_path(compared).is_file():
+        raise ReportError(
+            f"--llmprobe-fidelity {texts}: {compared} keeps no corpus: make the baseline with this "
+            "option, or give answers"
+        )
     for path in (distribution_path(compared), texts_path(compared)):
         if path.is_file():
             from pytest_llmprobe.engine.distribution_file import DistributionFile

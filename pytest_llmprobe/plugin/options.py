@@ -213,7 +213,7 @@ def check_explicit(config: pytest.Config) -> None:
             from pytest_llmprobe.report.run_file import read_run
 
             read_run(options.compare[1])
-            checked_file(options.compare[1])
+            checked_file(options.compare[1], options.texts)
         asked = [options.judge] if options.replay else [options.spec, options.judge]
         for spec in filter(None, asked):
             check_reachable(spec, here_only=config.option.collectonly)

@@ -113,12 +113,7 @@ class RunTexts:
                 maker = Maker(self._options.model, tokenizer, min(TOP, forcing.vocabulary))
                 write_distributions(self._kept, maker, kept_corpus(score, sample.origin))
         if self._options.compare is not None:
-            path = texts_path(self._options.compare[1])
-            if not path.is_file():
-                raise ReportError(
-                    f"the baseline keeps no corpus: give it --llmprobe-fidelity {self._texts}"
-                )
-            file = DistributionFile(path)
+            file = DistributionFile(texts_path(self._options.compare[1]))
             base = read_corpus(file, texts, sample.origin, loaded)
             found = compare_corpus(base, file.maker.tokenizer_hash, forcing, texts, WINDOW)
         return found

@@ -221,12 +221,13 @@ class _Runs:
         from pytest_llmprobe.report.publish import add_to_job_summary
         from pytest_llmprobe.report.terminal import printable
 
-        verdict, reason, code = several.verdict(runs)
+        asked = len(self._names)
+        verdict, reason, code = several.verdict(runs, asked)
         now = datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
-        text = several.overview_markdown(runs)
+        text = several.overview_markdown(runs, asked)
         forms: dict[str, Callable[[], str]] = {
-            "json": lambda: to_json(several.overview(runs, now), indent=1) + "\n",
-            "html": lambda: several.overview_page(runs),
+            "json": lambda: to_json(several.overview(runs, asked, now), indent=1) + "\n",
+            "html": lambda: several.overview_page(runs, asked),
             "md": lambda: f"{text}\n",
         }
         print(f"\nllmprobe: {len(runs)} models, {runs[0].name} is the baseline")

@@ -122,19 +122,25 @@ def table(runs: Sequence[ModelRun]) -> list[str]:
     return aligned([list(HEADER), *table_rows(runs)], left=(0, 1, 9, 10))
 
 
-def verdict(runs: Sequence[ModelRun]) -> tuple[Verdict, str, int]:
+def verdict(runs: Sequence[ModelRun], asked: int) -> tuple[Verdict, str, int]:
     """The verdict of all runs, its reason, and what the process exits with.
 
-    The exit code is the first that is neither 0 nor 1, else 1 if any is; the verdict agrees with
-    it as that of one run does.
+    The exit code is the first that is neither 0 nor 1, else 1 if any is or a model was not run; the
+    verdict agrees with it as that of one run does.
+
+    Args:
+        runs: Of the models that were run, at least one.
+        asked: How many models were to be.
     """
     odd = [run for run in runs if run.code not in (0, 1)]
     code = odd[0].code if odd else max(run.code for run in runs)
     found = [(run.name, *run.verdict) for run in runs]
     said = [f"{name}: {one} ({why})" for name, one, why in found if one != "PASS"]
     verdicts = [one for _, one, _ in found]
-    if odd:
-        return "NOT JUDGED", "; ".join(said), code
+    if len(runs) < asked:
+        said.append(f"{asked - len(runs)} models were not run")
+    if odd or len(runs) < asked:
+        return "NOT JUDGED", "; ".join(said), max(code, 1)
     if code == 1:
         return ("FAIL" if "FAIL" in verdicts else "NOT JUDGED"), "; ".join(said), code
     if "PASS" in verdicts:
@@ -170,9 +176,9 @@ def _pooled(name: str, rows: Sequence[Mapping[str, Any]]) -> Rung:
     return Rung(name, total / tokens, None, lost, gained, n, worse)
 
 
-def overview(runs: Sequence[ModelRun], timestamp: str) -> dict[str, Any]:
+def overview(runs: Sequence[ModelRun], asked: int, timestamp: str) -> dict[str, Any]:
     """What is written as JSON; see docs/report.md."""
-    said, reason, code = verdict(runs)
+    said, reason, code = verdict(runs, asked)
     models = []
     for run in runs:
         own, why = run.verdict
@@ -201,24 +207,24 @@ def overview(runs: Sequence[ModelRun], timestamp: str) -> dict[str, Any]:
     }
 
 
-def overview_markdown(runs: Sequence[ModelRun]) -> str:
+def overview_markdown(runs: Sequence[ModelRun], asked: int) -> str:
     """The verdict and the table, for a pull request or a job's summary."""
     from pytest_llmprobe.report.markdown import MARKS, markdown_table, plain_text
 
-    said, reason, _ = verdict(runs)
+    said, reason, _ = verdict(runs, asked)
     title = f"## {MARKS.get(said, '')} llmprobe: {len(runs)} models: {said}"
     return "\n\n".join(
         [title, plain_text(reason, 2_000), markdown_table([HEADER, *table_rows(runs)])]
     )
 
 
-def overview_page(runs: Sequence[ModelRun]) -> str:
+def overview_page(runs: Sequence[ModelRun], asked: int) -> str:
     """The verdict, the table and the ladder on a page that needs no network."""
     from pytest_llmprobe.report.charts import chart
     from pytest_llmprobe.report.html import page_environment, page_style
     from pytest_llmprobe.report.ladder import draw_ladder
 
-    said, reason, _ = verdict(runs)
+    said, reason, _ = verdict(runs, asked)
     drawn = [
         one
         for title, some in rungs(runs).items()

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_llmprobe.engine.distribution_file import DistributionFile
-from pytest_llmprobe.plugin.fidelity import RunFidelity
+from pytest_llmprobe.errors import ReportError
+from pytest_llmprobe.plugin.fidelity import RunFidelity, checked_file
 from pytest_llmprobe.report.schema import validate
 
 CORPUS = "--llmprobe-fidelity=corpus.jsonl"
@@ -103,3 +104,7 @@ def test_a_corpus_that_is_not_there_is_said_before_any_case(pytester):
     said = f"{result.stdout.str()}{result.stderr.str()}"
     assert "--llmprobe-fidelity no.txt: " in said
     assert "or give off or answers" in said
+    (pytester.path / "main.json").write_text("{}")
+    (pytester.path / "corpus.txt").write_text("Ice and dust.")
+    with pytest.raises(ReportError, match="keeps no corpus: make the baseline with this option"):
+        checked_file(pytester.path / "main.json", "corpus.txt")

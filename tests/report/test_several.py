@@ -116,30 +116,31 @@ def test_the_verdict_of_all_agrees_with_the_exit_code(verdicts, codes, expected)
         ModelRun("m", code, one and {"gate": {"verdict": one, "reason": "why"}})
         for one, code in zip(verdicts, codes, strict=True)
     ]
-    said, reason, code = verdict(made)
+    said, reason, code = verdict(made, len(made))
     assert (said, code) == expected
+    assert verdict(made, len(made) + 1)[::2] == ("NOT JUDGED", max(code, 1))
     assert reason
 
 
 def test_the_overview_says_of_each_model_its_gate_its_report_and_its_rows():
-    found = json.loads(json.dumps(overview(ALL_FOUR, "2026-03-01T12:00:00Z"), allow_nan=False))
+    found = json.loads(json.dumps(overview(ALL_FOUR, 4, "2026-03-01T12:00:00Z"), allow_nan=False))
     assert (found["baseline"], found["exit_code"]) == ("base", 0)
     assert [one["report"] for one in found["models"]][2:] == ["noisy <b>.json", "broken.json"]
     needle, _ = found["models"][3]["experiments"]
     assert (needle["lost"], needle["gained"], needle["pass_rate"]) == (20, 0, 0.5)
     assert needle["fidelity"]["verdict"] == "different and worse"
-    gone = overview([ALL_FOUR[0], ModelRun("gone", 6, None)], "2026-03-01T12:00:00Z")
+    gone = overview([ALL_FOUR[0], ModelRun("gone", 6, None)], 2, "2026-03-01T12:00:00Z")
     assert gone["models"][1]["gate"]["reason"] == "it wrote no report, exit code 6"
 
 
 def test_the_page_has_the_table_and_the_ladder_and_no_markup_of_a_name():
-    page = overview_page(ALL_FOUR)
+    page = overview_page(ALL_FOUR, 4)
     assert page.count("data:image/svg+xml") == 3
     assert "noisy &lt;b&gt;" in page
     assert "noisy <b>" not in page
     assert "different and worse" in page
-    assert "<img" not in overview_page([ALL_FOUR[0]])
-    assert "| needle | broken | 40 | 0.500 | 20 | 0 | 0.5 |" in overview_markdown(ALL_FOUR)
+    assert "<img" not in overview_page([ALL_FOUR[0]], 1)
+    assert "| needle | broken | 40 | 0.500 | 20 | 0 | 0.5 |" in overview_markdown(ALL_FOUR, 4)
 
 
 def test_the_page_and_markdown_of_one_run_have_its_fidelity():
