@@ -63,7 +63,7 @@ class ServedFidelity:
             for name, (request, answer) in answered.items()
             if answer.text and not is_steered(request)
         }
-        kept = []
+        kept: list[KeptAnswer] = []
         for (name, (request, text)), tokens in zip(
             wanted.items(), self._scored(wanted.values()), strict=True
         ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pytest_llmprobe.report.fidelity_verdict import WORSE
@@ -228,7 +229,7 @@ def overview_page(runs: Sequence[ModelRun], asked: int) -> str:
     drawn = [
         one
         for title, some in rungs(runs).items()
-        if (one := chart(title, lambda some=some: draw_ladder(some))) is not None
+        if (one := chart(title, partial(draw_ladder, some))) is not None
     ]
     return (
         page_environment()
