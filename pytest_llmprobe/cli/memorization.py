@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -101,10 +101,10 @@ def _prefixes(options: argparse.Namespace) -> None:
     from pytest_llmprobe.models.loading import load_tokenizer
     from pytest_llmprobe.models.text_tokenizer import text_tokenizer
 
-    tokenizer = text_tokenizer(load_tokenizer(tokenizer_of))
+    tokenizer, empty = text_tokenizer(load_tokenizer(tokenizer_of)), list[str]()
     with Progress() as progress, _named(options.dataset):
         folder = cutting.make_prefix_map(
-            _documents(corpus, options.label, options.info),
+            _documents(corpus, options.label, options.info, empty.append),
             tokenizer,
             cut,
             options.out,
@@ -117,6 +117,8 @@ def _prefixes(options: argparse.Namespace) -> None:
                 f"{n} prefixes, {skipped} documents too short"
             ),
         )
+    if empty:
+        print(f"{len(empty)} documents without text left out", file=sys.stderr)
     print(folder)
 
 
@@ -133,12 +135,14 @@ def tokenizer_of_served(spec: ModelSpec) -> ModelSpec:
     return resolve(spec.tokenizer or "reference", project_models())
 
 
-def _documents(corpus: Dataset, label: str | None, info: str | None) -> Iterator[Document]:
+def _documents(
+    corpus: Dataset, label: str | None, info: str | None, left_out: Callable[[str], object]
+) -> Iterator[Document]:
     """What a map is cut from."""
     from pytest_llmprobe.experiments.memorization.prefix_map.files import Document
 
     named = {name: field for name, field in (("label", label), ("info", info)) if field is not None}
-    for id, text, found in corpus.documents_with(list(named.values())):
+    for id, text, found in corpus.documents_with(list(named.values()), left_out):
         yield Document(id, text, **dict(zip(named, found, strict=True)))
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -30,6 +30,7 @@ from pytest_llmprobe.data.rows import (
     INSTALL,
     MAX_TEXT,
     Row,
+    field_text,
     hub_rows,
     json_rows,
     jsonl_rows,
@@ -134,19 +135,28 @@ class Dataset:
         """
         return (text for _, text in self.documents())
 
-    def documents(self) -> Iterator[tuple[str, str]]:
+    def documents(
+        self, left_out: Callable[[str], object] | None = None
+    ) -> Iterator[tuple[str, str]]:
         """As `texts`, each after its id: its file's name, its row's field ``id`` or ``line 3``.
+
+        Args:
+            left_out: Told the id of each that has no text.
 
         Raises:
             CasesError: As for `texts`.
         """
-        return ((name, text) for _, name, text, _ in self._documents() if text.strip())
+        return ((name, text) for name, text, _ in self.documents_with((), left_out))
 
-    def documents_with(self, fields: Sequence[str]) -> Iterator[tuple[str, str, list[str | None]]]:
+    def documents_with(
+        self, fields: Sequence[str], left_out: Callable[[str], object] | None = None
+    ) -> Iterator[tuple[str, str, list[str | None]]]:
         """As `documents`, each with other fields of its row, which must be there, as texts."""
         for where, name, text, row in self._documents():
             if text.strip():
-                yield name, text, [_field(where, row, field) for field in fields]
+                yield name, text, [field_text(where, row, field) for field in fields]
+            elif left_out is not None:
+                left_out(name)
 
     def _documents(self) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
         """Where each text is, its id, the text, and its row; those without text, too."""
@@ -226,14 +236,6 @@ class Dataset:
 def _reference(row: Mapping[str, Any]) -> str | None:
     given = row.get(REFERENCE)
     return given[:MAX_TEXT] if isinstance(given, str) and given.strip() else None
-
-
-def _field(where: str, row: Mapping[str, Any], name: str) -> str | None:
-    """A field of a row, as text."""
-    if name not in row:
-        has = ", ".join(sorted(row)[:20]) or "no field at all"
-        raise CasesError(f"{where} has no field {name!r}: it has {has}")
-    return None if row[name] is None else str(row[name])[:MAX_TEXT]
 
 
 def read_datasets(options: Iterable[str], start: Path) -> Mapping[str, Dataset]:
