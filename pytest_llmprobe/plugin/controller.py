@@ -78,8 +78,10 @@ class Controller:
             self._progress.start()
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Hear why a worker has ended the run, if it has."""
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Hear why a worker has ended the run, if it has, and tell the others if it has died."""
+        if error is not None:
+            self.process.lost(str(node.gateway.id))
         heard(self.config, node)
 
     def pytest_collection_finish(self) -> None:
