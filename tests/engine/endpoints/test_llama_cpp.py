@@ -23,7 +23,8 @@ def llama_cpp(smollm2_spec):
     params = xllamacpp.CommonParams()
     params.model.path = str(packaged_file(smollm2_spec.package))
     params.port, params.n_ctx, params.n_parallel, params.warmup = 0, 2048, 2, False
-    params.cpuparams.n_threads = 2
+    # More would wait for one another in a loop, where other processes want the cores.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     server = xllamacpp.Server(params)
     yield SimpleNamespace(url=server.listening_address)
     del server
