@@ -119,6 +119,7 @@ class Setup:
     server: Server | None = None
     command: list[str] = field(default_factory=list)
     run: Path | None = None
+    older: set[Path] = field(default_factory=set)
     seconds: tuple[float, float] = (0.0, 1.0)
     expected: dict[str, Any] = field(default_factory=dict)
 
@@ -167,10 +168,15 @@ class Setup:
         lines = (self.run / "completions.jsonl").read_bytes().splitlines()
         return {line[9:41] for line in lines if line.startswith(b'{"key": ') and line[-1:] == b"}"}
 
+    def forget(self) -> None:
+        """The next run is a new one."""
+        self.run, self.older = None, set(self.runs.iterdir()) if self.runs.exists() else set()
+
     def new_run(self) -> None:
         """Find the folder that the first process of a run has made."""
         if self.run is None and self.runs.exists():
-            found = [path for path in self.runs.iterdir() if (path / "completions.jsonl").exists()]
+            begun = [path for path in self.runs.iterdir() if (path / "completions.jsonl").exists()]
+            found = [path for path in begun if path not in self.older]
             self.run = max(found, key=lambda path: path.stat().st_mtime) if found else None
 
     def report(self) -> dict[str, Any]:
@@ -223,6 +229,18 @@ def leave_alone(setup: Setup) -> str:
     setup.new_run()
     if process.returncode not in (0, 1) or "INTERNALERROR" in text or "Traceback" in text:
         return f"exit code {process.returncode}\n{text[-3000:]}"
+    return ""
+
+
+def measure(setup: Setup) -> str:
+    """The report of a run that nobody kills, and how long it takes; what is wrong."""
+    start = time.monotonic()
+    if said := leave_alone(setup):
+        return said
+    took = time.monotonic() - start
+    setup.seconds = (0.15 * took, 0.95 * took)
+    setup.expected = setup.report()
+    (setup.folder / "asked").unlink(missing_ok=True)
     return ""
 
 
@@ -316,19 +334,14 @@ def main() -> int:
             for workers in (2, 0)
         ]
         try:
-            for setup in setups:
-                start = time.monotonic()
-                if said := leave_alone(setup):
+            while done < options.kills:
+                setup = setups[(options.seed + done // KILLS_OF_A_RUN) % len(setups)]
+                if not setup.expected and (said := measure(setup)):
                     print(said)
                     return 1
-                took = time.monotonic() - start
-                setup.seconds = (0.15 * took, 0.95 * took)
-                setup.expected, setup.run = setup.report(), None
-                (setup.folder / "asked").unlink(missing_ok=True)
-            while done < options.kills:
-                setup = setups[(done // KILLS_OF_A_RUN) % len(setups)]
                 kills = min(KILLS_OF_A_RUN, options.kills - done)
-                setup.run, of_run = None, 0
+                setup.forget()
+                of_run = 0
                 for _ in range(5 * kills):
                     if of_run == kills:
                         break
