@@ -130,6 +130,14 @@ def leave_with_controller(last: Callable[[], None]) -> None:
     threading.Thread(target=watch, name="llmprobe-controller", daemon=True).start()
 
 
+def has_line(entry: Any) -> bool:
+    """Whether a traceback's entry has a line: an interrupt may come where Python knows of none.
+
+    pytest would end in a TypeError of its own.
+    """
+    return entry._rawentry.tb_lineno is not None
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
 

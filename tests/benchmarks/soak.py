@@ -46,7 +46,7 @@ EVAL = """
         assert completion.text.endswith(f" {case.target}") and case.metadata["depth"], "no word"
 """ + "".join(
     f"""
-    @pytest.mark.probe(cases=list(cases("{name}")), max_new_tokens=200)
+    @pytest.mark.probe(cases=list(cases("{name}")), max_new_tokens=600)
     def test_{name}(case, completion, score):
         check(case, completion, score)
 """
