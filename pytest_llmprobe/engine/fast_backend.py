@@ -7,7 +7,7 @@ every architecture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -15,7 +15,7 @@ from itertools import takewhile
 
 import torch
 
-from pytest_llmprobe.engine.backend import Generated, OnTokens
+from pytest_llmprobe.engine.backend import Arrived, Generated, OnTokens
 from pytest_llmprobe.engine.decoding import RowState, decode
 from pytest_llmprobe.engine.layer_windows import layer_windows
 from pytest_llmprobe.engine.memory import TreeMemory
@@ -61,14 +61,32 @@ class FastBackend(TransformersBackend):
             return "not copied: their owner may change them"
         return packed_weights(self.model)
 
-    def together(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
+    def together(
+        self, rows: Sequence[Row], on_tokens: OnTokens, arrived: Arrived
+    ) -> list[Generated | RequestError]:
         """One batch; close calls in float32 are decided alone, ties by plain ``generate``."""
         if not self.shares_prefixes or self.turns_others(rows[0]):
-            return super().together(rows, on_tokens)
+            return super().together(rows, on_tokens, arrived)
         drafts = [self._draft(row) for row in rows]
         packed = isinstance(self._packed, PackedWeights)
-        states = self._decoded(rows, drafts, on_tokens, look_up=self._drafts, packed=packed)
-        return [self._settled(state, len(rows) == 1 and not packed) for state in states]
+        alone = len(rows) == 1 and not packed
+
+        def ended(state: RowState) -> None:
+            if not state.broken and not self._is_close(state, alone):
+                arrived(state.row, self._said(state))
+
+        states = self._decoded(
+            rows, drafts, on_tokens, look_up=self._drafts, packed=packed, on_end=ended
+        )
+        if any(self._is_close(state, alone) for state in states):
+            for state in states:
+                ended(state)
+        return [self._settled(state, alone) for state in states]
+
+    def _is_close(self, state: RowState, alone: bool) -> bool:
+        """Whether a row's choices could turn with the shape of a pass."""
+        least = TIE if alone else CLOSE_CALL
+        return bool(self.model.dtype == torch.float32 and state.margin < least)
 
     def _settled(self, state: RowState, alone: bool) -> Generated | RequestError:
         """The row's answer; after a close call, the one of the model's own products for it alone.
@@ -76,16 +94,17 @@ class FastBackend(TransformersBackend):
         The answer so far is the draft, so a few passes over prompt and answer decide nearly always.
         Nobody watches a row that is redone.
         """
-        if self.model.dtype == torch.float32 and state.margin < CLOSE_CALL and not alone:
+        if self._is_close(state, alone) and not alone:
             row = state.row
             draft = [] if _prompt_alone(row) else state.tokens[: row.room - 1]
             (decided,) = self._decoded([row], [draft], lambda _: None, look_up=False, packed=False)
             answer = self._settled(decided, alone=True)
             return answer if isinstance(answer, RequestError) else replace(answer, redone=True)
-        if self.model.dtype == torch.float32 and state.margin < TIE:
-            return super().together([state.row], lambda _: None)[0]
-        if state.broken:
-            return InvalidLogitsError(BROKEN)
+        if self._is_close(state, alone):
+            return super().together([state.row], lambda _: None, lambda row, answer: None)[0]
+        return InvalidLogitsError(BROKEN) if state.broken else self._said(state)
+
+    def _said(self, state: RowState) -> Generated:
         answer = state.reader.generated()
         how = state.row.steering
         return answer if how is None else replace(answer, steered_layers=self._reached(how))
@@ -105,6 +124,7 @@ class FastBackend(TransformersBackend):
         *,
         look_up: bool,
         packed: bool,
+        on_end: Callable[[RowState], None] = lambda _: None,
     ) -> list[RowState]:
         tree = prefix_tree(rows)
         ordered = depth_first(tree)
@@ -115,7 +135,7 @@ class FastBackend(TransformersBackend):
         if packed and isinstance(self._packed, PackedWeights):
             weights = self._packed.active()
         with memory.attached(), weights:
-            states = decode(memory, ordered, guessed, self.endings, on_tokens, look_up)
+            states = decode(memory, ordered, guessed, self.endings, on_tokens, look_up, on_end)
         state_of = {state.row.index: state for state in states}
         return [state_of[row.index] for row in rows]
 
