@@ -61,6 +61,13 @@ class FastBackend(TransformersBackend):
             return "not copied: their owner may change them"
         return packed_weights(self.model)
 
+    def unending(self) -> FastBackend:
+        """Without guesses, too."""
+        same = super().unending()
+        assert isinstance(same, FastBackend)
+        same._drafts = False
+        return same
+
     def together(
         self, rows: Sequence[Row], on_tokens: OnTokens, arrived: Arrived
     ) -> list[Generated | RequestError]:

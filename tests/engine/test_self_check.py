@@ -42,7 +42,7 @@ def test_no_answer_in_float32_depends_on_the_batch(architecture, packed):
 
 
 def test_the_reference_is_plain_generate_whatever_the_other_ways_do(llama, monkeypatch):
-    monkeypatch.setattr(FastBackend, "generate", lambda self, rows, on_tokens: 1 / 0)
+    monkeypatch.setattr(FastBackend, "receive", lambda self, rows, *told: 1 / 0)
     alone = Engine(llama, batch_size=1).generate(PROMPTS)
     assert len(alone) == len(PROMPTS)
     with pytest.raises(ZeroDivisionError):
