@@ -45,7 +45,8 @@ def batches(suite):
             continue
         for rows in BATCHES[suite.profile]:
             prompt = text_of(suite, size, "shown")
-            yield Case(f"{size}-tokens-x{rows}", prompt, size=size, metadata={"batch": rows})
+            known = {"size": size, "batch": rows}
+            yield Case(f"{size}-tokens-x{rows}", prompt, metadata=known)
 
 
 @pytest.fixture
@@ -53,15 +54,15 @@ def rounds(case, suite, engine, benchmark):
     """Measures so many tokens after the case's prompts; each round has prompts of its own."""
     from pytest_llmprobe.engine.speed import timed  # torch
 
-    measured, rows = [], case.metadata["batch"]
+    measured, size, rows = [], case.metadata["size"], case.metadata["batch"]
 
     def prompts(number):
-        return [text_of(suite, case.size, number, row) for row in range(rows)]
+        return [text_of(suite, size, number, row) for row in range(rows)]
 
     def rounds(new_tokens):
         count = ROUNDS[suite.profile]
         asked = iter([prompts(number) for number in range(count + 1)])
-        benchmark.group = f"{case.size} tokens, batch of {rows}, {new_tokens} new"
+        benchmark.group = f"{size} tokens, batch of {rows}, {new_tokens} new"
         benchmark.pedantic(
             lambda given: measured.append(timed(engine, given, new_tokens)),
             setup=lambda: ((next(asked),), {}),

@@ -66,6 +66,8 @@ class FastBackend(TransformersBackend):
         same = super().unending()
         assert isinstance(same, FastBackend)
         same._drafts = False
+        if self.shares_prefixes:
+            same.__dict__["_packed"] = self._packed  # measured once
         return same
 
     def together(
