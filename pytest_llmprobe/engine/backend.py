@@ -55,6 +55,9 @@ class Generated:
 class Backend(Protocol):
     """Encodes prompts and generates one planned batch at a time.
 
+    One that shares prefixes in another way, and takes batches of several configs, has an attribute
+    ``copies_prefixes`` that is True.
+
     One whose prompt and answer have a context each, not one together, says so by an attribute
     ``context_is_shared`` that is False.
 

@@ -160,7 +160,8 @@ class Engine:
     def _plan(self, rows: Sequence[Row]) -> list[list[Row]]:
         limits = (self.batch_size, self.backend.max_batch_size)
         size = min((limit for limit in limits if limit is not None), default=None)
-        share, most = self.backend.shares_prefixes, self._packed_rows
+        backend, most = self.backend, self._packed_rows
+        share = backend.shares_prefixes or getattr(backend, "copies_prefixes", False)
         scored = [row for row in rows if row.continuation]
         others = [row for row in rows if not row.continuation]
         batches = plan(others, size, self.token_budget, share, self._limits, most)

@@ -7,7 +7,7 @@ every architecture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -16,12 +16,13 @@ from itertools import takewhile
 import torch
 
 from pytest_llmprobe.engine.backend import Arrived, Generated, OnTokens
+from pytest_llmprobe.engine.copied_prefix import Leads, Prefix, batches, way_of
 from pytest_llmprobe.engine.decoding import RowState, decode
 from pytest_llmprobe.engine.layer_windows import layer_windows
 from pytest_llmprobe.engine.memory import TreeMemory
 from pytest_llmprobe.engine.packed_weights import PackedWeights, packed_weights
 from pytest_llmprobe.engine.planning import Row, RowSteering
-from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
+from pytest_llmprobe.engine.prefixes import Node, depth_first, prefix_tree
 from pytest_llmprobe.engine.sampling import CLOSE_CALL
 from pytest_llmprobe.engine.transformers_backend import BROKEN, TransformersBackend
 from pytest_llmprobe.engine.tree_trial import packs_rows
@@ -42,12 +43,15 @@ class FastBackend(TransformersBackend):
     def __init__(self, loaded: LoadedModel, drafts: bool = True) -> None:
         super().__init__(loaded)
         self.shares_prefixes = packs_rows(loaded)
+        self._way = "" if self.shares_prefixes else way_of(loaded)
+        self.copies_prefixes = bool(self._way)
         self._drafts = drafts
 
     @property
     def path(self) -> str:
         """How this model is run and why, in one sentence."""
-        run = how_run(self.shares_prefixes, self._encoder, self.max_batch_size is None)
+        padded = self.max_batch_size is None
+        run = how_run(self.shares_prefixes, self._encoder, padded, self.copies_prefixes)
         if not self.shares_prefixes:
             return run
         weights = self._packed
@@ -75,6 +79,8 @@ class FastBackend(TransformersBackend):
     ) -> list[Generated | RequestError]:
         """One batch; close calls in float32 are decided alone, ties by plain ``generate``."""
         if not self.shares_prefixes or self.turns_others(rows[0]):
+            if self.copies_prefixes:
+                return self._copied(rows, on_tokens, arrived)
             return super().together(rows, on_tokens, arrived)
         drafts = [self._draft(row) for row in rows]
         packed = isinstance(self._packed, PackedWeights)
@@ -91,6 +97,47 @@ class FastBackend(TransformersBackend):
             for state in states:
                 ended(state)
         return [self._settled(state, alone) for state in states]
+
+    def _copied(
+        self, rows: Sequence[Row], on_tokens: OnTokens, arrived: Arrived
+    ) -> list[Generated | RequestError]:
+        """Batches on copies of what prompts share; close calls are decided by the row alone."""
+        found: dict[int, Generated | RequestError] = {}
+        tree = prefix_tree(rows)
+        if rows[0].steering is not None:  # its biases are for whole prompts
+            tree = Node(0, (), tuple(rows), ())
+        for prefix, batch in batches(self.model, tree, Prefix(self.model, self._way)):
+            for row, answer in self._watched(batch, on_tokens, arrived, prefix):
+                found[row.index] = answer
+                if len(found) < len(rows) and isinstance(answer, Generated):
+                    arrived(row, answer)
+        return [found[row.index] for row in rows]
+
+    def _watched(
+        self, rows: Sequence[Row], on_tokens: OnTokens, arrived: Arrived, prefix: Prefix
+    ) -> Iterator[tuple[Row, Generated | RequestError]]:
+        watcher, places = Leads(), {row.index: place for place, row in enumerate(rows)}
+        checked = prefix.length > 0 and self.model.dtype == torch.float32
+
+        def is_close(row: Row, answer: Generated | RequestError) -> bool:
+            if not checked or not isinstance(answer, Generated):
+                return False
+            return watcher.least(places[row.index], len(answer.token_ids)) < CLOSE_CALL
+
+        def ended(row: Row, answer: Generated) -> None:
+            if not is_close(row, answer):
+                arrived(row, answer)
+
+        watching = watcher if checked else None
+        answers = self.generated(
+            rows, on_tokens, ended, watching, prefix if prefix.length else None
+        )
+        for row, answer in zip(rows, answers, strict=True):
+            if is_close(row, answer):
+                (answer,) = self.generated([row], lambda _: None, lambda row, answer: None)
+                if isinstance(answer, Generated):
+                    answer = replace(answer, redone=True)
+            yield row, answer
 
     def _is_close(self, state: RowState, alone: bool) -> bool:
         """Whether a row's choices could turn with the shape of a pass."""

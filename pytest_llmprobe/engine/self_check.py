@@ -143,7 +143,8 @@ def self_check(
         ways.append(_compared(name, reference, _asked(engine, asked, on_progress)))
     return SelfCheck(
         dtype=_dtype(model, other),
-        shares_prefixes=engine.backend.shares_prefixes,
+        shares_prefixes=engine.backend.shares_prefixes
+        or bool(getattr(engine.backend, "copies_prefixes", False)),
         prompts=len(prompts),
         failed=tuple(dict.fromkeys(str(e) for e in expected if isinstance(e, RequestError))),
         tokens=sum(e.usage.generated_tokens or 0 for e in expected if isinstance(e, Completion)),

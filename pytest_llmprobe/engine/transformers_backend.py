@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria
 
 from pytest_llmprobe.case import Prompt
 from pytest_llmprobe.engine.backend import Arrived, Backend, Generated, OnTokens
+from pytest_llmprobe.engine.copied_prefix import Prefix
 from pytest_llmprobe.engine.endings import AnswerReader, Endings
 from pytest_llmprobe.engine.log_likelihood import answers
 from pytest_llmprobe.engine.planning import Row, RowSteering
@@ -103,13 +104,31 @@ class TransformersBackend(Backend):
                     arrived(row, answer)
         return [found[row.index] for row in rows]
 
-    @torch.inference_mode()
     def together(
         self, rows: Sequence[Row], on_tokens: OnTokens, arrived: Arrived
     ) -> list[Generated | RequestError]:
         """One ``generate`` call; every field that a checkpoint's own config could set is set."""
+        return self.generated(rows, on_tokens, arrived)
+
+    @torch.inference_mode()
+    def generated(
+        self,
+        rows: Sequence[Row],
+        on_tokens: OnTokens,
+        arrived: Arrived,
+        watcher: LogitsProcessor | None = None,
+        prefix: Prefix | None = None,
+    ) -> list[Generated | RequestError]:
+        """As ``together``; a ``watcher`` sees the scores that decide.
+
+        With a ``prefix``, which all rows share, prompts have one length.
+        """
         config = rows[0].config
         ids, mask = self._padded([row.prompt_ids for row in rows])
+        cached: dict[str, Any] = {}
+        if prefix is not None:
+            ids, cached = prefix.asked(ids)
+            mask = torch.ones_like(ids)
         # A decoder behind an encoder begins with a token of its own.
         lengths = [1 if self._encoder else len(row.prompt_ids) for row in rows]
         sampler = RowSampler(config, [row.seed for row in rows], lengths)
@@ -142,8 +161,9 @@ class TransformersBackend(Backend):
                     eos_token_id=list(self.loaded.end_ids) or None,
                     pad_token_id=self.loaded.pad_id,
                 ),
-                logits_processor=LogitsProcessorList([sampler]),
+                logits_processor=LogitsProcessorList([sampler, *([watcher] if watcher else [])]),
                 stopping_criteria=[readers],
+                **cached,
             )
         return [answer_of(place) or InvalidLogitsError(BROKEN) for place in range(len(rows))]
 

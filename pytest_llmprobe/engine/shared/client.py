@@ -30,6 +30,7 @@ class SharedBackend:
         self.max_batch_size: int | None = hello["max_batch_size"]
         self.context_is_shared: bool = hello["context_is_shared"]
         self.shares_prefixes: bool = hello["shares_prefixes"]
+        self.copies_prefixes: bool = hello["copies_prefixes"]
         self.thinks: bool = hello["thinks"]
         self.info: dict[str, Any] = hello["info"]
 

@@ -75,7 +75,8 @@ class EngineServer:
                 told = ("context_length", "max_batch_size", "shares_prefixes", "thinks", "info")
                 hello = {name: getattr(self._backend, name) for name in told}
                 shared = getattr(self._backend, "context_is_shared", True)
-                send(file, hello | {"context_is_shared": shared})
+                copies = getattr(self._backend, "copies_prefixes", False)
+                send(file, hello | {"context_is_shared": shared, "copies_prefixes": copies})
                 while (message := receive(file)) is not None:
                     send(file, self._reply(message, file))
         except OSError:  # it has gone
