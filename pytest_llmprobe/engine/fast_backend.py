@@ -128,10 +128,8 @@ class FastBackend(TransformersBackend):
             if not is_close(row, answer):
                 arrived(row, answer)
 
-        watching = watcher if checked else None
-        answers = self.generated(
-            rows, on_tokens, ended, watching, prefix if prefix.length else None
-        )
+        watching, shared = (watcher if checked else None), (prefix if prefix.length else None)
+        answers = self.generated(rows, on_tokens, ended, watching, shared)
         for row, answer in zip(rows, answers, strict=True):
             if is_close(row, answer):
                 (answer,) = self.generated([row], lambda _: None, lambda row, answer: None)
