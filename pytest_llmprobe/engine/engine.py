@@ -261,7 +261,8 @@ class Engine:
         def arrived(row: Row, answer: Generated) -> None:
             if row.index not in early:
                 # Its share of the batch's time is known when that ends: then it is kept again.
-                so_far = Timings((time.perf_counter() - start) / len(batch), len(batch))
+                wall = time.perf_counter() - start
+                so_far = Timings(wall / len(batch), len(batch), wall_s=wall)
                 early[row.index] = completion_of(row, answer, so_far)
                 self._keep(requests, {row.index: early[row.index]})
                 meter.add(0, rows=1)
@@ -276,7 +277,8 @@ class Engine:
             meter.generated = before
             self.backend.release_memory()
             return failure
-        share = Timings((time.perf_counter() - start) / len(batch), len(batch))
+        wall = time.perf_counter() - start
+        share = Timings(wall / len(batch), len(batch), wall_s=wall)
         return {
             row.index: answer
             if isinstance(answer, RequestError)

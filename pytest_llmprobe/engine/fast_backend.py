@@ -134,7 +134,7 @@ class FastBackend(TransformersBackend):
             if is_close(row, answer):
                 (answer,) = self.generated([row], lambda _: None, lambda row, answer: None)
                 if isinstance(answer, Generated):
-                    answer = replace(answer, redone=True)
+                    answer = replace(answer, redone=True, wall_s=None)
             yield row, answer
 
     def _is_close(self, state: RowState, alone: bool) -> bool:
@@ -153,13 +153,15 @@ class FastBackend(TransformersBackend):
             draft = [] if _prompt_alone(row) else state.tokens[: row.room - 1]
             (decided,) = self._decoded([row], [draft], lambda _: None, look_up=False, packed=False)
             answer = self._settled(decided, alone=True)
-            return answer if isinstance(answer, RequestError) else replace(answer, redone=True)
+            if isinstance(answer, RequestError):
+                return answer
+            return replace(answer, redone=True, wall_s=None)  # it waited for its batch before
         if self._is_close(state, alone):
             return super().together([state.row], lambda _: None, lambda row, answer: None)[0]
         return InvalidLogitsError(BROKEN) if state.broken else self._said(state)
 
     def _said(self, state: RowState) -> Generated:
-        answer = state.reader.generated()
+        answer = replace(state.reader.generated(), wall_s=state.wall_s)
         how = state.row.steering
         return answer if how is None else replace(answer, steered_layers=self._reached(how))
 
