@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -174,7 +173,7 @@ def _server_engine(
         prices = Prices(spec.input_price, spec.output_price)
     # The account that all workers of a run share.
     ledger = process.make_scratch() / account if process.is_worker else None
-    left = None if asked.max_time is None else asked.max_time - (time.time() - process.started)
+    left = None if asked.max_time is None else asked.max_time - process.seconds
     backend = EndpointBackend(
         connect(spec, asked.timeout_s, asked.options),
         concurrency=max(1, asked.concurrency // workers()),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 from pytest_llmprobe.engine.engine import Engine
-from pytest_llmprobe.engine.shared.server import EngineServer, end
+from pytest_llmprobe.engine.shared.server import LOOK_S, EngineServer, end
 from pytest_llmprobe.engine.shared.start import SOCKET, settings_in
 from pytest_llmprobe.errors import ModelError
 
@@ -17,6 +20,7 @@ def main(folder: Path) -> None:
     from pytest_llmprobe.models.prompts import PromptEncoder
 
     settings = settings_in(folder)
+    threading.Thread(target=_leave_with, args=(folder,), daemon=True).start()
     try:
         loaded = load_spec(settings.spec, threads=settings.threads)
         tokenizer = load_tokenizer(settings.spec)
@@ -31,6 +35,13 @@ def main(folder: Path) -> None:
     ).ids
     EngineServer(backend, encode).serve(folder / SOCKET)
     end(folder)
+
+
+def _leave_with(folder: Path) -> None:
+    """End when the session's folder has gone, even while the model is being loaded."""
+    while folder.exists():
+        time.sleep(LOOK_S)
+    os._exit(1)
 
 
 if __name__ == "__main__":

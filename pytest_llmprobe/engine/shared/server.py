@@ -54,9 +54,12 @@ class EngineServer:
     def serve(self, path: Path) -> None:
         """Until nobody is there any more."""
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
-            path.chmod(0o600)
+            bound = path.with_suffix(".new")  # who finds the path may connect at once
+            bound.unlink(missing_ok=True)
+            listener.bind(str(bound))
+            bound.chmod(0o600)
             listener.listen(128)
+            bound.replace(path)
             clients: list[socket.socket] = []
             last = time.monotonic() + FIRST_S - LINGER_S
             while time.monotonic() - last < LINGER_S and path.exists():
