@@ -29,7 +29,7 @@ Question: {question}
 Answer:"""
 
 HOPS = (1, 2)
-TRIALS = {"smoke": 1, "ci": 4, "full": 10}
+TRIALS = {"smoke": 1, "ci": 3, "full": 10}
 ROWS = {"smoke": 4, "ci": 50, "full": 500}  # of data, for each size
 DOCUMENT = 130  # characters of a made-up one, at least
 

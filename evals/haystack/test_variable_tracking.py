@@ -27,7 +27,7 @@ directly or through others. Give {form}. Answer with the names only.
 Value: {value}
 Variables:"""
 
-HOPS = {"smoke": (2,), "ci": (1, 2, 4), "full": (1, 4)}  # RULER: 4
+HOPS = {"smoke": (2,), "ci": (1, 4), "full": (1, 4)}  # RULER: 4
 CHAINS = {"smoke": (2,), "ci": (2,), "full": (2, 4)}  # RULER: 1
 TRIALS = {"smoke": 2, "ci": 2, "full": 5}
 

@@ -35,7 +35,7 @@ The {n} most frequent words:"""
 COMMON_WANTED = {"smoke": 3, "ci": 3, "full": 10}  # RULER: 10
 FREQUENT_WANTED = 3
 ALPHA = {"smoke": (2.0,), "ci": (2.0,), "full": (2.0, 3.5)}  # RULER: 2.0
-TRIALS = {"smoke": 2, "ci": 3, "full": 5}
+TRIALS = {"smoke": 2, "ci": 2, "full": 5}
 
 
 def common_words(suite):

@@ -35,14 +35,11 @@ from pytest_llmprobe.plugin.earlier_run import (
     find_answers,
     resumed_run,
 )
-from pytest_llmprobe.plugin.fidelity import checked_file
 from pytest_llmprobe.plugin.gate_options import Require, as_repeat, read_require, refuse_empty
 from pytest_llmprobe.plugin.process import HELD
-from pytest_llmprobe.plugin.reachable import check_reachable
 from pytest_llmprobe.plugin.run_texts import read_texts
 from pytest_llmprobe.plugin.units import UNIT_SIZE
 from pytest_llmprobe.report.baseline import baseline_path
-from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.model_names import canonical_name
 from pytest_llmprobe.report.plan import Bar
 from pytest_llmprobe.suite import AnswerRoom, Suite
@@ -202,31 +199,6 @@ def options_of(config: pytest.Config) -> Options:
         except (SettingsError, ModelError, ReportError) as error:
             raise pytest.UsageError(f"llmprobe: {error}") from None
     return config.stash[OPTIONS]
-
-
-def check_explicit(config: pytest.Config) -> None:
-    """Find out now whether what the command line names can be had: model, files, data.
-
-    Raises:
-        pytest.UsageError: No such model, run to compare with, data, or file that can be written.
-    """
-    try:
-        options = options_of(config)
-        if options.resume is not None:  # found once, for the workers too
-            config.option.llmprobe_resume = str(options.resume)
-        for path in (options.report, options.html, options.markdown, options.save):
-            if path is not None:
-                check_writable(path)
-        if options.compare is not None:
-            from pytest_llmprobe.report.run_file import read_run
-
-            read_run(options.compare[1])
-            checked_file(options.compare[1], options.texts)
-        asked = [options.judge] if options.replay else [options.spec, options.judge]
-        for spec in filter(None, asked):
-            check_reachable(spec, here_only=config.option.collectonly)
-    except (ModelError, ReportError) as error:
-        raise pytest.UsageError(f"llmprobe: {error}") from None
 
 
 def _read(config: pytest.Config) -> Options:

@@ -109,7 +109,7 @@ def test_every_case_has_the_answer_that_other_code_finds(name, profile):
 @every_eval
 def test_the_number_of_cases_is_moderate_and_grows(name):
     assert 2 <= len(build(name, Suite("smoke"))) <= 4
-    assert 6 <= len(build(name, Suite())) <= 16
+    assert 4 <= len(build(name, Suite())) <= 12
 
 
 @every_eval
