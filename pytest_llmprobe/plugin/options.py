@@ -21,9 +21,9 @@ from pytest_llmprobe.models.token_counter import counter_of
 from pytest_llmprobe.plugin.answer_options import (
     model_said,
     read_endpoint,
+    read_engine,
     read_generation,
     read_self_check,
-    read_shared,
     read_spec,
 )
 from pytest_llmprobe.plugin.command_line import REPEAT
@@ -76,7 +76,7 @@ class Options:
         deltas: Values of Delta for every case with spans; empty: what the evaluation says.
         layers: Sets of layers to steer, each tried by itself.
         phase: When to steer.
-        shared: One process with the model answers for all workers.
+        engine: What generates: ``process``, ``shared``, ``openvino`` or ``vllm``.
         endpoint: How a server is asked, if the model is behind one.
         gates: Bars by model and experiment; False for an experiment that is not gated.
         storage: Folder of runs and baselines.
@@ -114,7 +114,7 @@ class Options:
     markdown: Path | None = None
     save: Path | None = None
     compare: tuple[str, Path] | None = None
-    shared: bool = False
+    engine: str = "process"
     endpoint: EndpointOptions = field(default_factory=EndpointOptions)
     resume: Path | None = None
     replay: Path | None = None
@@ -175,7 +175,7 @@ class Options:
             "gate": self.gate,
             "allowed_drop": self.allowed_drop,
             "compare": self.compare[0] if self.compare else None,
-            "engine": "shared" if self.shared else "process",
+            "engine": self.engine,
             "endpoint": self.endpoint.as_dict() if self.spec.protocol else None,
             "replay": self.replay.name if self.replay else None,
             "judge": self.judge.name if self.judge else None,
@@ -277,7 +277,7 @@ def _read(config: pytest.Config) -> Options:
         deltas=option.llmprobe_delta,
         layers=option.llmprobe_layers,
         phase=option.llmprobe_phase,
-        shared=read_shared(option, spec),
+        engine=read_engine(option, spec),
         endpoint=read_endpoint(option),
         require=read_require(option),
         gates=read_gates(settings, model, storage.parent),
