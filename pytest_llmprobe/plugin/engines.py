@@ -73,7 +73,7 @@ def session_engine(run: Run, request: pytest.FixtureRequest) -> Engine:
     try:
         if options.spec.protocol is not None:
             return _server_engine(session, run, options.spec)
-        if options.shared:
+        if options.engine == "shared":
             return _shared_engine(session, run)
     except ModelError as error:
         end_run(session, error)
@@ -191,7 +191,7 @@ def need_model(options: Options) -> None:
         skip_incapable("--llmprobe-replay loads no model, and this looks into one")
     if options.spec.protocol is not None:
         skip_incapable("this looks into the model, and the model is behind a server")
-    if options.shared:
+    if options.engine == "shared":
         skip_incapable("this looks into the model, and --llmprobe-engine shared keeps it elsewhere")
 
 

@@ -132,11 +132,6 @@ class Options:
         return self.gates.get(self.model, {}) if self.gate != "none" else {}
 
     @property
-    def shared(self) -> bool:
-        """Whether one process with the model answers for all workers."""
-        return self.engine == "shared"
-
-    @property
     def unit_size(self) -> int:
         """Cases of a work unit; behind a server more, so that its requests stay under way."""
         behind_server = self.spec.protocol is not None
