@@ -147,7 +147,8 @@ class Steer:
         delta: Delta: at every head and query of the chosen layers the odds of the spans' tokens
             against all others are multiplied by e^Delta. 0 steers nothing.
         layers: ``all`` that can be steered, the ``first`` or ``last`` of them, or numbers from 0.
-        phase: ``all``, or ``prefill``: decoded tokens attend as ever.
+        phase: ``prefill``, as in the code of the GUIDE paper: decoded tokens attend as ever; or
+            ``all``: they are steered, too.
 
     Raises:
         CasesError: There is no span, or it is none.
@@ -157,7 +158,7 @@ class Steer:
     spans: tuple[Span, ...]
     delta: float
     layers: Layers = "all"
-    phase: Phase = "all"
+    phase: Phase = "prefill"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spans", checked_spans(self.spans))
@@ -233,12 +234,15 @@ class Timings:
         latency_s: From sending this row's request to a server until the whole answer was there, in
             seconds, without waiting and earlier attempts; None in this process.
         first_token_s: Until its first token was there, if the answer was streamed.
+        wall_s: From the beginning of its batch until this row's answer was complete, in seconds;
+            of a server as ``latency_s``. None if that is not known.
     """
 
     generation_s: float
     batch_size: int
     latency_s: float | None = None
     first_token_s: float | None = None
+    wall_s: float | None = None
 
 
 @dataclass(frozen=True)

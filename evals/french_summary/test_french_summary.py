@@ -9,8 +9,8 @@ is on the machine (CamemBERT from the hub's cache, or LLMPROBE_BERT_SCORE=FOLDER
 
 The published set-up, on texts of which 200 are drawn as in the paper's code:
 
-    pytest evals/french_summary --model=mistral --llmprobe-profile=full \
-        --llmprobe-dataset french_summary=Skylion007/openwebtext
+    pytest evals/french_summary --model=mistral-v0.1 --llmprobe-profile=full \
+        --llmprobe-dataset french_summary=stas/openwebtext-10k
 """
 
 from itertools import product
@@ -24,7 +24,7 @@ from pytest_llmprobe.experiments.french_summary.texts import (
     summary_texts,
 )
 from pytest_llmprobe.experiments.french_summary.verdict import why_not_french
-from pytest_llmprobe.experiments.steering.summary import steering_summary, win_rates
+from pytest_llmprobe.experiments.steering.summary import by_layers, steering_summary, win_rates
 from pytest_llmprobe.statistics.tables import curve, heat_map, score_curve
 
 pytestmark = pytest.mark.french_summary
@@ -70,13 +70,16 @@ def french_summaries(suite):
 def summarise(records):
     plain = [record for record in records if record.params["style"] == "plain"]
     steered = any("delta" in record.params for record in records)
+    sweep = steering_summary(plain) if steered else {}
+    for layers, chosen in by_layers(plain).items() if steered else ():
+        sweep[f"{layers}win_rates"] = win_rates(chosen)
     return {
         "by_length": curve(plain, "size"),
         "style_by_length": heat_map(records, rows="style", columns="size"),
         "by_phrasing": curve(plain, "phrasing"),
         "bert_score": score_curve(records, "style", "bert_score")
         or records[0].params["bert_score"],
-    } | (steering_summary(plain) | {"win_rates": win_rates(plain)} if steered else {})
+    } | sweep
 
 
 @pytest.mark.probe(

@@ -1,7 +1,8 @@
 r"""The published needle-threading data set (arXiv 2411.05000), all five tasks.  Chance as theirs.
 
-Not part of a run unless the data are named: a split on the hub, or a local .jsonl or .parquet file
-with its columns (`needle.published` says which and what is assumed of them).
+Not part of a run unless the data are named: a split on the hub, a file of its archive as it comes
+(needle_threading=data/json_data/Single_Needle.json), or a .jsonl or .parquet file with its columns
+(`needle.published` says which and what is assumed of them).
 
     pytest evals/needle/test_published.py --model=mistral -n 2 \
         --llmprobe-dataset needle_threading=jonathan-roberts1/needle-threading:Single_Needle

@@ -11,6 +11,8 @@ answers must be above 0 (chance at most 0.025).  Example: after the third word o
     pytest evals/output_length --model=mistral -n 2
 
 Answers with another count than was asked for are data too: the model knows them, or it does not.
+A model that does not repeat words is asked for lists of so many things, except in the smoke
+profile; what a list does not tell by step and count is what the model chooses as it goes.
 """
 
 from functools import partial
@@ -41,6 +43,7 @@ GRIDS = {  # words and counts
 DEPTHS = {"smoke": (100,), "ci": (0, 50, 75, 100), "full": range(0, 101, 10)}  # per cent of layers
 PROBES = {"smoke": ("mlp",), "ci": ("linear", "mlp"), "full": ("linear", "mlp")}
 SPLITS = {"smoke": ("sample",), "ci": HELD_OUT, "full": HELD_OUT}  # what is held out
+LISTS = {"smoke": (), "ci": range(3, 9), "full": range(3, 21)}  # how many things
 FIRST, LEAST = 24, 6  # of the shortest answers asked for so many must repeat their word
 TRAINING = {"hidden": 64, "max_epochs": 40, "patience": 5}
 
@@ -63,7 +66,7 @@ def layer_at(depth, model):
 
 @pytest.fixture(scope="session")
 def data(model, length_data, suite):
-    """The states of every answer that repeats its word, or why there are none.
+    """The states of every answer that repeats its word, else of every list, or why there are none.
 
     Most models that cannot say a word twice cannot say it ten times: they are not asked for it.
     """
@@ -72,11 +75,18 @@ def data(model, length_data, suite):
     layers = sorted({layer_at(depth, model) for depth in DEPTHS[suite.profile]})
     try:
         first = length_data(requests[:FIRST], layers, keep="words").metadata["samples"]
-        if len(first) < LEAST:
-            return CasesError(f"{len(first)} of {FIRST} answers repeat their word")
-        return length_data(requests, layers, keep="words")
-    except CasesError as error:
+        if len(first) >= LEAST:
+            return length_data(requests, layers, keep="words")
+        error = CasesError(f"{len(first)} of {FIRST} answers repeat their word")
+    except CasesError as none:
+        error = none
+    if not LISTS[suite.profile]:
         return error
+    requests = length_requests("lists", counts=LISTS[suite.profile], seed=suite.seed)
+    try:
+        return length_data(requests, layers, keep="ended")
+    except CasesError as none:
+        return CasesError(f"{error}; lists: {none}")
 
 
 def summarise(records):
@@ -103,7 +113,8 @@ def test_length_probe(case, model, data, suite, score):
         split = data.split(case.metadata["held_out"], seed=suite.seed)
     except (CasesError, SettingsError) as error:  # too few to hold some of them out
         usable, asked = len(data.metadata["samples"]), data.metadata["parameters"]["requests"]
-        pytest.skip(f"{usable} of {asked} answers repeat their word: {error}")
+        pytest.skip(f"{usable} of {asked} answers can be used: {error}")
+    score("of_lists", data.metadata["samples"][0].get("is_list", False))
     config = ProbeConfig(case.metadata["probe"], seed=suite.seed, **TRAINING)
     layer = layer_at(case.metadata["depth"], model)
     judged = judge(data, split, partial(train_probe, config=config), layer, suite.seed)

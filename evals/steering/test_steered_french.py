@@ -10,8 +10,12 @@ pass.
 
 The published set-up, on texts of which 200 are drawn as in the paper's code:
 
-    pytest evals/steering -k french --model=mistral --llmprobe-delta 0,1 --llmprobe-layers all \
-        --llmprobe-profile=full --llmprobe-dataset french_summary=Skylion007/openwebtext
+    pytest evals/steering -k french --model=mistral-v0.1 --llmprobe-quantization=nf4 \
+        --llmprobe-delta 0,0.5,1,2,5 --llmprobe-profile=full --llmprobe-trials=10 \
+        --llmprobe-dataset french_summary=stas/openwebtext-10k
+
+--llmprobe-layers=all/first/0-3/13-16/28-31 compares its sets of layers. --llmprobe-judge=MODEL
+also says how often a judge prefers the steered answer to the unsteered one, where both are French.
 
 Delta is on the whole instruction, as in the paper.  On the word "French" alone it is a task of its
 own, steered_french_word: in the longest texts of ci and in all stories of full.  It is the control
@@ -25,11 +29,17 @@ import pytest
 from pytest_llmprobe import Case, Span
 from pytest_llmprobe.experiments.french_summary.stories import capitals, important
 from pytest_llmprobe.experiments.french_summary.texts import (
+    EMBEDDED,
     bert_score_with,
     summary_texts,
 )
 from pytest_llmprobe.experiments.french_summary.verdict import why_not_french
-from pytest_llmprobe.experiments.steering.summary import steering_summary, win_rates
+from pytest_llmprobe.experiments.steering.summary import (
+    by_layers,
+    steering_summary,
+    win_rates,
+)
+from pytest_llmprobe.statistics.tables import score_curve
 
 pytestmark = [pytest.mark.steering, pytest.mark.whitebox]
 
@@ -42,6 +52,7 @@ GENERATIONS = {"smoke": 1, "ci": 1, "full": 10}  # sampled answers to each promp
 BASELINES = {"capitals": capitals, "important": important}  # unsteered
 LAST = 10  # tokens of the prompt at whose end the predictors are taken
 ANSWER = {"smoke": 100, "ci": 200, "full": 200}  # tokens
+NO_JUDGE = "not measured: no judge compared answers with those at Delta 0: --llmprobe-judge MODEL"
 
 
 def steered_summaries(suite):
@@ -49,7 +60,7 @@ def steered_summaries(suite):
     generations = range(suite.trials or GENERATIONS[profile])
     for text in summary_texts(suite, SIZES[profile], TEXTS[profile], ANSWER[profile]):
         phrasings = range(3) if profile == "full" else [text.number % 3]
-        word_too = text.reference is not None and text.size in WORD[profile]
+        word_too = text.source == EMBEDDED and text.size in WORD[profile]
         spans = ("instruction", "word") if word_too else ("instruction",)
         for phrasing, generation in product(phrasings, generations):
             instruction = text.instructions[phrasing]
@@ -88,7 +99,11 @@ def summarise(records):
     for prefix, named in spans.items():
         if members := [record for record in records if record.params["span"] in named]:
             sweep = steering_summary(members)
-            sweep["win_rates"] = win_rates(members) or members[0].params["bert_score"]
+            for layers, chosen in by_layers(members).items():
+                won = win_rates(chosen) or members[0].params["bert_score"]
+                sweep[f"{layers}win_rates"] = won
+                judged = score_curve(chosen, "delta", "judged")
+                sweep[f"{layers}judged_win_rates"] = judged or NO_JUDGE
             found |= {prefix + key: value for key, value in sweep.items()}
     return found
 
@@ -101,11 +116,15 @@ def summarise(records):
     temperature=1.0,
     top_k=50,
 )
-def test_steered_french(case, predictors, completion, score, bert_score):
+def test_steered_french(case, predictors, completion, unsteered, score, bert_score, optional_judge):
     if case.metadata.get("delta") == 0:
         for name, value in predictors(case.prompt, case.spans[0], last=LAST).items():
             score(name, value)
     if bert_score and case.target:
         score("bert_score", bert_score(completion.text, case.target).f1)
     problem = why_not_french(completion.text, cut_off=completion.finish_reason == "length")
+    if optional_judge and unsteered and not problem and not why_not_french(unsteered.text):
+        better = optional_judge.prefers(case.prompt, completion.text, unsteered.text)
+        if better is not None:
+            score("judged", better)
     assert not problem, problem

@@ -3,11 +3,13 @@
 After the GUIDE paper, arXiv 2409.19001, experiment 2: Delta on the needle's own sentence, as in the
 paper's code (that one knows the answer's place, so it is called the oracle), or on the question.
 Other needles of the same shape stand in the text, except in the full profile.  The summary is that
-of test_steered_french.py, once for each span.
+of test_steered_french.py, once for each span, with the mean Influence and rollout of the unsteered
+cases by depth and length.
 
     pytest evals/steering -k needle --model=mistral -n 2
 """
 
+from functools import partial
 from itertools import product
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from pytest_llmprobe import Case
 from pytest_llmprobe.experiments.haystack import text_needle
 from pytest_llmprobe.experiments.steering.summary import steering_summary
+from pytest_llmprobe.statistics.tables import score_heat_map
 
 pytestmark = [pytest.mark.steering, pytest.mark.whitebox]
 
@@ -59,14 +62,16 @@ def steered_needles(suite):
 
 
 def summarise(records):
-    return {
-        f"{span}: {key}": value
-        for span in sorted({record.params["span"] for record in records})
-        for key, value in steering_summary(
-            [record for record in records if record.params["span"] == span]
-        ).items()
-        if key != "unsteered_by_style"  # the baselines shout instructions, and a needle is none
-    }
+    found = {}
+    for span in sorted({record.params["span"] for record in records}):
+        members = [record for record in records if record.params["span"] == span]
+        sweep = steering_summary(members)
+        del sweep["unsteered_by_style"]  # the baselines shout instructions, and a needle is none
+        where = partial(score_heat_map, members, "depth", "size")
+        sweep["influence_by_depth_and_length"] = where("influence")
+        sweep["rollout_by_depth_and_length"] = where("rollout")
+        found |= {f"{span}: {key}": value for key, value in sweep.items()}
+    return found
 
 
 @pytest.mark.probe(cases=steered_needles, summary=summarise, delta=DELTAS)

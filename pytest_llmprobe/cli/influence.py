@@ -24,60 +24,104 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser("influence", help="how far a piece of a prompt reaches")
     parser.description = (
         "Write influence.npy (float32 [layers + 1, tokens], first the span itself), tokens.json "
-        "(the prompt's tokens and which of them are the span's) and, with matplotlib, a plot. "
-        "Prints the mean over the last tokens after each layer."
+        "(the prompt's tokens and which of them are the span's) and, with matplotlib, a plot; of "
+        "several spans the second has influence-2.npy and influence-2.png, and so on. Prints the "
+        "mean over the last tokens after each layer, a column for each span."
     )
     occurrence = "which one, from 0, if the prompt holds it more than once"
     norm = "residual (default): as in the paper; upstream: as in its published code"
     add = parser.add_argument
     add("--model", default="reference", metavar="M", help="which model (default: reference)")
     add("--prompt", required=True, metavar="TEXT|@FILE", help="the user's message, or its file")
-    add("--span", required=True, metavar="TEXT", help="the piece of it")
+    pieces = "a piece of it; several with one --span each, in the same pass"
+    add("--span", required=True, action="append", metavar="TEXT", help=pieces)
     add("--occurrence", type=int, metavar="N", help=occurrence)
     add("--method", choices=METHODS, default="influence", help="what to measure")
+    shown = "layers that are printed and drawn, from 0 (default: all; the array has all)"
+    add("--layers", type=_numbers, metavar="L,...", help=shown)
     add("--norm", choices=("residual", "upstream"), default="residual", help=norm)
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
     parser.set_defaults(run=_influence)
 
 
+def _numbers(given: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in given.split(","))
+    except ValueError:
+        numbers = (-1,)
+    if min(numbers) < 0:
+        raise argparse.ArgumentTypeError(f"{given!r} is no list of layers such as 0,15,31")
+    return numbers
+
+
 def _influence(options: argparse.Namespace) -> None:
     from pytest_llmprobe.case import Span
 
-    span = Span(options.span, occurrence=options.occurrence)
+    spans = [Span(text, occurrence=options.occurrence) for text in options.span]
     prompt = _text(options.prompt)
-    import numpy as np
-
     from pytest_llmprobe.models.loading import load_model
     from pytest_llmprobe.report.cores import cpu_threads
-    from pytest_llmprobe.whitebox.influence import influence
+    from pytest_llmprobe.whitebox.influence import influence_maps
+    from pytest_llmprobe.whitebox.spans import locate
 
     loaded = load_model(options.model, models=project_models(), threads=cpu_threads())
-    found = influence(loaded, prompt, span, method=options.method, norm=options.norm)
-    said = [str(loaded.tokenizer.decode([token])) for token in found.prompt.ids]
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        np.save(options.out / "influence.npy", found.values)
-        described = {name: vars(options)[name] for name in ("model", "method", "norm")}
-        described |= {"span": list(found.prompt.positions), "tokens": said}
-        (options.out / "tokens.json").write_text(json.dumps(described, indent=1) + "\n")
-    except OSError as error:
-        raise SettingsError(f"--out {options.out}: {error.strerror}") from None
-    for layer, value in enumerate(found.values[1:, -LAST:].mean(axis=1)):
-        print(f"after layer {layer:2}  {value:.6f}")
+    located = [locate(loaded, prompt, span) for span in spans]
+    ids, method = located[0].ids, options.method
+    places = [found.positions for found in located]
+    maps = influence_maps(loaded, ids, places, methods=[method], norm=options.norm)[method]
+    layers = options.layers or tuple(range(maps.shape[1] - 1))
+    if max(layers) > maps.shape[1] - 2:
+        raise SettingsError(f"--layers {max(layers)}: the last layer is {maps.shape[1] - 2}")
+    said = [str(loaded.tokenizer.decode([token])) for token in ids]
+    _write(options, maps, places, said)
+    for layer in layers:
+        means = maps[:, 1 + layer, -LAST:].mean(axis=1)
+        print(f"after layer {layer:2}" + "".join(f"  {value:.6f}" for value in means))
     if can_draw():
-        _draw(options, found.values, found.prompt.positions)
+        for number, values in enumerate(maps):
+            _draw(options, values[[0, *(1 + layer for layer in layers)]], places, number, layers)
     else:
         print("no plot: it needs matplotlib: pip install 'pytest-llmprobe[plots]'")
     print(options.out)
 
 
-def _draw(options: argparse.Namespace, values: Any, positions: tuple[int, ...]) -> None:
+def _file(options: argparse.Namespace, number: int, suffix: str) -> Path:
+    """The file of a span, the first one's without a number."""
+    folder: Path = options.out
+    return folder / f"influence{f'-{number + 1}' if number else ''}{suffix}"
+
+
+def _write(
+    options: argparse.Namespace, maps: Any, places: list[tuple[int, ...]], said: list[str]
+) -> None:
+    import numpy as np
+
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        for number, values in enumerate(maps):
+            np.save(_file(options, number, ".npy"), values)
+        described = {name: vars(options)[name] for name in ("model", "method", "norm")}
+        described |= {"span": list(places[0]), "spans": list(map(list, places)), "tokens": said}
+        (options.out / "tokens.json").write_text(json.dumps(described, indent=1) + "\n")
+    except OSError as error:
+        raise SettingsError(f"--out {options.out}: {error.strerror}") from None
+
+
+def _draw(
+    options: argparse.Namespace,
+    values: Any,
+    places: list[tuple[int, ...]],
+    number: int,
+    layers: tuple[int, ...],
+) -> None:
     from pytest_llmprobe.figures.influence import influence_figure
 
-    shown = " ".join(options.span.split())
+    shown = " ".join(options.span[number].split())
     title = f"{options.model}: “{shown[:60]}{'…' if len(shown) > 60 else ''}”"
-    figure = influence_figure(values, positions, title.replace("$", r"\$"), options.method)
-    save_figure(figure, options.out / "influence.png")
+    figure = influence_figure(
+        values, places[number], title.replace("$", r"\$"), options.method, layers
+    )
+    save_figure(figure, _file(options, number, ".png"))
 
 
 def _text(given: str) -> str:

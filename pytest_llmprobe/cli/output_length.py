@@ -8,17 +8,16 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pytest_llmprobe.cli import predict_length
 from pytest_llmprobe.cli.arguments import positive
 from pytest_llmprobe.cli.progress import Progress
-from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.models.settings import project_models
 
 if TYPE_CHECKING:
     from pytest_llmprobe.experiments.output_length.data_set import LengthData, Split
     from pytest_llmprobe.experiments.output_length.skill import Fit, Judgement
-    from pytest_llmprobe.whitebox.length_probe import LengthProbe
 
 ORIGIN = ("name", "source", "revision", "fingerprint", "dtype", "dates")
 """What a probe remembers of the model that its states are from."""
@@ -30,27 +29,40 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         commands.add_parser("hidden-states", help="collect hidden states and remaining tokens")
     )
     _add_train(commands.add_parser("train-length-probe", help="train a probe on hidden states"))
-    _add_predict(
+    predict_length.add_arguments(
         commands.add_parser("predict-length", help="say at each token how many a probe expects")
     )
 
 
 def _add_hidden_states(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Ask a model to repeat words, and write the hidden state behind each token of its right "
-        "answers with the number of tokens that remained. The same command goes on with a folder "
-        "that is not complete."
+        "Ask a model to repeat words, or for lists, and write the hidden state behind each token "
+        "of its right answers with the number of tokens that remained. The same command goes on "
+        "with a folder that is not complete."
     )
-    dataset = "same_prompt (default), different_prompts, multi_layers (all layers), a .jsonl file"
+    dataset = (
+        "same_prompt (default), different_prompts, multi_layers (all layers), lists (of so many "
+        "animals and the like, for models that cannot repeat a word), a .jsonl file"
+    )
     layers = "-1 (default): after the last one's norm; 0: embeddings; several as -1,-2,-3; all"
-    keep = "data are answers with the right word and count, with the word, or all that ended"
+    keep = "data: answers with the right word (or list) and count, with the word, or all that ended"
     held = "what the part val has and train has not (default: sample)"
     add = parser.add_argument
     add("--model", default="reference", metavar="M", help="which model (default: reference)")
     add("--dataset", default="same_prompt", metavar="D", help=dataset)
     add("--layers", type=_layers, metavar="L,...|all", help=layers)
-    add("--counts", type=_counts, metavar="A:B|N,...", help="how often a word (default: 5:49)")
-    add("--words", type=_words, metavar="W,...", help="which words (default: ten common ones)")
+    add(
+        "--counts",
+        type=_counts,
+        metavar="A:B|N,...",
+        help="how often a word (default: 5:49; of lists 3:10)",
+    )
+    add(
+        "--words",
+        type=_words,
+        metavar="W,...",
+        help="which (default: ten; of lists 24)",
+    )
     add("--max-new-tokens", type=positive, metavar="N", help="longer answers are left out")
     add("--keep", choices=("exact", "words", "ended"), default="exact", help=keep)
     add("--hold-out", choices=SPLITS, default="sample", metavar="|".join(SPLITS), help=held)
@@ -75,20 +87,21 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--layer", type=int, metavar="L", help="one layer of the data, from 0 (default: all)")
     add("--hold-out", choices=SPLITS, metavar="|".join(SPLITS), help=split)
     add("--bins", type=_counts, default=(), metavar="N,...", help=bins)
+    hidden = "units of an MLP's hidden layers (default: 256)"
+    rate = "of Adam, which trains an MLP (default: 0.003); a linear probe is fitted with L-BFGS"
+    waits = "epochs without a better loss that end it (default: 10)"
+    add("--hidden", type=_units, default=(256,), metavar="N,...", help=hidden)
+    add("--dropout", type=float, default=0.1, metavar="X", help="default: 0.1")
+    add("--learning-rate", type=float, default=3e-3, metavar="X", help=rate)
+    add("--batch-size", type=positive, default=128, metavar="N", help="default: 128")
+    add("--epochs", type=positive, default=100, metavar="N", help="default: 100")
+    add("--patience", type=positive, default=10, metavar="N", help=waits)
     add("--seed", type=int, default=0, metavar="S", help="of split and training (default: 0)")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the probe")
     add("--figure", type=Path, metavar="FILE", help="draw it: a .png, .svg or .pdf file")
+    tokens = "draw the data's commonest tokens and some answers, too"
+    add("--token-figure", type=Path, metavar="FILE", help=tokens)
     parser.set_defaults(run=_train)
-
-
-def _add_predict(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Generate an answer and print what the probe expects at each token."
-    add = parser.add_argument
-    add("--probe", type=Path, required=True, metavar="DIR", help="what `train-length-probe` wrote")
-    add("--prompt", required=True, metavar="TEXT", help="what the user says")
-    add("--model", metavar="M", help="default: the one that the probe was trained on")
-    add("--max-new-tokens", type=positive, default=256, metavar="N", help="default: 256")
-    parser.set_defaults(run=_predict)
 
 
 SPLITS = ("sample", "word", "phrasing", "count")
@@ -115,6 +128,10 @@ def _counts(given: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{given!r} is not as 5:49 or 5,10,20") from None
 
 
+def _units(given: str) -> tuple[int, ...]:
+    return tuple(positive(part) for part in given.split(","))
+
+
 def _words(given: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in given.split(","))
 
@@ -123,8 +140,8 @@ def _hidden_states(options: argparse.Namespace) -> None:
     from pytest_llmprobe.experiments.output_length import requests
     from pytest_llmprobe.experiments.output_length.data_set_collection import collect
 
-    words, counts = options.words or requests.TEN_WORDS, options.counts or requests.COUNTS
-    asked = requests.length_requests(options.dataset, words, counts, options.seed)
+    given = options.words, options.counts
+    asked = requests.length_requests(options.dataset, *given, seed=options.seed)
     layers = options.layers
     if layers is None:
         layers = () if options.dataset == "multi_layers" else (-1,)
@@ -164,8 +181,9 @@ def _train(options: argparse.Namespace) -> None:
     from pytest_llmprobe.experiments.output_length.skill import judge
     from pytest_llmprobe.figures.files import check_figure_file
 
-    if options.figure is not None:
-        check_figure_file(options.figure)
+    for path in (options.figure, options.token_figure):
+        if path is not None:
+            check_figure_file(path)
     from pytest_llmprobe.whitebox.length_probe import LengthProbe, ProbeConfig
     from pytest_llmprobe.whitebox.length_probe_training import train_probe
 
@@ -173,7 +191,17 @@ def _train(options: argparse.Namespace) -> None:
     model = data.metadata["parameters"]["model"]
     layers = data.layers if options.layer is None else (options.layer,)
     origin = {name: model.get(name) for name in ORIGIN} | {"layers": list(layers)}
-    config = ProbeConfig(options.kind, options.bins, seed=options.seed)
+    config = ProbeConfig(
+        options.kind,
+        options.bins,
+        options.hidden,
+        options.dropout,
+        options.learning_rate,
+        options.batch_size,
+        options.epochs,
+        options.patience,
+        options.seed,
+    )
     fit = partial(train_probe, config=config, origin=origin)
     split = data.split(options.hold_out, seed=options.seed)
     judged = judge(data, split, fit, options.layer, options.seed)
@@ -190,6 +218,14 @@ def _train(options: argparse.Namespace) -> None:
     if options.figure is not None:
         _draw(data, split, fit, judged, options)
         print(f"figure: {options.figure}")
+    if options.token_figure is not None:
+        from pytest_llmprobe.figures.answer_tokens import answer_tokens_figure
+        from pytest_llmprobe.figures.files import save_figure
+
+        texts, samples, steps = map(data.tokens, ("token_text", "sample_id", "step"))
+        figure = answer_tokens_figure(texts, samples, steps, data.labels)
+        save_figure(figure, options.token_figure)
+        print(f"figure: {options.token_figure}")
 
 
 def _draw(
@@ -216,7 +252,7 @@ def _draw(
 
 def _table(judged: Judgement) -> str:
     """Probe and baselines, a line each."""
-    shown = ("mae", "rmse", "r2", "spearman", "bin_accuracy", "bin_macro_f1")
+    shown = ("mae", "mape", "rmse", "r2", "spearman", "bin_accuracy", "bin_macro_f1")
     lines = [f"{'':16}" + "".join(f"{name.replace('_', ' '):>14}" for name in shown)]
     for name, measured in judged.metrics.items():
         numbers = (measured[key] for key in shown)
@@ -229,49 +265,3 @@ def _table(judged: Judgement) -> str:
         ends = "" if judged.interval is None else " [{:.3f}, {:.3f}]".format(*judged.interval)
         lines.append(f"skill over {best}, the best without states: {judged.skill:.3f}{ends}")
     return "\n".join(lines)
-
-
-def _predict(options: argparse.Namespace) -> None:
-    from pytest_llmprobe.engine.engine import Engine
-    from pytest_llmprobe.generation import GenerateConfig
-    from pytest_llmprobe.models.loading import load_model
-    from pytest_llmprobe.report.cores import cpu_threads
-    from pytest_llmprobe.whitebox.hidden_states import HiddenStateReader
-    from pytest_llmprobe.whitebox.length_probe import LengthProbe
-
-    probe = LengthProbe.load(options.probe)
-    origin = _checked_origin(probe, options.probe)
-    loaded = load_model(
-        options.model or origin["name"], models=project_models(), threads=cpu_threads()
-    )
-    if loaded.info["fingerprint"] != origin["fingerprint"]:
-        raise CasesError(
-            f"{options.probe} was trained on states of {origin['name']} ({origin['fingerprint']}), "
-            f"and {loaded.spec.name} has other weights ({loaded.info['fingerprint']}): train anew"
-        )
-    reader = HiddenStateReader(loaded, origin["layers"], origin["dates"])
-    prompt = reader.prompt(options.prompt)
-    config = GenerateConfig(max_new_tokens=options.max_new_tokens)
-    (answer,) = Engine(loaded).generate([prompt], config)
-    (states,) = reader.states([prompt.ids], [answer.token_ids])
-    ended = answer.finish_reason == "stop"
-    print(f"{'step':>5}  {'predicted':>9}  {'remain':>6}  token")
-    for step, (token, predicted) in enumerate(
-        zip(answer.token_ids, probe.predict(states), strict=True)
-    ):
-        remain = str(len(states) - 1 - step) if ended else "?"
-        print(f"{step:5}  {predicted:9.1f}  {remain:>6}  {reader.token_text(token)!r}")
-    if not ended:
-        print(f"the answer did not end within {options.max_new_tokens} tokens")
-
-
-def _checked_origin(probe: LengthProbe, folder: Path) -> dict[str, Any]:
-    origin = probe.origin
-    if not (
-        all(isinstance(origin.get(name), str) for name in ("name", "fingerprint"))
-        and origin.get("dates") in ("leave out", "pin")
-        and isinstance(origin.get("layers"), list)
-        and all(isinstance(layer, int) for layer in origin["layers"])
-    ):
-        raise CasesError(f"{folder} does not say which model and layers it was trained on")
-    return origin

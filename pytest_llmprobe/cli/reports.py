@@ -62,6 +62,8 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--md", type=Path, metavar="OUT", help="markdown for a pull request")
     parser.add_argument("--csv", type=Path, metavar="OUT", help="a row for each case")
     parser.add_argument("--parquet", type=Path, metavar="OUT", help="the same for data frames")
+    needle = "folder for results_<model>_<timestamp>.json, as NeedleThreadingTest writes it"
+    parser.add_argument("--needle-results", type=Path, metavar="DIR", help=needle)
     parser.add_argument("--compare", metavar="A", help=f"with the differences from {RUN}")
     parser.set_defaults(run=_report)
 
@@ -101,13 +103,16 @@ def _report(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.run_file import called, find_run, read_run, reduce_report
 
     outputs = [p for p in (options.html, options.md, options.csv, options.parquet) if p is not None]
-    if not outputs:
+    if not outputs and options.needle_results is None:
         raise SettingsError(
-            "report writes nothing: give --html OUT, --md OUT, --csv OUT or --parquet OUT"
+            "report writes nothing: give --html OUT, --md OUT, --csv OUT, --parquet OUT or "
+            "--needle-results DIR"
         )
     for path in outputs:
         check_writable(path)
     _, report = read_report(options.report, options.storage)
+    if options.needle_results is not None:
+        outputs.append(_needle_results(report, options.needle_results))
     comparison = None
     if options.compare is not None:
         place = find_run(options.compare, options.storage, report["model"])
@@ -132,6 +137,18 @@ def _report(options: argparse.Namespace) -> None:
         write_parquet(report, options.parquet)
     for path in outputs:
         print_line(f"written: {path}")
+
+
+def _needle_results(report: dict[str, Any], folder: Path) -> Path:
+    """Write them; the file."""
+    from pytest_llmprobe.experiments.needle.results_file import needle_results, results_name
+    from pytest_llmprobe.report.files import check_writable, to_json, write_atomically
+
+    path = folder / results_name(report)
+    results = needle_results(report)
+    check_writable(path)
+    write_atomically(path, to_json(results, indent=2) + "\n")
+    return path
 
 
 def _history(options: argparse.Namespace) -> None:

@@ -77,10 +77,14 @@ def _json_object(where: str, line: bytes) -> Mapping[str, Any]:
 
 
 def json_rows(file: Path) -> Iterator[Row]:
-    """The objects of a JSON file's array.
+    """The rows of a JSON file, in whichever of the forms that data sets are published in.
+
+    An array of objects; the same as the only entry of an object; an object of columns, each an
+    array or, as pandas writes them by default, an object by row number; an object of rows by their
+    number; or JSON lines.
 
     Raises:
-        CasesError: It is no JSON, no array of objects, or very long.
+        CasesError: It is none of these, or very long.
     """
     try:
         with file.open("rb") as handle:
@@ -90,15 +94,40 @@ def json_rows(file: Path) -> Iterator[Row]:
     if len(content) > MAX_ARRAY:
         raise CasesError(f"{file} is longer than {MAX_ARRAY} bytes: save it as .jsonl")
     try:
-        rows = json.loads(content.decode("utf-8-sig"))
+        document = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
+        if getattr(error, "msg", "") == "Extra data":  # one document after another
+            yield from jsonl_rows(file)
+            return
         raise CasesError(f"{file} is no JSON: {reason(error)}") from None
-    if not isinstance(rows, list):
-        raise CasesError(f"{file} has no rows: it is a {type(rows).__name__} and not an array")
-    for where, row in _numbered(str(file), rows):
+    for where, row in _numbered(str(file), _rows_in(file, document)):
         if not isinstance(row, dict):
             raise CasesError(f"{where} is a {type(row).__name__} and not a JSON object")
         yield where, row
+
+
+def _rows_in(file: Path, document: Any) -> Iterable[Any]:
+    if isinstance(document, list):
+        return document
+    parts = list(document.values()) if isinstance(document, dict) else []
+    if (
+        len(parts) == 1
+        and isinstance(parts[0], list)
+        and all(isinstance(r, dict) for r in parts[0])
+    ):
+        return parts[0]
+    if parts and all(isinstance(part, dict) for part in parts):
+        if all(map(str.isdecimal, document)):
+            return parts
+        numbers = parts[0].keys()
+        if all(map(str.isdecimal, numbers)) and all(part.keys() == numbers for part in parts):
+            parts = [[part[number] for number in numbers] for part in parts]
+    if parts and all(isinstance(part, list) and len(part) == len(parts[0]) for part in parts):
+        return [dict(zip(document, row, strict=True)) for row in zip(*parts, strict=True)]
+    raise CasesError(
+        f"{file} has no rows: it is a {type(document).__name__} and neither an array of objects "
+        "nor an object of columns of the same length"
+    )
 
 
 def parquet_rows(file: Path) -> Iterator[Row]:

@@ -4,8 +4,8 @@
 
 - ``texts/``: a folder; each ``.txt`` file in it is a text, in the order of their names;
 - ``book.txt``: one text;
-- ``texts.jsonl``, ``texts.parquet`` or ``texts.json``, an array: one text a row, in the field
-  ``text``, or in the field ``body`` with ``texts.jsonl#body``;
+- ``texts.jsonl``, ``texts.parquet`` or ``texts.json`` (an array, columns, or lines): one text a
+  row, in the field ``text``, or in the field ``body`` with ``texts.jsonl#body``;
 - ``org/name[:[config:]split][@revision][#field]``: a data set on the Hugging Face hub, split
   ``train`` by default, streamed; with HF_HUB_OFFLINE, as the ``datasets`` package has it in its
   cache;
@@ -47,6 +47,9 @@ _FORMS = (
     "a folder of .txt files, a .txt, .jsonl, .json or .parquet file, or a Hugging Face data set as "
     "org/name[:[config:]split][@revision][#field]; a schema is a .json file, too"
 )
+REFERENCE = "reference"
+"""Field of a row that holds what an answer about its text is compared with."""
+
 MAX_NAME = 500
 """Characters of a document's id at most."""
 
@@ -59,6 +62,7 @@ class Sample:
     """The texts that an experiment uses."""
 
     texts: tuple[str, ...]  # in their order; at least one
+    references: tuple[str | None, ...]  # what each row has in the field ``reference``, if a text
     # For the report: the source as it was given, how many texts, and the first 16 hex digits of a
     # SHA-256 of what was used of them.
     origin: str
@@ -99,14 +103,18 @@ class Dataset:
         asked = (texts, characters, longest)
         if asked not in self._samples:
             kept: list[str] = []
+            references: list[str | None] = []
             total, empty, digest = 0, 0, hashlib.sha256()
-            for _, text in self._documents():
+            for _, text, reference in self._documents():
                 if not text.strip():
                     empty += 1
                     continue
                 kept.append(text[:longest])
+                references.append(reference)
                 total += len(kept[-1])
-                digest.update(hashlib.sha256(kept[-1].encode()).digest())
+                for used in (kept[-1], reference):
+                    if used is not None:
+                        digest.update(hashlib.sha256(used.encode()).digest())
                 if len(kept) == texts or (characters is not None and total >= characters):
                     break
             without = f"{empty} without text left out"
@@ -115,7 +123,7 @@ class Dataset:
             count = f"{len(kept)} text{'s' if len(kept) > 1 else ''}"
             count += f", {without}" if empty else ""
             origin = f"{self.given} ({count}, sha256 {digest.hexdigest()[:16]})"
-            self._samples[asked] = Sample(tuple(kept), origin)
+            self._samples[asked] = Sample(tuple(kept), tuple(references), origin)
         return self._samples[asked]
 
     def texts(self) -> Iterator[str]:
@@ -132,23 +140,23 @@ class Dataset:
         Raises:
             CasesError: As for `texts`.
         """
-        return ((name, text) for name, text in self._documents() if text.strip())
+        return ((name, text) for name, text, _ in self._documents() if text.strip())
 
-    def _documents(self) -> Iterator[tuple[str, str]]:
-        """Those without text, too."""
+    def _documents(self) -> Iterator[tuple[str, str, str | None]]:
+        """Those without text, too; with the references."""
         with self._named():
-            for where, name, text in self._texts():
+            for where, name, text, reference in self._texts():
                 try:
-                    text.encode()
+                    f"{text}{reference}".encode()
                 except UnicodeEncodeError:
                     raise CasesError(f"{where} holds half of a surrogate pair") from None
-                yield name, text
+                yield name, text, reference
 
-    def _texts(self) -> Iterator[tuple[str, str, str]]:
-        """Where each text is, its id, and the text."""
+    def _texts(self) -> Iterator[tuple[str, str, str, str | None]]:
+        """Where each text is, its id, the text, and its reference."""
         if self.path is not None and (self.path.is_dir() or self.path.suffix == ".txt"):
             for file in text_files(self.path):
-                yield str(file), file.name, read_text(file)
+                yield str(file), file.name, read_text(file), None
             return
         for where, row in self._rows():
             own = row.get("id")
@@ -162,7 +170,11 @@ class Dataset:
                     f"{where} has no text in the field {self.text_field!r}; choose another with "
                     f"SOURCE#FIELD: it has {has or 'no text at all'}"
                 )
-            yield where, name[:MAX_NAME], text[:MAX_TEXT]
+            reference = row.get(REFERENCE)
+            kept = (
+                reference[:MAX_TEXT] if isinstance(reference, str) and reference.strip() else None
+            )
+            yield where, name[:MAX_NAME], text[:MAX_TEXT], kept
 
     def rows(self) -> Iterator[Row]:
         """Every row, after the words that say where it is, such as ``a.jsonl line 3``.

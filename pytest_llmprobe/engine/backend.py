@@ -30,6 +30,7 @@ class Generated:
         usage: Token counts as a server reports them; None: those of the ids.
         latency_s: Seconds until the whole answer was there, where a row has its own.
         first_token_s: Seconds until its first token, if that is known.
+        wall_s: Seconds from the batch's beginning until the answer was complete; None: its end.
         thought: What the model thought before it answered, or None.
         log_likelihood: Of a row's continuation, or None.
         most_likely: Whether greedy decoding would have said the continuation.
@@ -43,6 +44,7 @@ class Generated:
     usage: Usage | None = None
     latency_s: float | None = None
     first_token_s: float | None = None
+    wall_s: float | None = None
     thought: str | None = None
     log_likelihood: float | None = None
     most_likely: bool = False

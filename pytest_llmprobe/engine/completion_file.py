@@ -160,7 +160,7 @@ def _completion(data: Mapping[str, Any]) -> Completion:
     }
     if not 0 < len(known["finish_reason"]) <= LONGEST_REASON:
         raise ValueError("no reason of an end")
-    waits = (data["timings"].get(name) for name in ("latency_s", "first_token_s"))
+    waits = (data["timings"].get(name) for name in ("latency_s", "first_token_s", "wall_s"))
     latencies = (None if wait is None else _seconds(wait) for wait in waits)
     timings = Timings(seconds, _count(data["timings"]["batch_size"]), *latencies)
     return replace(Completion(usage=usage, timings=timings, **known), recorded=True)

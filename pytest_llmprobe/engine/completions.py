@@ -19,10 +19,16 @@ def prompt_hash(ids: Any) -> str:
 
 
 def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
-    """A row's answer with its part of its batch's time."""
+    """A row's answer with its part of its batch's time, whose ``wall_s`` is the whole batch's."""
     said = 0 if row.continuation else len(answer.token_ids)
     usage = answer.usage or Usage(len(row.prompt_ids), said)
-    timings = replace(share, latency_s=answer.latency_s, first_token_s=answer.first_token_s)
+    latency, known = answer.latency_s, answer.wall_s
+    timings = replace(
+        share,
+        latency_s=latency,
+        first_token_s=answer.first_token_s,
+        wall_s=next((s for s in (latency, known) if s is not None), share.wall_s),
+    )
     return Completion(
         answer.text,
         answer.token_ids,

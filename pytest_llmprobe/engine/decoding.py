@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -22,6 +23,8 @@ class RowState:
         reader: Has what was said so far, and knows what ended it.
         margin: Least change of the logits that would have chosen another token, over all tokens.
         broken: A score was no number.
+        begun: Reading of the clock at the beginning of its batch.
+        wall_s: Seconds from then until it was over.
     """
 
     row: Row
@@ -29,6 +32,8 @@ class RowState:
     reader: AnswerReader
     margin: float = float("inf")
     broken: bool = False
+    begun: float = field(default_factory=time.perf_counter)
+    wall_s: float | None = None
 
     @property
     def tokens(self) -> list[int]:
@@ -116,7 +121,9 @@ def _step(logits: torch.Tensor, segments: Sequence[Segment], states: Sequence[Ro
             right = place < len(guesses) and guesses[place] == chosen[at + place]
             if state.over or not right:
                 break
-        if not state.over:
+        if state.over:
+            state.wall_s = time.perf_counter() - state.begun
+        else:
             state.guesser.said(taken, len(guesses))
         said += len(taken)
         at += segment.scored

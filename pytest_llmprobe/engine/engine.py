@@ -259,7 +259,8 @@ class Engine:
             meter.generated = before
             self.backend.release_memory()
             return failure
-        share = Timings((time.perf_counter() - start) / len(batch), len(batch))
+        wall = time.perf_counter() - start
+        share = Timings(wall / len(batch), len(batch), wall_s=wall)
         return {
             row.index: answer
             if isinstance(answer, RequestError)

@@ -81,12 +81,14 @@ class FastBackend(TransformersBackend):
             draft = [] if _prompt_alone(row) else state.tokens[: row.room - 1]
             (decided,) = self._decoded([row], [draft], lambda _: None, look_up=False, packed=False)
             answer = self._settled(decided, alone=True)
-            return answer if isinstance(answer, RequestError) else replace(answer, redone=True)
+            if isinstance(answer, RequestError):
+                return answer
+            return replace(answer, redone=True, wall_s=None)  # it waited for its batch before
         if self.model.dtype == torch.float32 and state.margin < TIE:
             return super().together([state.row], lambda _: None)[0]
         if state.broken:
             return InvalidLogitsError(BROKEN)
-        answer = state.reader.generated()
+        answer = replace(state.reader.generated(), wall_s=state.wall_s)
         how = state.row.steering
         return answer if how is None else replace(answer, steered_layers=self._reached(how))
 

@@ -18,7 +18,11 @@ LOWEST = 1e-6
 
 
 def influence_figure(
-    values: Array, positions: Sequence[int], title: str = "", ylabel: str = "influence"
+    values: Array,
+    positions: Sequence[int],
+    title: str = "",
+    ylabel: str = "influence",
+    numbers: Sequence[int] | None = None,
 ) -> Figure:
     """Draw the logarithm of a span's influence over positions.
 
@@ -27,6 +31,7 @@ def influence_figure(
         positions: Tokens of the span; each run of neighbours is a band.
         title: Above it.
         ylabel: What the values are.
+        numbers: Of the layers, from 0, if these are not all.
 
     Returns:
         A matplotlib figure, to be shown by a notebook or saved by `files.save_figure`.
@@ -46,7 +51,8 @@ def influence_figure(
     for layer, row in enumerate(layers):
         seen = np.where(row > 0, row, np.nan)  # zero has no logarithm: the line begins at the span
         colour = colormaps["viridis"](0.92 * layer / max(1, len(layers) - 1))
-        axes.plot(seen, color=colour, linewidth=1.2, label=f"after layer {layer}")
+        name = layer if numbers is None else numbers[layer]
+        axes.plot(seen, color=colour, linewidth=1.2, label=f"after layer {name}")
     above = layers[layers > 0]
     lowest = max(LOWEST, float(above.min())) / 1.5 if above.size else LOWEST
     axes.set(

@@ -162,6 +162,7 @@ class ModelSpec:
 
 _HUB = {
     "mistral": "mistralai/Mistral-7B-Instruct-v0.3",
+    "mistral-v0.1": "mistralai/Mistral-7B-Instruct-v0.1",  # of the GUIDE paper
     "llama-3.2-1b": "meta-llama/Llama-3.2-1B",
     "llama-3.2-1b-instruct": "meta-llama/Llama-3.2-1B-Instruct",
     "llama-3.2-3b-instruct": "meta-llama/Llama-3.2-3B-Instruct",

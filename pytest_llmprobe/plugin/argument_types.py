@@ -137,6 +137,14 @@ def answer_room(text: str) -> AnswerRoom:
     return AnswerRoom(factor=positive_number(text[1:]))
 
 
+def layer_sets(text: str) -> tuple[str | tuple[int, ...], ...]:
+    """Sets of layers, each as for `layers`, with slashes between, for argparse."""
+    sets = [layers(part.strip()) for part in text.split("/")]
+    if len(set(sets)) < len(sets):
+        raise argparse.ArgumentTypeError(f"{text!r} names a set of layers twice")
+    return tuple(sets)
+
+
 def layers(text: str) -> str | tuple[int, ...]:
     """``all``, ``first``, ``last``, or numbers and ranges with commas between, for argparse."""
     if text in ("all", "first", "last"):

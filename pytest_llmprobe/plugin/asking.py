@@ -111,6 +111,17 @@ def answer_case(run: Run, item: pytest.Function, engine: Engine) -> Completion:
     return answer
 
 
+def answer_at_delta_0(run: Run, item: pytest.Function) -> Completion | None:
+    """What the case of a steered test was answered without steering: it is of the same unit."""
+    case = case_of(item)
+    if case is None or not case.metadata.get("delta"):
+        return None
+    before, _, after = item.nodeid.rpartition(case.id)
+    name = f"{case.id.rpartition('-delta-')[0]}-delta-0"
+    answer = run.answers.get(f"{before}{name}{after}")
+    return answer if isinstance(answer, Completion) else None
+
+
 def _generate_unit(
     run: Run, item: pytest.Function, engine: Engine
 ) -> dict[str, Completion | Exception]:

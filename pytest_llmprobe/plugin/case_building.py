@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 from pytest_llmprobe.case import Case, RawPrompt, check_cases, prompt_text, spread
@@ -82,12 +83,13 @@ def build_cases(probe: Probe, options: Options) -> tuple[list[Case], int]:
         ) from error
     if not given and (remarks := options.suite.said()):
         raise CasesError(f"{source} yielded no cases: {'; '.join(remarks)}")
-    cases = check_cases(given, source)
+    cases = _repeated(check_cases(given, source), probe, options.suite)
     check_choices_fit(cases, options.suite)
     limit, seed = options.limit, options.suite.seed
     repeat = [os.environ[REPEAT]] if REPEAT in os.environ else []  # sampled anew, the same cases
     if limit is not None and any(case.spans for case in cases):
-        limit = max(1, limit // max(1, len(probe.deltas)))  # all Deltas of a case, or none
+        steered = sum(len(options.layers) if delta else 1 for delta in probe.deltas)
+        limit = max(1, limit // max(1, steered))  # all Deltas of a case, or none
     seeded = [
         replace(
             case,
@@ -136,10 +138,29 @@ def _room(case: Case, probe: Probe, options: Options) -> int:
     return probe.config.max_new_tokens if own is None else options.suite.answer_room.of(own)
 
 
-def _at_each_delta(cases: Sequence[Case], probe: Probe, options: Options) -> Iterator[Case]:
-    """The cases with spans once for each Delta, with one seed, so that only Delta tells them apart.
+def _repeated(cases: Sequence[Case], probe: Probe, suite: Suite) -> Sequence[Case]:
+    """The cases once for each trial that the user asks for, if they have none of their own.
 
-    They keep their group; in all else a case at Delta 0 is an unsteered one.
+    Only sampled answers are repeated: a greedy one, or a likelihood, would be the same again.
+    """
+    own = any("trial" in case.metadata or case.choices for case in cases)
+    if suite.trials is None or own or not probe.config.temperature:
+        return cases
+    return [
+        replace(
+            case,
+            id=f"{case.id}-trial-{trial}" if trial else case.id,
+            metadata={**case.metadata, "trial": trial},
+        )
+        for case, trial in product(cases, range(suite.trials))
+    ]
+
+
+def _at_each_delta(cases: Sequence[Case], probe: Probe, options: Options) -> Iterator[Case]:
+    """The cases with spans once for each Delta and set of layers, with one seed.
+
+    So only these tell them apart. They keep their group; in all else a case at Delta 0 is an
+    unsteered one.
     """
     if probe.deltas and not any(case.spans for case in cases):
         options.suite.remarks.setdefault("no case names a span, so Delta steers none", [])
@@ -147,9 +168,13 @@ def _at_each_delta(cases: Sequence[Case], probe: Probe, options: Options) -> Ite
         if not (probe.deltas and case.spans):
             yield case
             continue
-        for delta in probe.deltas:
+        sets = list(options.layer_sets)
+        for delta, layers in product(probe.deltas, sets):
             how: dict[str, Any] = {"delta": delta}
-            if delta:
-                how |= {"layers": options.shown_layers, "phase": options.phase}
             name = f"{case.id}-delta-{delta:g}"
+            if delta:
+                how |= {"layers": layers, "phase": options.phase}
+                name += f"-layers-{layers}" if len(sets) > 1 else ""
+            elif layers != sets[0]:
+                continue  # no layer is steered
             yield replace(case, id=name, metadata={**case.metadata, **how})

@@ -281,4 +281,5 @@ def steer_of(item: pytest.Item, options: Options) -> Steer | None:
         return None
     if probe.cases is None:
         raise SettingsError("only cases that the probe marker gives can be steered")
-    return Steer(checked_spans(case.spans), case.metadata["delta"], options.layers, options.phase)
+    layers = options.layer_sets[case.metadata.get("layers", next(iter(options.layer_sets)))]
+    return Steer(checked_spans(case.spans), case.metadata["delta"], layers, options.phase)

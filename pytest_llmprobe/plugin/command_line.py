@@ -15,7 +15,7 @@ from pytest_llmprobe.plugin.argument_types import (
     auto_or_positive,
     deltas,
     generation,
-    layers,
+    layer_sets,
     positive,
     whole,
 )
@@ -134,16 +134,17 @@ def add_options(parser: pytest.Parser) -> None:
     )
     add(
         "layers",
-        "layers to steer (default: all)",
-        layers,
-        default="all",
-        metavar="all|first|last|0,3-5",
+        "layers to steer (default: all); of several sets, as in all/first/0-3, each is tried",
+        layer_sets,
+        default=("all",),
+        metavar="all|first|last|0,3-5[/...]",
     )
     add(
         "phase",
-        "all: steer prompt and answer; prefill: the prompt alone (default: all)",
+        "prefill: steer the prompt alone, as the GUIDE paper's code does; all: the answer, too "
+        "(default: prefill)",
         choices=("all", "prefill"),
-        default="all",
+        default="prefill",
     )
     add("batch-size", "rows generated together (default: auto)", auto_or_positive, metavar="auto|N")
     add(

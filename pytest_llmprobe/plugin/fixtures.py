@@ -104,6 +104,29 @@ def judge(request: pytest.FixtureRequest, _llmprobe_judge: Engine, _llmprobe_run
     return Judge(_llmprobe_run, request.node, _llmprobe_judge)
 
 
+@pytest.fixture
+def optional_judge(request: pytest.FixtureRequest, _llmprobe_run: Run) -> Judge | None:
+    """As ``judge``, for a test that can do without: None where no judge is named."""
+    folder, named = _llmprobe_run.folder, _llmprobe_run.options.judge
+    if named is None and folder.replayed_judge is None:
+        return None
+    given: Judge = request.getfixturevalue("judge")
+    return given
+
+
+@pytest.fixture
+def unsteered(
+    request: pytest.FixtureRequest, completion: Completion, _llmprobe_run: Run
+) -> Completion | None:
+    """The answer to this test's case at Delta 0, to compare a steered one with.
+
+    None for that case itself, and where it is not in the run or could not be answered.
+    """
+    from pytest_llmprobe.plugin.asking import answer_at_delta_0
+
+    return answer_at_delta_0(_llmprobe_run, request.node)
+
+
 @pytest.fixture(scope="session")
 def log_probabilities(engine: Engine) -> Callable[..., list[TokenLogProbabilities]]:
     """How likely the model finds each token of given texts: ``log_probabilities([text, ...])``.

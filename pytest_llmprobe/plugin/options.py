@@ -73,7 +73,7 @@ class Options:
         require: Whether what was asked to be judged must be; `Require`.
         allowed_drop: What a pass rate may fall by against the run compared with, or None.
         deltas: Values of Delta for every case with spans; empty: what the evaluation says.
-        layers: Layers to steer.
+        layers: Sets of layers to steer, each tried by itself.
         phase: When to steer.
         shared: One process with the model answers for all workers.
         endpoint: How a server is asked, if the model is behind one.
@@ -105,8 +105,8 @@ class Options:
     storage: Path
     report: Path | None
     deltas: tuple[float, ...] = ()
-    layers: Layers = "all"
-    phase: Phase = "all"
+    layers: tuple[Layers, ...] = ("all",)
+    phase: Phase = "prefill"
     html: Path | None = None
     markdown: Path | None = None
     save: Path | None = None
@@ -136,9 +136,12 @@ class Options:
         return max(UNIT_SIZE, UNIT_WAVES * self.endpoint.concurrency if behind_server else 0)
 
     @property
-    def shown_layers(self) -> str:
-        """The layers as the user may write them."""
-        return self.layers if isinstance(self.layers, str) else ",".join(map(str, self.layers))
+    def layer_sets(self) -> dict[str, Layers]:
+        """The sets of layers by what the user may write for them."""
+        return {
+            layers if isinstance(layers, str) else ",".join(map(str, layers)): layers
+            for layers in self.layers
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """For the report's ``config``."""
@@ -153,7 +156,7 @@ class Options:
             "generate": {k: v for k, v in self.generation.items() if k != "thinking_tokens"},
             "few_shot": "auto" if self.suite.few_shot is None else self.suite.few_shot,
             "delta": list(self.deltas),
-            "layers": self.shown_layers,
+            "layers": "/".join(self.layer_sets),
             "phase": self.phase,
             "batch_size": self.batch_size or "auto",
             "token_budget": self.token_budget or "auto",

@@ -64,10 +64,15 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
 
 
+def cell_values(data: Mapping[str, Any]) -> Any:
+    """What a heat map shows, a list for each row: pass rates, or means of a score."""
+    return data.get("pass_rate", data.get("mean"))
+
+
 def _is_heat_map(data: object) -> bool:
     if not isinstance(data, Mapping):
         return False
-    rows, columns, rates = (data.get(key) for key in ("rows", "columns", "pass_rate"))
+    rows, columns, rates = data.get("rows"), data.get("columns"), cell_values(data)
     return (
         isinstance(rows, list)
         and isinstance(columns, list)
@@ -103,12 +108,15 @@ def _label(value: object, longest: int = MAX_LABEL) -> str:
 def _heat_map(data: Mapping[str, Any]) -> Figure:
     from matplotlib.figure import Figure
 
-    rows, columns, rates = data["rows"], data["columns"], data["pass_rate"]
+    rows, columns, rates = data["rows"], data["columns"], cell_values(data)
     width = 1.6 + min(6.0, max(2.0, 0.5 * len(columns)))
     figure = Figure(figsize=(width, 1.0 + min(5.0, max(1.2, 0.32 * len(rows)))))
     axes = figure.subplots()
     numbers = [[float("nan") if rate is None else rate for rate in line] for line in rates]
-    mesh = axes.pcolormesh(numbers, vmin=0, vmax=1, cmap="viridis", edgecolors="white")
+    is_rate = "pass_rate" in data
+    known = [rate for line in rates for rate in line if rate is not None] or [0]
+    low, high = (0, 1) if is_rate else (min(known), max(known))
+    mesh = axes.pcolormesh(numbers, vmin=low, vmax=high, cmap="viridis", edgecolors="white")
     _name_columns(axes, [n + 0.5 for n in range(len(columns))], columns)
     axes.set_yticks([n + 0.5 for n in range(len(rows))])
     axes.set_yticklabels([_label(value) for value in rows], parse_math=False)
@@ -119,12 +127,11 @@ def _heat_map(data: Mapping[str, Any]) -> Figure:
         for y, line in enumerate(rates):
             for x, rate in enumerate(line):
                 if rate is not None:
-                    colour = "white" if rate < 0.6 else "black"
+                    colour = "white" if rate < low + 0.6 * (high - low) else "black"
                     place = (x + 0.5, y + 0.5)
-                    axes.annotate(
-                        f"{rate:.2f}", place, ha="center", va="center", color=colour, fontsize=7
-                    )
-    figure.colorbar(mesh, ax=axes, label="pass rate")
+                    shown = f"{rate:.2f}" if is_rate else f"{rate:.2g}"
+                    axes.annotate(shown, place, ha="center", va="center", color=colour, fontsize=7)
+    figure.colorbar(mesh, ax=axes, label="pass rate" if is_rate else "mean")
     return figure
 
 

@@ -48,6 +48,7 @@ class Record:
     duration: float = 0.0
     latency_s: float | None = None
     first_token_s: float | None = None
+    wall_s: float | None = None
     prompt_characters: int = 0
     prompt_tokens: int | None = 0
     generated_tokens: int | None = 0
@@ -125,6 +126,7 @@ def build_record(
     metadata = dict(plain(case.metadata)) if case else {}
     last = completions[-1] if completions else None
     waited = [c.timings.latency_s for c in completions if c.timings.latency_s is not None]
+    walls = [c.timings.wall_s for c in completions if c.timings.wall_s is not None]
     return Record(
         id=node_id,
         experiment=experiment,
@@ -146,6 +148,7 @@ def build_record(
         duration=sum(completion.timings.generation_s for completion in completions),
         latency_s=sum(waited) if waited else None,
         first_token_s=last.timings.first_token_s if last else None,
+        wall_s=sum(walls) if walls else None,
         prompt_characters=prompt_characters,
         prompt_tokens=_total(completion.usage.prompt_tokens for completion in completions),
         generated_tokens=_total(completion.usage.generated_tokens for completion in completions),

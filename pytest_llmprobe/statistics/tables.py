@@ -93,6 +93,30 @@ def heat_map(records: Iterable[Judged], rows: str, columns: str) -> dict[str, An
     }
 
 
+def score_heat_map(
+    records: Iterable[Judged], rows: str, columns: str, score: str
+) -> dict[str, Any]:
+    """Mean of a score for every pair of values of two keys, each as in ``curve``.
+
+    Returns:
+        As ``heat_map``, with ``mean`` in place of ``pass_rate``; of cases that have the score.
+    """
+    scored = [record for record in records if score in record.scores]
+    found = heat_map(scored, rows, columns)
+    del found["pass_rate"]
+    by_row = {row: _by_value(cell, columns) for row, cell in _by_value(scored, rows).items()}
+    return found | {
+        "mean": [
+            [
+                fmean(record.scores[score] for record in cells[column]) if column in cells else None
+                for column in found["columns"]
+            ]
+            for cells in by_row.values()
+            if cells
+        ]
+    }
+
+
 def effective_context(
     records: Iterable[Judged], threshold: float = 0.75, size: str = "size"
 ) -> int | None:

@@ -20,6 +20,7 @@ from pytest_llmprobe.errors import (
     UnsupportedError,
 )
 from pytest_llmprobe.models.date_lines import Dates, render_prompt
+from pytest_llmprobe.models.prompts import PromptEncoder
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel
@@ -199,6 +200,15 @@ class HiddenStateReader:
             RequestError: The chat template refuses it, or writes a date in an unknown form.
         """
         return render_prompt(self._loaded.tokenizer, text, self._dates)
+
+    def raw(self, text: str) -> RawPrompt:
+        """A text that the model goes on with, without a chat template.
+
+        Raises:
+            RequestError: It holds a token that the model lacks.
+        """
+        ids = PromptEncoder.of(self._loaded).ids(RawPrompt(text))
+        return RawPrompt(text, tuple(ids))
 
     def states(
         self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]

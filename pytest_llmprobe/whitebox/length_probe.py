@@ -21,6 +21,9 @@ from pytest_llmprobe.errors import CasesError, SettingsError
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
+MOST_HIDDEN = 16
+"""Hidden layers of a probe at most."""
+
 WEIGHTS, DESCRIPTION = "probe.safetensors", "probe.json"
 
 
@@ -29,12 +32,12 @@ class ProbeConfig:
     """What a probe is and how it is trained.
 
     Args:
-        kind: ``linear`` is softplus(w.h + b), ``mlp`` has one hidden layer of ReLUs with dropout
+        kind: ``linear`` is softplus(w.h + b), ``mlp`` has hidden layers of ReLUs with dropout
             before that.
         bins: First lengths of bins, as (1, 2, 4, 8): the probe then classifies (cross-entropy) and
             predicts the mean length that its probabilities give. Without, it is trained on
             LogMSE, the mean of (ln(1 + predicted) - ln(1 + actual))^2.
-        hidden: Units of an MLP's hidden layer.
+        hidden: Units of each of an MLP's hidden layers, from the states on; one number for one.
         dropout: Share of them that is left out in a training step.
         learning_rate: Of Adam, which trains an MLP; a linear probe is trained with L-BFGS.
         batch_size: Rows of a step of Adam.
@@ -48,7 +51,7 @@ class ProbeConfig:
 
     kind: Literal["linear", "mlp"] = "linear"
     bins: tuple[int, ...] = ()
-    hidden: int = 256
+    hidden: int | tuple[int, ...] = (256,)
     dropout: float = 0.1
     learning_rate: float = 3e-3
     batch_size: int = 128
@@ -58,11 +61,13 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bins", tuple(self.bins))
+        units = (self.hidden,) if isinstance(self.hidden, int) else tuple(self.hidden)
+        object.__setattr__(self, "hidden", units)
         rising = all(a < b for a, b in pairwise((0, *self.bins)))
         for name, valid, rule in (
             ("kind", self.kind in ("linear", "mlp"), "linear or mlp"),
             ("bins", rising, "rising whole numbers from 1"),
-            ("hidden", 0 < self.hidden <= 2**16, "from 1 to 65536"),
+            ("hidden", _are_units(units), f"1 to {MOST_HIDDEN} whole numbers from 1 to 65536"),
             ("dropout", 0 <= self.dropout < 1, "at least 0 and below 1"),
             ("learning_rate", 0 < self.learning_rate < 1, "above 0 and below 1"),
             ("batch_size", self.batch_size > 0, "1 or more"),
@@ -71,6 +76,11 @@ class ProbeConfig:
         ):
             if not valid:
                 raise SettingsError(f"{name}={getattr(self, name)!r}: it must be {rule}")
+
+
+def _are_units(units: tuple[int, ...]) -> bool:
+    whole = all(isinstance(n, int) and 0 < n <= 2**16 for n in units)
+    return whole and 0 < len(units) <= MOST_HIDDEN
 
 
 class LengthProbe:
@@ -141,9 +151,10 @@ class Network(nn.Module):
         self.register_buffer("scale", torch.ones(inputs))
         self.register_buffer("centres", torch.zeros(outputs))
         self.hidden, width = nn.Sequential(), inputs
-        if config.kind == "mlp":
-            width = config.hidden
-            self.hidden.extend([nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(config.dropout)])
+        assert isinstance(config.hidden, tuple)
+        for units in config.hidden if config.kind == "mlp" else ():
+            self.hidden.extend([nn.Linear(width, units), nn.ReLU(), nn.Dropout(config.dropout)])
+            width = units
         self.head = nn.Linear(width, outputs)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:

@@ -138,7 +138,7 @@ def steer(
     delta: float | Sequence[float] | None = None,
     odds: float | Sequence[float] | None = None,
     layers: Layers = "all",
-    phase: Phase = "all",
+    phase: Phase = "prefill",
 ) -> Iterator[Steering]:
     """Steer a model's attention within a ``with`` block, in this thread only.
 
@@ -151,7 +151,8 @@ def steer(
         delta: Delta, one for all rows or one for each.
         odds: In its place the factor e^Delta of the odds.
         layers: ``all`` that can be steered, the ``first`` or ``last`` of them, or numbers.
-        phase: ``all``, or ``prefill``: decoded tokens attend as ever.
+        phase: ``prefill``, as in the code of the GUIDE paper: decoded tokens attend as ever; or
+            ``all``: they are steered, too.
 
     Raises:
         ModelError: The model cannot be steered; says why.

@@ -42,6 +42,23 @@ def test_it_writes_the_map_the_tokens_and_a_plot(tmp_path, capsys):
     )
 
 
+def test_several_spans_and_chosen_layers(tmp_path, capsys):
+    spans = ["in French", "Anna sold the kite"]
+    given = [word for span in spans for word in ("--span", span)]
+    run("--prompt", PROMPT, *given, "--layers", "0,2", "--out", tmp_path)
+    expected = [influence(load_model("reference"), PROMPT, span).values for span in spans]
+    for name, values in zip(("influence", "influence-2"), expected, strict=True):
+        assert np.load(tmp_path / f"{name}.npy") == pytest.approx(values, abs=1e-6)
+        assert (tmp_path / f"{name}.png").stat().st_size > 5_000
+    *rows, _ = capsys.readouterr().out.splitlines()
+    assert [row.split()[:3] for row in rows] == [["after", "layer", "0"], ["after", "layer", "2"]]
+    for row, layer in zip(rows, (0, 2), strict=True):
+        means = [values[1 + layer, -10:].mean() for values in expected]
+        assert [float(mean) for mean in row.split()[3:]] == pytest.approx(means, abs=1e-6)
+    with pytest.raises(SettingsError, match=r"--layers 99: the last layer is \d+"):
+        run("--prompt", PROMPT, *given, "--layers", "99", "--out", tmp_path)
+
+
 def test_another_measure_and_another_occurrence(tmp_path):
     given = ("--prompt", PROMPT, "--span", "Anna sold", "--out", tmp_path)
     with pytest.raises(CasesError, match="2 times"):

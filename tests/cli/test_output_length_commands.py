@@ -1,17 +1,21 @@
 """Hidden states, a probe of them and its live table, from the command line to the files."""
 
 import argparse
+import ast
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from pytest_llmprobe import Engine, GenerateConfig, RawPrompt
 from pytest_llmprobe.cli import output_length
 from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.experiments.output_length.data_set import load_length_data
 from pytest_llmprobe.experiments.output_length.words import PHRASINGS
-from pytest_llmprobe.whitebox.length_probe import LengthProbe
+from pytest_llmprobe.models.loading import load_model
+from pytest_llmprobe.whitebox.length_probe import LengthProbe, ProbeConfig
 
 
 def run(*arguments):
@@ -78,20 +82,20 @@ def test_the_table_ends_with_the_skill_and_its_interval(folder, tmp_path, capsys
 
 
 def test_the_table_says_where_no_probe_can_be_better():
-    shown = ("mae", "rmse", "r2", "spearman", "bin_accuracy", "bin_macro_f1")
+    shown = ("mae", "mape", "rmse", "r2", "spearman", "bin_accuracy", "bin_macro_f1")
     judged = SimpleNamespace(
         metrics={name: dict.fromkeys(shown) for name in ("probe", "step")}, best="step", skill=None
     )
     *lines, last = output_length._table(judged).splitlines()
     assert last == "no skill can be had: step tells the remaining tokens exactly"
-    assert lines[-1].split() == ["step", *"------"]
+    assert lines[-1].split() == ["step", *"-------"]
 
 
 def test_the_table_has_every_token_and_counts_down(folder, capsys):
     data = load_length_data(folder / "data")
     prompt = data.metadata["samples"][0]["prompt"]
     run("predict-length", "--probe", folder / "probe", "--prompt", prompt)
-    _, *lines = capsys.readouterr().out.splitlines()
+    _, *lines, errors = capsys.readouterr().out.splitlines()
     columns = [line.split(maxsplit=3) for line in lines]
     n = data.metadata["samples"][0]["tokens"]
     assert [int(step) for step, *_ in columns] == list(range(n))
@@ -100,6 +104,39 @@ def test_the_table_has_every_token_and_counts_down(folder, capsys):
     predicted = LengthProbe.load(folder / "probe").predict(data.states(rows, 2))
     assert [float(said) for _, said, *_ in columns] == pytest.approx(predicted, abs=0.1)
     assert [text for *_, text in columns] == [repr(str(t)) for t in data.tokens("token_text")[rows]]
+    remain = np.arange(n)[::-1]
+    off = np.abs(predicted - remain)
+    said = [float(number) for number in re.findall(r"[\d.]+(?= tokens| %)", errors)]
+    expected = [off.mean(), (off / remain)[remain > 5].mean() * 100] if n > 6 else [off.mean()]
+    assert said == pytest.approx(expected, abs=0.06)
+
+
+def test_a_raw_prompt_is_gone_on_with_as_it_is(folder, capsys):
+    command = ("predict-length", "--probe", folder / "probe", "--max-new-tokens", 12)
+    run(*command, "--prompt", "apple apple apple", "--raw")
+    _, *lines, _ = capsys.readouterr().out.splitlines()
+    answer = "".join(ast.literal_eval(line.split(maxsplit=3)[3]) for line in lines)
+    engine, config = Engine(load_model("reference")), GenerateConfig(max_new_tokens=12)
+    (plain,) = engine.generate([RawPrompt("apple apple apple")], config)
+    assert answer.startswith(plain.text)
+    (chat,) = engine.generate(["apple apple apple"], config)
+    assert chat.token_ids != plain.token_ids
+
+
+def test_every_option_of_the_training_reaches_it(folder, tmp_path):
+    options = {"hidden": "16,8", "dropout": "0.2", "learning-rate": "0.01", "batch-size": "64"}
+    options |= {"epochs": "3", "patience": "2", "bins": "1,4,16", "kind": "mlp", "seed": "5"}
+    given = [word for name, value in options.items() for word in (f"--{name}", value)]
+    figure = tmp_path / "tokens.png"
+    run("train-length-probe", folder / "data", *given, "--out", tmp_path, "--token-figure", figure)
+    config = LengthProbe.load(tmp_path).config
+    assert config == ProbeConfig("mlp", (1, 4, 16), (16, 8), 0.2, 0.01, 64, 3, 2, 5)
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_options_the_training_is_that_of_the_library(folder, tmp_path):
+    run("train-length-probe", folder / "data", "--layer", 2, "--out", tmp_path)
+    assert LengthProbe.load(tmp_path).config == ProbeConfig()
 
 
 def test_an_answer_that_does_not_end_has_no_known_rest(folder, capsys):

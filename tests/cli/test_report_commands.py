@@ -3,9 +3,11 @@
 import argparse
 import contextlib
 import json
+import random
 import runpy
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -203,7 +205,9 @@ def test_report_shows_the_differences_from_an_earlier_run(storage, saved, run, t
 
 def test_report_refuses_what_it_cannot_do_before_it_begins(storage, saved, run, tmp_path):
     folder = saved("a", GOOD)
-    with pytest.raises(SettingsError, match="give --html OUT, --md OUT, --csv OUT or"):
+    with pytest.raises(
+        SettingsError, match="give --html OUT, --md OUT, --csv OUT, --parquet OUT or"
+    ):
         run("report", folder)
     with pytest.raises(ReportError, match="is a folder"):
         run("report", folder, "--html", tmp_path)
@@ -294,3 +298,51 @@ print(sorted({"torch", "numpy", "jinja2", "matplotlib", "jsonschema"} & sys.modu
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def uuids(n, seed=0):
+    rng = random.Random(seed)
+    return [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(n)]
+
+
+def test_needle_results_have_the_keys_of_the_script(saved, run, tmp_path):
+    target, other, third = uuids(3)
+    needles = records(
+        "ppmmme",
+        experiment="single_needle",
+        task="single_needle",
+        size=25,
+        trial=[0, 1, 2, 3, 4, 5],
+        expected=target,
+        received=[target, f"It is {target.upper()}.", other, f"{target} or {other}", "none", None],
+        wall_s=[0.5, 0.75, None, 0.5, 0.5, None],
+    )
+    threads = records("p", experiment="threading", task="threading", size=5, trial=0, wall_s=2.0,
+                      expected=third, received=third)  # fmt: skip
+    both = {
+        "expected": f"{target}\n{other}",
+        "received": [f"{target} {other}", f"{other} {target}"],
+    }
+    lists = records("pm", experiment="lists", task="multiple_needles", size=5, trial=0, **both)
+    saved("a", needles, threads, lists, records("p"), model="org/Llama-3.2-1B")
+    code, lines = run("report", "a", "--needle-results", "out")
+    path = tmp_path / "out" / "results_Llama-3.2-1B_20260301_120000.json"
+    assert (code, lines) == (0, [f"written: {path.relative_to(tmp_path)}"])
+    results = json.loads(path.read_text())
+    assert results.keys() == {"model", "timestamp", "tests"}
+    keys = {"task", "size", "trial", "duration", "is_correct", "expected", "received"}
+    assert all(test.keys() == keys for test in results["tests"])
+    for test in results["tests"]:  # how the script judges
+        assert test["is_correct"] == (test["received"].lower() == test["expected"].lower())
+    single = [test for test in results["tests"] if test["task"] == "single_needle"]
+    assert [test["received"] for test in single] == [target, target, other, other, ""]
+    assert [test["duration"] for test in single] == [0.5, 0.75, 0.25, 0.5, 0.5]
+    assert [test["trial"] for test in single] == [0, 1, 2, 3, 4]
+    assert len(results["tests"]) == 8
+
+
+def test_needle_results_of_a_run_without_needles_are_none(saved, run, tmp_path):
+    saved("a", GOOD)
+    with pytest.raises(ReportError, match=r"no case of single_needle, .* was answered in this run"):
+        run("report", "a", "--needle-results", "out")
+    assert not (tmp_path / "out").exists()

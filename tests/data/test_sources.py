@@ -131,6 +131,26 @@ def test_a_json_array_is_its_rows(source):
     assert list(source("b.json", '\ufeff[{"text": "A."}]').documents()) == [("row 1", "A.")]
 
 
+def test_a_json_file_of_rows_in_another_form_is_its_rows(source):
+    rows = [{"id": 0, "text": "A."}, {"id": 1, "text": None}, {"id": 2, "text": "C."}]
+    forms = [  # the first three as pandas' to_json writes them
+        '{"id":{"0":0,"1":1,"2":2},"text":{"0":"A.","1":null,"2":"C."}}',
+        '{"0":{"id":0,"text":"A."},"1":{"id":1,"text":null},"2":{"id":2,"text":"C."}}',
+        '{"id":0,"text":"A."}\n{"id":1,"text":null}\n{"id":2,"text":"C."}\n',
+        json.dumps({"id": [0, 1, 2], "text": ["A.", None, "C."]}),
+        json.dumps({"data": rows}),
+    ]
+    for number, text in enumerate(forms):
+        data = source(f"{number}.json", text)
+        assert [row for _, row in data.rows()] == rows
+        assert [text for _, text in data.documents()] == ["A.", "C."]
+    for columns in ({"id": [0], "text": ["A.", "B."]}, {"id": {"0": 0}, "text": {"1": "B."}}):
+        with pytest.raises(CasesError, match="nor an object of columns of the same length"):
+            list(source("a.json", json.dumps(columns)).rows())
+    with pytest.raises(CasesError, match=r"b\.json line 2 is no JSON"):
+        list(source("b.json", '{"text": "A."}\n{"text"').rows())
+
+
 def test_a_very_long_array_is_not_read_to_its_end(source, monkeypatch):
     monkeypatch.setattr(rows, "MAX_ARRAY", 100)
     with pytest.raises(CasesError, match=r"longer than 100 bytes: save it as \.jsonl"):
@@ -229,7 +249,7 @@ def test_a_source_of_another_kind_is_refused(source):
     source("texts/a.txt", "A.")
     with pytest.raises(CasesError, match="a folder has no rows"):
         list(source("texts").rows())
-    with pytest.raises(CasesError, match=r"a\.json has no rows: it is a dict and not an array"):
+    with pytest.raises(CasesError, match=r"a\.json has no rows: it is a dict and neither an array"):
         list(source("a.json", "{}").texts())
     with pytest.raises(CasesError, match=r"a\.json row 2 is a int and not a JSON object"):
         list(source("a.json", "[{}, 3]").rows())

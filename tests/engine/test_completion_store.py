@@ -45,7 +45,7 @@ OTHERS = {
     "stop": replace(REQUEST, config=replace(SAMPLED, stop="x")),
     "delta": replace(REQUEST, steer=Steer("x", 2.0)),
     "layers": replace(REQUEST, steer=Steer("x", 1.0, layers=(1,))),
-    "phase": replace(REQUEST, steer=Steer("x", 1.0, phase="prefill")),
+    "phase": replace(REQUEST, steer=Steer("x", 1.0, phase="all")),
     "span": replace(REQUEST, steer=Steer("say", 1.0)),
     "unsteered": replace(REQUEST, steer=None),
 }

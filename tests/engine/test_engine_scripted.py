@@ -169,6 +169,9 @@ def test_the_rows_of_a_batch_share_its_time():
     assert [completion.timings.batch_size for completion in completions] == [3, 3, 3, 1]
     assert shares[0] == shares[1] == shares[2]
     assert 0.02 <= sum(shares) <= passed
+    walls = [completion.timings.wall_s for completion in completions]
+    sizes = [completion.timings.batch_size for completion in completions]
+    assert walls == [share * size for share, size in zip(shares, sizes, strict=True)]
 
 
 def test_the_prompt_hash_tells_prompts_apart_and_nothing_else():

@@ -1,5 +1,6 @@
 """Every path gives the tokens of plain generate at batch 1, in fp32, on every architecture."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -68,6 +69,19 @@ def test_layers_that_see_a_window_share_prefixes(architecture):
     assert [c.token_ids for c in completions] == expected
     assert max(c.timings.batch_size for c in completions) > 3
     assert not all(c.redone for c in completions)
+
+
+def test_a_short_answer_is_complete_before_its_batch_ends():
+    engine = Engine(tiny("llama"))
+    lengths = [2, 24, 24, 24]
+    requests = [Request(p, GenerateConfig(n)) for p, n in zip(SHARED, lengths, strict=False)]
+    start = time.perf_counter()
+    timings = [completion.timings for completion in engine.generate(requests)]
+    passed = time.perf_counter() - start
+    assert {t.batch_size for t in timings} == {4}
+    assert 0 < timings[0].wall_s < min(t.wall_s for t in timings[1:])
+    assert max(t.wall_s for t in timings) <= sum(t.generation_s for t in timings) + 1e-9
+    assert sum(t.generation_s for t in timings) <= passed
 
 
 @pytest.mark.parametrize("architecture", TURNED)

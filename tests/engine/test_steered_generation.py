@@ -41,8 +41,8 @@ STEERED = [
 
 
 def requests_of(steered=STEERED, config=CONFIG, drafts=None, **how):
-    """Requests, all of them in the layers and the phase of ``how``."""
-    drafts = drafts or [None] * len(steered)
+    """Requests, all of them in the layers and the phase of ``how``; answers are steered, too."""
+    drafts, how = drafts or [None] * len(steered), {"phase": "all"} | how
     return [
         Request(p, config, 0, d, s and Steer(s.spans, s.delta, **how))
         for (p, s), d in zip(steered, drafts, strict=True)

@@ -66,7 +66,7 @@ def without_times(report):
     for experiment in report["experiments"]:
         del experiment["timings"]
     for test in report["tests"]:
-        del test["duration"], test["batch_size"]
+        del test["duration"], test["wall_s"], test["batch_size"]
     return report
 
 

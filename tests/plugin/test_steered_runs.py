@@ -65,6 +65,46 @@ def test_every_case_with_spans_is_asked_once_with_each_delta(pytester, probe):
     assert (config["delta"], config["layers"], config["phase"]) == ([0, 1.5], "0,2,3", "prefill")
 
 
+def test_several_sets_of_layers_are_tried_in_one_run(pytester, probe):
+    on_the_model(pytester, evaluation())
+    run = probe("--llmprobe-delta=0,2", "--llmprobe-layers=all/first/1-2", "-k", "a-delta")
+    assert run.exit_code == 0, run.text + run.result.stderr.str()
+    validate(run.report)
+    ids = ["0", "2-layers-1,2", "2-layers-all", "2-layers-first"]
+    assert names(run) == [f"g/a-delta-{name}" for name in ids]
+    tests = [run.tests[f"test_say[g/a-delta-{name}]"] for name in ids]
+    assert [test["steered_layers"] for test in tests][::3] == [0, 1]
+    assert tests[1]["steered_layers"] == 2 < tests[2]["steered_layers"]
+    assert [test["params"].get("layers") for test in tests] == [None, "1,2", "all", "first"]
+    assert {test["params"].get("phase") for test in tests} == {None, "prefill"}
+    assert run.report["config"]["layers"] == "all/first/1,2"
+
+
+def test_sampled_answers_are_repeated_and_greedy_ones_are_not(project, probe):
+    project(
+        """
+        import pytest
+        from pytest_llmprobe import Case
+
+        CASES = [Case("a", "say a"), Case("b", "say b")]
+
+        @pytest.mark.probe(cases=CASES, temperature=1.0)
+        def test_sampled(case, completion):
+            pass
+
+        @pytest.mark.probe(cases=CASES)
+        def test_greedy(case, completion):
+            pass
+        """
+    )
+    run = probe("--llmprobe-trials=3")
+    assert names(run) == ["a", "a", "a-trial-1", "a-trial-2", "b", "b", "b-trial-1", "b-trial-2"]
+    sampled = [test for name, test in run.tests.items() if name.startswith("test_sampled")]
+    assert sorted(test["trial"] for test in sampled) == [0, 0, 1, 1, 2, 2]
+    assert len({test["seed"] for test in sampled}) == 6
+    assert len(names(probe())) == 4
+
+
 def test_without_option_and_grid_no_case_is_steered_and_nothing_changes(project, probe):
     project(evaluation())
     run = probe("--llmprobe-layers=last")

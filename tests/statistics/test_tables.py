@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_llmprobe.report.charts import charts, is_drawn
 from pytest_llmprobe.statistics.intervals import wilson
-from pytest_llmprobe.statistics.tables import curve, effective_context, heat_map, score_curve
+from pytest_llmprobe.statistics.tables import (
+    curve,
+    effective_context,
+    heat_map,
+    score_curve,
+    score_heat_map,
+)
 
 many = settings(deadline=None, max_examples=150)
 
@@ -165,3 +172,18 @@ def test_the_effective_context_is_a_prompt_of_a_size_that_holds(judged):
     found = effective_context(judged, threshold=0.3)
     holding = {p["value"] for p in curve(judged, "size") if p["ci95"][0] >= 0.3}
     assert found is None or found in {r.prompt_characters for r in judged if r.size in holding}
+
+
+def test_a_score_heat_map_has_the_mean_of_each_cell():
+    judged = [
+        Judged(False, size, params={"depth": depth}, scores={"influence": value})
+        for size, depth, value in [(1, 0, 0.5), (1, 0, 1.0), (2, 0, 0.25), (1, 50, 0.125)]
+    ]
+    judged.append(Judged(True, 2, params={"depth": 50}))  # not measured
+    found = score_heat_map(judged, "depth", "size", "influence")
+    assert (found["rows"], found["columns"]) == ([0, 50], [1, 2])
+    assert found["mean"] == [[0.75, 0.25], [0.125, None]]
+    assert found["n"] == [[2, 1], [1, 0]]
+    assert is_drawn(found)
+    assert "pass_rate" not in found
+    assert "0.75" in charts({"influence_by_depth": found})[0].svg

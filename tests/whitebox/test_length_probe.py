@@ -55,6 +55,18 @@ def test_a_probe_finds_nothing_in_noise_or_under_shuffled_labels(kind):
         assert error(trained(values, kind, labels), values) > 0.9 * CONSTANT
 
 
+def test_an_mlp_may_have_several_hidden_layers_and_is_read_again(tmp_path):
+    probe = trained(CURVED, "mlp", hidden=(24, 12), dropout=0.0)
+    assert error(probe, CURVED) < 0.3 * CONSTANT
+    probe.save(tmp_path)
+    again = LengthProbe.load(tmp_path)
+    assert again.config == probe.config
+    assert again.config.hidden == (24, 12)
+    shapes = {name: tuple(w.shape) for name, w in load_file(tmp_path / "probe.safetensors").items()}
+    assert [shapes[f"hidden.{n}.weight"] for n in (0, 3)] == [(24, 16), (12, 24)]
+    assert again.predict(CURVED[TEST]).tolist() == probe.predict(CURVED[TEST]).tolist()
+
+
 def test_only_an_mlp_finds_what_is_bent():
     assert error(trained(CURVED, "mlp"), CURVED) < 0.2 * CONSTANT
     assert error(trained(CURVED, "linear"), CURVED) > 0.3 * CONSTANT
@@ -215,6 +227,8 @@ def test_no_rows_are_an_error():
         {"bins": (4, 2)},
         {"dropout": 1.0},
         {"hidden": 0},
+        {"hidden": (4, 0)},
+        {"hidden": ()},
         {"learning_rate": 0.0},
         {"patience": 0},
     ],

@@ -118,7 +118,7 @@ def test_sdpa_and_eager_are_steered_alike(architecture, kind):
     logits = []
     for each in (kind, "eager"):
         model = tiny(architecture, each)
-        with steer(model, ROWS, delta=DELTAS):
+        with steer(model, ROWS, delta=DELTAS, phase="all"):
             logits.append(generated(model, ROWS, tokens=2)[1])
     assert (logits[0] - logits[1]).abs().max() < 1e-5 * logits[0].abs().max().clamp(min=1)
 
@@ -142,11 +142,11 @@ def test_a_long_text_in_blocks_is_steered_as_with_one_mask(monkeypatch):
 def test_rows_of_a_batch_are_steered_as_each_alone(architecture, kind):
     model = tiny(architecture, kind)
     plain = generated(model, ROWS)[1]
-    with steer(model, ROWS, delta=DELTAS) as steering:
+    with steer(model, ROWS, delta=DELTAS, phase="all") as steering:
         tokens, logits = generated(model, ROWS)
         reach = steering.reach()
     for number, (row, delta) in enumerate(zip(ROWS, DELTAS, strict=True)):
-        with steer(model, row, delta=delta):
+        with steer(model, row, delta=delta, phase="all"):
             expected_tokens, expected = alone(model, row)
         assert tokens[number].tolist() == expected_tokens
         assert (logits[:, number] - expected).abs().max() < 1e-5 * expected.abs().max().clamp(min=1)
@@ -160,7 +160,7 @@ def test_prefill_steers_the_prompt_alone(architecture):
     model, row = tiny(architecture), ROWS[0]
     with steer(model, ROWS, delta=DELTAS, phase="prefill"):
         tokens, logits = generated(model, ROWS)
-    with steer(model, ROWS, delta=DELTAS):
+    with steer(model, ROWS, delta=DELTAS, phase="all"):
         everywhere = generated(model, ROWS)[1]
     assert torch.equal(logits[0], everywhere[0])
     assert not torch.equal(logits[1:], everywhere[1:])
@@ -202,11 +202,11 @@ def test_other_caches_give_the_same(architecture, way, phase):
 
 def test_beams_count_their_row_again():
     model = tiny("llama")
-    with steer(model, ROWS, delta=DELTAS):
+    with steer(model, ROWS, delta=DELTAS, phase="all"):
         expected = generated(model, ROWS)[0]
         twice = generated(model, ROWS, num_beams=2)[0]
     for number, (row, delta) in enumerate(zip(ROWS, DELTAS, strict=True)):
-        with steer(model, row, delta=delta):
+        with steer(model, row, delta=delta, phase="all"):
             beams = generated(model, [row], num_beams=2)[0]
         assert twice[number].tolist() == beams[0].tolist()
     assert not torch.equal(expected, generated(model, ROWS)[0])

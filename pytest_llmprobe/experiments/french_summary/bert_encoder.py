@@ -29,7 +29,10 @@ def find_bert_encoder() -> BertEncoder:
     path = Path(name).expanduser()
     config = path / "config.json" if path.is_dir() else _cached(name)
     if config is None or not config.is_file():
-        ways = f"run `hf download {DEFAULT}`, or name another encoder with {VARIABLE}=FOLDER"
+        ways = (
+            f"run `hf download {DEFAULT}`, or name another encoder with {VARIABLE}=FOLDER or a hub "
+            "id in its cache"
+        )
         return BertEncoder(name, None, f"{name} is not on this machine: {ways}")
     folder = config.parent
     if not any((folder / file).is_file() for file in WEIGHTS):

@@ -36,6 +36,9 @@ STORY_INSTRUCTIONS = tuple(
     stories.instruction(phrasing, "French") for phrasing in stories.INSTRUCTIONS
 )
 
+EMBEDDED = "embedded stories"
+"""Source of the texts where the user gives none."""
+
 FILLER = 20
 """Sentences by which the tokens of a sentence are estimated."""
 
@@ -90,7 +93,7 @@ def _story(suite: Suite, size: int, number: int) -> SummaryText:
 
     def build(sentences: int) -> tuple[SummaryText, int]:
         story = stories.story(random.Random(seed), sentences)
-        form = "embedded stories", stories.PROMPT, STORY_INSTRUCTIONS
+        form = EMBEDDED, stories.PROMPT, STORY_INSTRUCTIONS
         text = SummaryText(story.text, size, number, *form, story.summary_fr)
         return text, suite.tokens(text.prompt(text.instructions[0]))
 
@@ -110,12 +113,12 @@ def _story(suite: Suite, size: int, number: int) -> SummaryText:
 def _texts(suite: Suite, given: Any, sizes: Sequence[int], count: int) -> Iterator[SummaryText]:
     """A random choice of each bin, without replacement; all texts of a bin that has fewer."""
     sample = given.sample(texts=READ)
-    bins: dict[int, list[str]] = {size: [] for size in sizes}
-    for text in sample.texts:
+    bins: dict[int, list[tuple[str, str | None]]] = {size: [] for size in sizes}
+    for text, reference in zip(sample.texts, sample.references, strict=True):
         tokens = suite.tokens(f"Summarize in french\n{text}")
         for size in sizes:
             if size - BIN < tokens < size:
-                bins[size].append(text)
+                bins[size].append((text, reference))
     if not any(bins.values()):
         raise CasesError(f"{given}: no text has a length of {', '.join(map(str, sizes))} tokens")
     for size, texts in bins.items():
@@ -129,12 +132,13 @@ def _texts(suite: Suite, given: Any, sizes: Sequence[int], count: int) -> Iterat
         chosen = draw.choice(len(texts), min(count, len(texts)), replace=False) if texts else ()
         for number, place in enumerate(chosen):
             form = sample.origin, PUBLISHED_PROMPT, PUBLISHED_INSTRUCTIONS
-            yield SummaryText(texts[int(place)], size, number, *form)
+            text, reference = texts[int(place)]
+            yield SummaryText(text, size, number, *form, reference)
 
 
 def bert_score_with(reference: str | None) -> str:
     """What BERTScore is measured with: an encoder's name, or ``not measured: ...``."""
     if reference is None:
-        return "not measured: these texts come without reference summaries"
+        return "not measured: no French summary in the text's row: give it in a field `reference`"
     found = find_bert_encoder()
     return f"not measured: {found.missing}" if found.folder is None else found.name

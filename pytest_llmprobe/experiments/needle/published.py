@@ -4,8 +4,9 @@
 Single_Needle, Multiple_Needles, Conditional_Needles, Single_Threads and Multi_Threads. Of its
 columns, as its card and its README name them, these are read:
 
-- ``id`` (integer), ``haystack`` (a JSON object of UUID pairs as text) and ``question``. The prompt
-  is haystack, line break, question, as in the README, without white space at the end;
+- ``id`` (integer), ``haystack`` (a JSON object of UUID pairs, as text or as an object) and
+  ``question``. The prompt is haystack, line break, question, as in the README, without white space
+  at the end;
 - ``values``: the UUIDs of the answer, in their order, in whatever notation; where it lists whole
   threads, the ends of those that are asked for count;
 - ``repeat_number``, ``needle_depth`` (per cent, as text), ``needle_placement``, ``thread_length``,
@@ -20,6 +21,7 @@ not a wrong score.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from math import perm
 from typing import Any
@@ -63,7 +65,7 @@ def published_cases(
         if missing:
             has = ", ".join(sorted(map(str, row)))
             raise CasesError(f"{where} has no {missing[0]!r}; it has {has}")
-        too_long = longest is not None and len(str(row["haystack"])) > longest
+        too_long = longest is not None and len(haystack_of(row)) > longest
         if too_long or (trials is not None and _number(row.get("repeat_number")) >= trials):
             continue
         kept += 1
@@ -78,8 +80,14 @@ def published_cases(
         )
 
 
+def haystack_of(row: Mapping[str, Any]) -> str:
+    """A row's haystack as text, which an object becomes as it is published: on one line."""
+    haystack = row["haystack"]
+    return json.dumps(haystack) if isinstance(haystack, Mapping) else str(haystack)
+
+
 def _case(row: Mapping[str, Any]) -> Case:
-    haystack = str(row["haystack"])
+    haystack = haystack_of(row)
     prompt = f"{haystack}\n{str(row['question']).rstrip()}"
     special = row.get("conditional_character")
     special = SPECIAL if special in _NOTHING else str(special)

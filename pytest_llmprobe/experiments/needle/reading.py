@@ -80,6 +80,11 @@ def parse_answer(completion: Completion) -> Answer:
     return _parse(completion.text, completion.finish_reason == "length")
 
 
+def uuids_of(text: str) -> tuple[str, ...]:
+    """The UUIDs of a text, in lower case and in order, as an answer is read."""
+    return _parse(text).uuids
+
+
 def _parse(text: str, cut_off: bool = False) -> Answer:
     text = plain(text)
     found = list(_ANSWERED.finditer(text))

@@ -23,6 +23,7 @@ from pytest_llmprobe.case import RawPrompt
 from pytest_llmprobe.errors import CasesError, RequestError, SettingsError
 from pytest_llmprobe.experiments.output_length.data_set import LengthData, load_length_data
 from pytest_llmprobe.experiments.output_length.data_set_files import TOKEN, ChunkWriter, Part
+from pytest_llmprobe.experiments.output_length.lists import listed
 from pytest_llmprobe.experiments.output_length.requests import HeldOut, LengthRequest, held_out
 from pytest_llmprobe.experiments.output_length.words import counted, repeated
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
@@ -100,7 +101,7 @@ def collect(
         reader: The model's prompts and states.
         generate: The engine.
         max_new_tokens: Answers that need more are truncated; by default six for each word asked for
-            and 16 more, or 256 if nobody knows how long an answer should be.
+            and 16 more, 20 and 40 for a list's, or 256 if nobody knows how long one should be.
         keep: Which answers are data.
         hold_out: What tells the part ``val`` from ``train``, see `requests.held_out`.
         share: How much of it is ``val``.
@@ -113,7 +114,7 @@ def collect(
         CasesError: No answer can be used, or the folder holds another data set.
         SettingsError: The requests cannot be split, or a state does not fit into float16.
     """
-    room = max_new_tokens or max(6 * (request.count or 40) + 16 for request in requests)
+    room = max_new_tokens or max(map(_room, requests))
     parts: list[Part] = [
         "val" if is_val else "train" for is_val in held_out(requests, hold_out, share, seed)
     ]
@@ -210,8 +211,14 @@ class _Collector:
         self._writer.write(part, states, remaining, np.array(tokens, TOKEN))
 
 
+def _room(request: LengthRequest) -> int:
+    return 20 * (request.count or 0) + 40 if request.is_list else 6 * (request.count or 40) + 16
+
+
 def _draft(request: LengthRequest) -> str | None:
-    return repeated(request.word, request.count) if request.word and request.count else None
+    if not (request.word and request.count) or request.is_list:
+        return None
+    return repeated(request.word, request.count)
 
 
 def _judged(request: LengthRequest, outcome: Completion | RequestError) -> dict[str, Any]:
@@ -220,6 +227,8 @@ def _judged(request: LengthRequest, outcome: Completion | RequestError) -> dict[
     if isinstance(outcome, RequestError):
         return record | {"status": "failed", "answer": str(outcome)[:MAX_ANSWER]}
     found = None if request.word is None else counted(outcome.text, request.word)
+    if request.is_list:
+        found = listed(outcome.text)
     status: Status = "right"
     if outcome.finish_reason != "stop":  # the end was not generated, so its length is not known
         status, found = "truncated", None

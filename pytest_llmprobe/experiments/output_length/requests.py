@@ -12,10 +12,11 @@ from typing import Literal, TypeAlias, get_args
 
 from pytest_llmprobe.data.rows import jsonl_rows
 from pytest_llmprobe.errors import CasesError, SettingsError
+from pytest_llmprobe.experiments.output_length import lists
 from pytest_llmprobe.experiments.output_length.words import PHRASINGS, SAME_PROMPT, WORDS, prompt
 from pytest_llmprobe.suite import seed_of
 
-Dataset: TypeAlias = Literal["same_prompt", "different_prompts", "multi_layers"]
+Dataset: TypeAlias = Literal["same_prompt", "different_prompts", "multi_layers", "lists"]
 DATASETS: tuple[str, ...] = get_args(Dataset)
 
 HeldOut: TypeAlias = Literal["sample", "word", "phrasing", "count"]
@@ -23,6 +24,9 @@ HELD_OUT: tuple[HeldOut, ...] = get_args(HeldOut)
 
 COUNTS = range(5, 50)
 """How many times a word is asked for, as in output-length-prediction."""
+
+LIST_COUNTS = range(3, 11)
+"""How many things are asked for."""
 
 TEN_WORDS = WORDS[::6]
 
@@ -37,23 +41,25 @@ class LengthRequest:
     word: str | None = None  # to repeat; None if any answer that ends is a right one
     count: int | None = None  # how many times
     phrasing: str | None = None  # the prompt before word and count were filled in, if known
+    is_list: bool = False  # of so many of what the word names, in place of the word repeated
 
 
 def length_requests(
     dataset: str,
-    words: Sequence[str] = TEN_WORDS,
-    counts: Collection[int] = COUNTS,
+    words: Sequence[str] | None = None,
+    counts: Collection[int] | None = None,
     seed: int = 0,
 ) -> list[LengthRequest]:
     """Every word with every count; answers of about the same length are neighbours.
 
     Args:
         dataset: ``same_prompt`` and ``multi_layers`` ask in one phrasing, ``different_prompts`` in
-            one of 52, drawn for each request; what else is the path of a .jsonl file of objects
-            with a ``prompt``, with or without ``word`` and ``count`` (only then can a wrong answer
-            be told), and ``phrasing``.
-        words: The words; a file has its own.
-        counts: The counts; a file has its own.
+            one of 52, drawn for each request; ``lists`` asks in one of 12 for so many animals,
+            cities and so on; what else is the path of a .jsonl file of objects with a ``prompt``,
+            with or without ``word`` and ``count`` (only then can a wrong answer be told), and
+            ``phrasing``.
+        words: The words, by default `TEN_WORDS`, of lists `lists.TOPICS`; a file has its own.
+        counts: The counts, by default `COUNTS`, of lists `LIST_COUNTS`; a file has its own.
         seed: Of the draw.
 
     Raises:
@@ -62,17 +68,26 @@ def length_requests(
     """
     if dataset not in DATASETS:
         return read_requests(Path(dataset))
+    is_list = dataset == "lists"
+    if words is None:
+        words = lists.TOPICS if is_list else TEN_WORDS
+    if counts is None:
+        counts = LIST_COUNTS if is_list else COUNTS
     words, wanted = list(dict.fromkeys(words)), sorted(set(counts))
-    if not words or not all(re.fullmatch(r"\S+", word) for word in words):
+    shape = r"\S.*" if is_list else r"\S+"
+    if not words or not all(re.fullmatch(shape, word) for word in words):
         raise SettingsError(f"words {', '.join(words)!r}: give one at least, each without spaces")
     if not wanted or wanted[0] < 1 or wanted[-1] > MOST_COUNT:
         raise SettingsError(f"counts: give whole numbers from 1 to {MOST_COUNT}")
     rng = random.Random(seed_of("phrasings", seed))
-    phrasings = PHRASINGS if dataset == "different_prompts" else (SAME_PROMPT,)
+    phrasings = {"different_prompts": PHRASINGS, "lists": lists.PHRASINGS}.get(
+        dataset, (SAME_PROMPT,)
+    )
     requests = []
     for count, word in product(wanted, words):
         phrasing = rng.choice(phrasings)
-        requests.append(LengthRequest(prompt(phrasing, word, count), word, count, phrasing))
+        text = prompt(phrasing, word, count)
+        requests.append(LengthRequest(text, word, count, phrasing, is_list))
     return requests
 
 

@@ -43,17 +43,44 @@ def steering_summary(records: Sequence[SteeredRecord]) -> dict[str, Any]:
     Returns:
         ``by_delta``: pass rates with intervals. ``delta_by_length``: heat map. ``against_delta_0``:
         see ``against_unsteered``. ``predictors``: see ``predictive_power``. ``unsteered_by_style``:
-        the pass rates of the styles without steering.
+        the pass rates of the styles without steering. Where several sets of layers were steered,
+        the first three are there for each, after its name as in ``layers 0,1: by_delta``, and
+        ``layers_by_length`` compares them over all Deltas but 0.
     """
     swept = [record for record in records if "delta" in record.params]
     unsteered = [record for record in records if not record.params.get("delta")]
-    return {
-        "by_delta": curve(swept, "delta"),
-        "delta_by_length": heat_map(swept, rows="delta", columns="size"),
-        "against_delta_0": against_unsteered(swept),
+    found: dict[str, Any] = {}
+    for prefix, members in by_layers(swept).items():
+        found |= {
+            f"{prefix}by_delta": curve(members, "delta"),
+            f"{prefix}delta_by_length": heat_map(members, rows="delta", columns="size"),
+            f"{prefix}against_delta_0": against_unsteered(members),
+        }
+    if len(_layers(swept)) > 1:
+        found["layers_by_length"] = heat_map(swept, rows="layers", columns="size")
+    return found | {
         "predictors": predictive_power(swept),
         "unsteered_by_style": curve(unsteered, "style"),
     }
+
+
+def by_layers(records: Sequence[SteeredRecord]) -> dict[str, Sequence[SteeredRecord]]:
+    """The records of each set of layers, with all unsteered ones, after a prefix that names it.
+
+    The prefix is empty where there is one set.
+    """
+    sets = _layers(records)
+    if len(sets) < 2:
+        return {"": records}
+    return {
+        f"layers {layers}: ": [r for r in records if r.params.get("layers", layers) == layers]
+        for layers in sets
+    }
+
+
+def _layers(records: Sequence[SteeredRecord]) -> list[str]:
+    """The sets of layers that were steered, in the order of the records."""
+    return list(dict.fromkeys(r.params["layers"] for r in records if "layers" in r.params))
 
 
 def pairs(

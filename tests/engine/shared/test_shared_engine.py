@@ -185,7 +185,7 @@ EVAL = """
         raise AssertionError
 """
 
-TIMES = ("duration", "latency_s")
+TIMES = ("duration", "latency_s", "wall_s")
 
 
 def test_a_run_with_a_shared_engine_gives_the_same_report(pytester):

@@ -122,6 +122,15 @@ def test_a_bin_with_too_few_texts_gives_all_and_says_so(tmp_path):
         chosen(given(tmp_path, [900]))
 
 
+def test_a_users_text_may_come_with_the_summary_that_answers_are_compared_with(tmp_path):
+    rows = [{"text": f"{n} word", "reference": f"Le mot {n}."} for n in range(4)]
+    rows += [{"text": "4 word", "reference": None}, {"text": "5 word", "reference": " "}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    suite = Suite(datasets=read_datasets(["french_summary=t.jsonl"], tmp_path), counter=Words())
+    found = {text.text: text.reference for text in summary_texts(suite, (500,), 9, 0)}
+    assert found == {row["text"]: (row["reference"] or "").strip() or None for row in rows}
+
+
 def test_a_users_text_is_asked_for_as_published(tmp_path):
     (text,) = summary_texts(given(tmp_path, [5]), (500,), 1, 0)
     assert text.prompt(text.instructions[0]) == f"Summarize in french:  \n {text.text}"
@@ -202,7 +211,7 @@ def test_the_reference_summaries_are_all_told_to_be_in_their_language():
 
 
 def test_bert_score_says_with_what_or_why_not(monkeypatch, tmp_path):
-    assert bert_score_with(None) == "not measured: these texts come without reference summaries"
+    assert bert_score_with(None).startswith("not measured: no French summary in the text's row")
     monkeypatch.setenv(bert_encoder.VARIABLE, str(tmp_path))
     assert bert_score_with("x").startswith(f"not measured: {tmp_path} is not on this machine: run")
     (tmp_path / "config.json").write_text("{}")

@@ -195,6 +195,22 @@ def test_the_order_of_several_values_counts_but_for_conditional_needles():
     assert cases_of(ROWS[3])
 
 
+def test_a_haystack_may_be_an_object():
+    whole = ROWS[0] | {"haystack": json.loads(ROWS[0]["haystack"])}
+    assert cases_of(whole) == cases_of(ROWS[0])
+    with pytest.raises(CasesError, match="none of the 1 rows has a haystack of at most 1999"):
+        cases_of(whole, longest=1999)
+
+
+def test_a_file_of_the_published_archive_is_read_as_it_comes(tmp_path):
+    expected = [case.id for case in EVAL["published"](suite(tmp_path))]
+    path = tmp_path / "Single_Needle.json"
+    for rows in (ROWS, {name: [row[name] for row in ROWS] for name in ROWS[0]}):
+        path.write_text(json.dumps(rows))
+        data = read_datasets([f"needle_threading={path}"], tmp_path)
+        assert [case.id for case in EVAL["published"](Suite("ci", 0, None, data))] == expected
+
+
 def test_long_haystacks_and_later_repeats_are_left_out():
     later = ROWS[0] | {"id": 1, "repeat_number": 3}
     assert len(cases_of(ROWS[0], later)) == 2

@@ -82,7 +82,7 @@ def test_a_single_usable_answer_is_no_error():  # "split by sample: there is onl
     requests = length_requests("different_prompts", ["lamp"], range(1, 145))
     metadata = {"samples": [{}], "parameters": {"requests": len(requests)}}
     case = next(iter(EVAL["probes"](Suite("smoke"))))
-    with pytest.raises(pytest.skip.Exception, match=r"^1 of 144 answers repeat their word: "):
+    with pytest.raises(pytest.skip.Exception, match=r"^1 of 144 answers can be used: "):
         judge(case, SimpleNamespace(split=split, metadata=metadata))
 
 
@@ -101,6 +101,20 @@ def test_a_model_that_fails_at_the_shortest_answers_is_not_asked_for_longer_ones
         assert str(data) == "5 of 24 answers repeat their word"
     else:
         assert not isinstance(data, CasesError)
+
+
+def test_a_model_that_repeats_no_word_is_asked_for_lists():
+    calls = []
+
+    def length_data(requests, layers, keep):
+        calls.append((len(requests), keep, {request.is_list for request in requests}))
+        if not requests[0].is_list:
+            raise CasesError("no answer can be used (24 wrong words)")
+        return SimpleNamespace(metadata={"samples": [{"is_list": True}] * len(requests)})
+
+    data = EVAL["data"].__wrapped__(MODEL, length_data, Suite("ci"))
+    assert calls == [(24, "words", {False}), (144, "ended", {True})]
+    assert len(data.metadata["samples"]) == 144
 
 
 def test_the_summary_has_a_curve_over_depth_for_each_probe_and_split():

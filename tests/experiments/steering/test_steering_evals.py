@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from runpy import run_path
+from types import SimpleNamespace
 
 import pytest
 
@@ -81,7 +82,7 @@ def run(name, cases, engine, predictors):
             "predictors": predictors,
         }
         if name == "french":
-            given["bert_score"] = None
+            given |= {"bert_score": None, "unsteered": None, "optional_judge": None}
         try:
             function_of(name)(**given)
         except AssertionError as error:
@@ -237,7 +238,7 @@ def test_steering_moves_the_reference_model_in_both_directions(reference):
         for delta in (-4, 0, 2)
     }
     assert rates[-4] < rates[0] < rates[2]
-    assert rates[-4] <= 0.25
+    assert rates[-4] <= 0.34
     assert rates[2] >= 0.75
     for record in records:
         known = {"influence", "rollout", "raw_attention", "inverse_length"} & set(record.scores)
@@ -294,3 +295,34 @@ def test_the_summary_of_a_sweep_is_ready_for_the_report(name):
         assert len(summary["unsteered_by_style"]) == 3
     if name == "french":
         assert summary["win_rates"].startswith("not measured: ")
+        assert summary["judged_win_rates"].startswith("not measured: no judge ")
+    if name == "needle":
+        assert summary["oracle: influence_by_depth_and_length"]["mean"] == []  # no model: no map
+
+
+def test_where_a_judge_is_given_it_compares_with_the_unsteered_answer():
+    french = "Le boulanger vit à Lyon, et il vend son pain à tous les voisins du quartier."
+    plain, steered = (
+        replace(case, metadata={**case.metadata, "delta": delta})
+        for case, delta in zip(build("french", "smoke")[:1] * 2, (0, 2), strict=True)
+    )
+    asked = []
+
+    class Better:
+        def prefers(self, *answers):
+            asked.append(answers)
+            return 1.0
+
+    answers = [SimpleNamespace(text=t, finish_reason="stop") for t in (french, "It is English.")]
+    for case, other, expected in [
+        (steered, answers[0], {"judged": 1.0}),
+        (steered, answers[1], {}),
+        (steered, None, {}),
+        (plain, None, {}),
+    ]:
+        scores = {}
+        function_of("french")(
+            case, lambda *_, **__: {}, answers[0], other, scores.__setitem__, None, Better()
+        )
+        assert scores == expected
+    assert asked == [(steered.prompt, french, french)]

@@ -190,3 +190,26 @@ def test_the_summary_is_ready_for_the_report():
     assert summary["delta_by_length"]["columns"] == [500, 1000]
     assert summary["delta_by_length"]["n"] == [[5, 5]] * 4
     assert steering_summary([])["by_delta"] == []
+
+
+def test_sets_of_layers_are_compared_with_the_same_unsteered_cases():
+    records = []
+    for number in range(4):
+        records.append(made(f"c{number}", 0, number < 2, size=500))
+        for layers, passes in (("all", 4), ("first", 1)):
+            record = made(f"c{number}", 2, number < passes, size=500)
+            record.id += f"-layers-{layers}"
+            record.params["layers"] = layers
+            records.append(record)
+    summary = checked(steering_summary(records))
+    rates = {
+        layers: [point["pass_rate"] for point in summary[f"layers {layers}: by_delta"]]
+        for layers in ("all", "first")
+    }
+    assert rates == {"all": [0.5, 1.0], "first": [0.5, 0.25]}
+    (flips,) = summary["layers first: against_delta_0"]
+    assert (flips["n"], flips["gained"], flips["lost"]) == (4, 0, 1)
+    assert summary["layers_by_length"]["rows"] == ["all", "first"]
+    assert summary["layers_by_length"]["pass_rate"] == [[1.0], [0.25]]
+    alone = [record for record in records if record.params.get("layers") != "first"]
+    assert "by_delta" in steering_summary(alone)
