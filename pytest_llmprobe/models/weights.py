@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.models.auto.modeling_auto import (
@@ -43,7 +44,7 @@ _NO_LANGUAGE_MODEL = re.compile(
 """Architectures of folders whose weights may fit a language model's and are not one's."""
 
 _HALF_READ = {
-    re.compile(r"(?:^|[._])(?:weight_scale\w*|scale_inv|scales?|SCB|absmax|quant_map|qzeros)$"): (
+    re.compile(r"(?:^|\.)(?:weight_scale\w*|weight\._scale|scales|SCB|absmax|quant_map|qzeros)$"): (
         "are the scales of quantised weights, which are wrong without: config.json has no "
         "quantization_config. Save it with the tool that quantised it, or serve it with what reads "
         "it and use openai:NAME"
@@ -92,8 +93,14 @@ def load_weights(
     missing, unexpected = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
     if missing:
         raise ModelError(_lacks(spec, len(model.state_dict()), missing, unexpected))
-    if getattr(config, "quantization_config", None) is None:
+    stored = getattr(config, "quantization_config", None)
+    if stored is None:
         _refuse_half_read(spec, unexpected)
+    elif getattr(model, "hf_quantizer", None) is None:
+        # Only what was stored in fewer bits is bfloat16 now: it would be multiplied by float32.
+        dtype = arguments["dtype"]
+        model = model.to(getattr(torch, dtype) if dtype != "auto" else model.dtype)
+        notes["dequantized"] = str(config.to_dict()["quantization_config"]["quant_method"])
     if unexpected:
         notes["unused"] = {"n": len(unexpected), "first": unexpected[: 8 * SHOWN]}
     return model, notes

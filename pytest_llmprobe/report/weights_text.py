@@ -21,6 +21,8 @@ def weights_lines(info: Mapping[str, Any]) -> list[str]:
     lines = []
     if unwrapped := read.get("unwrapped"):
         lines.append(f"weights: their names are read without {', '.join(unwrapped)}")
+    if method := read.get("dequantized"):
+        lines.append(f"weights: stored as {method}, dequantised, as this device cannot use them so")
     if unused := read.get("unused"):
         names = ", ".join(unused["first"][:SHOWN])
         more = f" and {unused['n'] - SHOWN} more" if unused["n"] > SHOWN else ""

@@ -13,6 +13,7 @@ from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models import loading, machine, quantization
 from pytest_llmprobe.models.registry import REFERENCE, ModelSpec, resolve
 from pytest_llmprobe.models.spec_fields import QUANTIZATIONS
+from pytest_llmprobe.report.weights_text import weights_lines
 
 
 @pytest.fixture
@@ -98,6 +99,12 @@ def test_fp8_is_read_with_its_scales_on_a_cpu(tmp_path, dtype):
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     loaded = load_model(str(folder), dtype=dtype, device="cpu")
     assert str(loaded.model.dtype) == f"torch.{dtype}"
+    assert {parameter.dtype for parameter in loaded.model.parameters()} == {loaded.model.dtype}
+    assert weights_lines(loaded.info) == [
+        "weights: stored as fp8, dequantised, as this device cannot use them so"
+    ]
+    (answer,) = Engine(loaded).generate(["Why?"], GenerateConfig(max_new_tokens=4))
+    assert answer.token_ids
     state = loaded.model.state_dict()
     for name in tensors:
         if name in state:
