@@ -70,4 +70,11 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        from pytest_llmprobe.models.local_packages import remedy
+
+        if (what := remedy(error)) is None:
+            raise
+        raise ImportError(f"{name}: {what}") from error

@@ -20,6 +20,7 @@ from pytest_llmprobe.cli import (
     show,
 )
 from pytest_llmprobe.errors import LlmprobeError
+from pytest_llmprobe.models.local_packages import remedy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141  # as a shell calls it
     except LlmprobeError as error:
         print(f"llmprobe: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (what := remedy(error)) is None:
+            raise
+        print(f"llmprobe: {what}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("llmprobe: interrupted", file=sys.stderr)

@@ -19,6 +19,7 @@ from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.models.spec_fields import DTYPES
 
 if TYPE_CHECKING:
+    from pytest_llmprobe.engine.distribution_file import DistributionFile
     from pytest_llmprobe.report.gate import Check, Verdict
 
 KEPT = "gate"
@@ -26,6 +27,13 @@ KEPT = "gate"
 
 TEXTS = "texts"
 """What the corpus is called beside experiments."""
+
+
+CORPUS = ".texts.npz"
+"""Suffix of the file beside a baseline that keeps a corpus."""
+
+WHOLE = 2**62
+"""Characters of a text at most: all of them."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,7 +55,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("base", metavar="BASE", help="a model; or the file of a saved baseline, for evaluations")
+    add("base", metavar="BASE", help="a model, or the file of a saved baseline")
     add("candidate", metavar="CANDIDATE", help="the model in question")
     add("paths", nargs="*", metavar="PATH", help="eval files, folders; -- and options of pytest")
     add("--texts", metavar="FILE", help="a corpus: .txt, .jsonl or a folder of texts")
@@ -72,7 +80,9 @@ def _bar(given: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.report.fidelity_text import texts_lines
     from pytest_llmprobe.report.files import check_writable, write_atomically
+    from pytest_llmprobe.report.several import paired_rows
 
     bars = {
         "kl": options.kl,
@@ -94,12 +104,12 @@ def _run(options: argparse.Namespace) -> None:
     if options.texts is not None:
         found["texts"] = _corpus(options)
         checks += _checks(found["texts"], bars)
-        for line in _corpus_lines(found["texts"]):
+        for line in texts_lines(found["texts"]):
             print(line)
     code = 0
     if options.paths:
         code, report = _evaluations(options)
-        found["evaluations"], found["gate"] = _rows(report), report["gate"]
+        found["evaluations"], found["gate"] = paired_rows(report), report["gate"]
     if options.json is not None:
         write_atomically(options.json, json.dumps(found, indent=1, sort_keys=True) + "\n")
     _conclude(options, found, checks, code)
@@ -110,22 +120,50 @@ def _corpus(options: argparse.Namespace) -> dict[str, Any]:
     from pytest_llmprobe.data.sources import read_datasets
 
     data = read_datasets([f"texts={options.texts}"], Path.cwd())["texts"]
-    texts = list(data.texts())
+    sample = data.sample(longest=WHOLE)
+    texts = list(sample.texts)
     from pytest_llmprobe.engine.corpus import score_corpus
     from pytest_llmprobe.engine.corpus_fidelity import compare_corpus
+    from pytest_llmprobe.engine.corpus_file import read_corpus
     from pytest_llmprobe.engine.teacher_forcing import TeacherForcing
     from pytest_llmprobe.models.loading import load_model
     from pytest_llmprobe.models.settings import project_models
     from pytest_llmprobe.report.cores import cpu_threads
 
-    models = project_models()
-    first = load_model(options.base, models=models, dtype=options.dtype, threads=cpu_threads())
-    base = score_corpus(TeacherForcing(first), texts, options.window)
-    tokenizer = first.info["tokenizer_hash"]
-    del first
+    models, kept = project_models(), _kept_corpus(Path(options.base))
+    base = None
+    if kept is None:
+        first = load_model(options.base, models=models, dtype=options.dtype, threads=cpu_threads())
+        base = score_corpus(TeacherForcing(first), texts, options.window)
+        tokenizer = first.info["tokenizer_hash"]
+        del first
     dtype = options.candidate_dtype or options.dtype
     second = load_model(options.candidate, models=models, dtype=dtype, threads=cpu_threads())
-    return compare_corpus(base, tokenizer, TeacherForcing(second), texts, options.window)
+    if kept is not None:
+        base, tokenizer = read_corpus(kept, texts, sample.origin, second), kept.maker.tokenizer_hash
+    assert base is not None
+    found = compare_corpus(base, tokenizer, TeacherForcing(second), texts, options.window)
+    return {"source": sample.origin, **found}
+
+
+def _kept_corpus(base: Path) -> DistributionFile | None:
+    """What a saved baseline keeps of a corpus; None where a model is named.
+
+    Raises:
+        ReportError: It keeps none, or is damaged.
+    """
+    if not base.is_file() or base.suffix != ".json":
+        return None
+    from pytest_llmprobe.engine.distribution_file import DistributionFile
+    from pytest_llmprobe.errors import ReportError
+
+    path = base.with_suffix(CORPUS)
+    if not path.is_file():
+        raise ReportError(
+            f"{base} keeps no corpus: make it with --llmprobe-save and --llmprobe-fidelity FILE, "
+            "or name the model itself"
+        )
+    return DistributionFile(path)
 
 
 def _checks(found: Mapping[str, Any], bars: Mapping[str, float]) -> list[Check]:
@@ -133,30 +171,6 @@ def _checks(found: Mapping[str, Any], bars: Mapping[str, float]) -> list[Check]:
 
     fidelity = found["fidelity"] or {"kl": None, "remarks": {found["remark"]: 1}}
     return [check(TEXTS, fidelity, name, bar, "observed") for name, bar in bars.items()]
-
-
-def _corpus_lines(found: Mapping[str, Any]) -> list[str]:
-    """The corpus as a table."""
-    from pytest_llmprobe.report.fidelity_text import measures, worst_lines
-
-    lines = [f"{found['texts']} texts, {found['bytes']} bytes"]
-    lines.append(f"{'':10} {'tokens':>8} {'perplexity':>12} {'bits per byte':>14}")
-    for name in ("base", "candidate"):
-        one = found[name]
-        lines.append(
-            f"{name:10} {one['tokens']:8} {one['perplexity']:12.5f} {one['bits_per_byte']:14.6f}"
-        )
-    change = found["bits_per_byte_change"]
-    ends = change["ci95"]
-    interval = "one window gives no interval"
-    if ends is not None:
-        interval = f"95 % interval {ends[0]:+.6f} to {ends[1]:+.6f}"
-    lines.append(f"bits per byte {change['value']:+.6f} ({interval})")
-    if found["fidelity"] is not None:
-        lines += [measures(found["fidelity"]), *worst_lines(found["fidelity"])]
-    if found["remark"]:
-        lines.append(found["remark"])
-    return lines
 
 
 def _evaluations(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
@@ -198,25 +212,6 @@ def _pytest(arguments: list[str]) -> int:
     return subprocess.run([sys.executable, "-m", "pytest", *arguments], check=False).returncode
 
 
-def _rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each experiment its paired outcomes beside its fidelity."""
-    compared = {e["name"]: e for e in (report["comparison"] or {}).get("experiments", ())}
-    rows = []
-    for experiment in report["experiments"]:
-        pairs = compared.get(experiment["name"], {})
-        rows.append(
-            {
-                "name": experiment["name"],
-                "n": pairs.get("n", 0),
-                "lost": len(pairs.get("lost", ())),
-                "gained": len(pairs.get("gained", ())),
-                "finding": pairs.get("finding"),
-                "fidelity": experiment["fidelity"],
-            }
-        )
-    return rows
-
-
 def _conclude(
     options: argparse.Namespace, found: Mapping[str, Any], checks: list[Check], code: int
 ) -> None:
@@ -246,6 +241,8 @@ def _conclude(
 
 
 def _table(found: Mapping[str, Any]) -> list[str]:
+    from pytest_llmprobe.report.several import direction_cells, displacement_cells, finding
+
     rows = list(found.get("evaluations", ()))
     if not rows:
         return []
@@ -256,15 +253,10 @@ def _table(found: Mapping[str, Any]) -> list[str]:
         f"{'':{width}} {'KL mean':>9} {'p99':>9} {'top-1':>7} {'lost':>5} {'gained':>6}  verdict"
     ]
     for row in rows:
-        fidelity = row["fidelity"] or {}
-        cells = ["-"] * 3
-        if fidelity.get("kl"):
-            kl, top = fidelity["kl"], fidelity["top1"]["mean"]
-            cells = [f"{kl['mean']:.3g}", f"{kl['p99']:.3g}", f"{top:.4f}"]
-        outcomes = [str(row[name]) if row["n"] else "-" for name in ("lost", "gained")]
-        verdict = fidelity.get("verdict") or row.get("finding") or "measured"
+        kl, p99, top1 = displacement_cells(row)
+        lost, gained = direction_cells(row)
         lines.append(
-            f"{row['name']:{width}} {cells[0]:>9} {cells[1]:>9} {cells[2]:>7} {outcomes[0]:>5} "
-            f"{outcomes[1]:>6}  {verdict}"
+            f"{row['name']:{width}} {kl:>9} {p99:>9} {top1:>7} {lost:>5} {gained:>6}  "
+            f"{finding(row)}"
         )
     return lines

@@ -107,10 +107,10 @@ def _prefixes(options: argparse.Namespace) -> None:
     from pytest_llmprobe.models.loading import load_tokenizer
     from pytest_llmprobe.models.text_tokenizer import text_tokenizer
 
-    tokenizer = text_tokenizer(load_tokenizer(spec))
+    tokenizer, empty = text_tokenizer(load_tokenizer(spec)), list[str]()
     with Progress() as progress, _named(options.dataset):
         folder = cutting.make_prefix_map(
-            corpus.documents(),
+            corpus.documents(empty.append),
             tokenizer,
             cut,
             options.out,
@@ -120,6 +120,8 @@ def _prefixes(options: argparse.Namespace) -> None:
                 f"{n} prefixes, {skipped} documents too short"
             ),
         )
+    if empty:
+        print(f"{len(empty)} documents without text left out", file=sys.stderr)
     print(folder)
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -134,13 +134,22 @@ class Dataset:
         """
         return (text for _, text in self.documents())
 
-    def documents(self) -> Iterator[tuple[str, str]]:
+    def documents(
+        self, left_out: Callable[[str], object] | None = None
+    ) -> Iterator[tuple[str, str]]:
         """As `texts`, each after its id: its file's name, its row's field ``id`` or ``line 3``.
+
+        Args:
+            left_out: Told the id of each that has no text.
 
         Raises:
             CasesError: As for `texts`.
         """
-        return ((name, text) for name, text, _ in self._documents() if text.strip())
+        for name, text, _ in self._documents():
+            if text.strip():
+                yield name, text
+            elif left_out is not None:
+                left_out(name)
 
     def _documents(self) -> Iterator[tuple[str, str, str | None]]:
         """Those without text, too; with the references."""

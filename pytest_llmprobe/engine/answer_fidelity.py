@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmprobe.engine.answer_parts import NO_BASE, SERVED, STEERED, cut, is_steered
 from pytest_llmprobe.engine.completions import prompt_hash
 from pytest_llmprobe.engine.distribution_file import KeptAnswer, Maker
 from pytest_llmprobe.engine.teacher_forcing import Forced, TeacherForcing
@@ -15,22 +16,26 @@ from pytest_llmprobe.statistics.divergence import TOP, Distributions, fidelity
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine.engine import Engine
+    from pytest_llmprobe.engine.served_fidelity import ServedFidelity
     from pytest_llmprobe.generation import Completion, Request
 
 MOST_TOKENS = 1000
 """Tokens of an answer that are looked at, its first ones."""
 
-STEERED = "steered: the pass over answers does not steer"
-NO_BASE = "the baseline kept no distributions of its answer"
 OTHER_TOKENS = "another tokenizer: only the text's log-probability is compared"
 
 
-def answer_fidelity(engine: Engine) -> AnswerFidelity | None:
-    """What looks at the answers of an engine; None where its model is not in this process."""
+def answer_fidelity(engine: Engine, full: bool = False) -> AnswerFidelity | ServedFidelity | None:
+    """What looks at the answers of an engine; None where nothing tells of its model's."""
     loaded = getattr(engine.backend, "loaded", None)
     if loaded is None:
-        return None
-    return AnswerFidelity(TeacherForcing(loaded, engine.backend.shares_prefixes), engine)
+        served: Any = engine.backend
+        if not hasattr(served, "forced"):
+            return None
+        from pytest_llmprobe.engine.served_fidelity import ServedFidelity
+
+        return ServedFidelity(served)
+    return AnswerFidelity(TeacherForcing(loaded, engine.backend.shares_prefixes), engine, full)
 
 
 class AnswerFidelity:
@@ -39,17 +44,18 @@ class AnswerFidelity:
     Args:
         forcing: Runs the model over given answers.
         engine: Encodes prompts.
+        full: Keep whole distributions.
     """
 
-    def __init__(self, forcing: TeacherForcing, engine: Engine) -> None:
+    def __init__(self, forcing: TeacherForcing, engine: Engine, full: bool = False) -> None:
+        self._k = forcing.vocabulary if full else min(TOP, forcing.vocabulary)
         self._forcing, self._encode = forcing, engine.backend.encode
         self._loaded = forcing.loaded
         self._ends = {*self._loaded.end_ids, *self._loaded.turn_ids}
 
     def maker(self, model: str) -> Maker:
         """Whose distributions these are."""
-        k = min(TOP, self._forcing.vocabulary)
-        return Maker(model, str(self._loaded.info["tokenizer_hash"]), k)
+        return Maker(model, str(self._loaded.info["tokenizer_hash"]), self._k)
 
     def keep(self, answered: Mapping[str, tuple[Request, Completion]]) -> list[KeptAnswer]:
         """The distributions of the model's own answers, by name.
@@ -59,12 +65,12 @@ class AnswerFidelity:
         """
         texts: dict[str, Forced] = {}
         for name, (request, completion) in answered.items():
-            if not _is_steered(request) and completion.token_ids:
+            if not is_steered(request) and completion.token_ids:
                 prompt = tuple(self._encode(request.prompt))
                 text = Forced(prompt, completion.token_ids[:MOST_TOKENS])
                 if self._problem(text) is None:
                     texts[name] = text
-        found = self._forcing.distributions(list(texts.values()), TOP)
+        found = self._forcing.distributions(list(texts.values()), self._k)
         return [
             self._kept(name, text, one)
             for (name, text), one in zip(texts.items(), found, strict=True)
@@ -92,11 +98,11 @@ class AnswerFidelity:
         others: dict[str, tuple[Forced, KeptAnswer]] = {}
         for name, request in asked.items():
             base = kept.get(name)
-            if base is None or _is_steered(request):
+            if base is None or is_steered(request):
                 found[name] = not_measured(NO_BASE if base is None else STEERED)
                 continue
             prompt = tuple(self._encode(request.prompt))
-            if alike:
+            if alike or (maker.tokenizer_hash == SERVED and self._ids(base.text) == base.tokens):
                 text, remark = self._fitting(Forced(prompt, base.tokens))
                 problem = None if text is None else self._problem(text)
                 if text is None or problem:
@@ -105,7 +111,8 @@ class AnswerFidelity:
                     same[name] = text, base, remark
             else:
                 self._ask_other(name, prompt, base, others, found)
-        return found | self._same(same) | self._others(others)
+        told = maker.tokenizer_hash != SERVED  # a server was sent something else
+        return found | self._same(same, told) | self._others(others)
 
     def _fitting(self, text: Forced) -> tuple[Forced | None, str | None]:
         """As much of an answer as the model's context holds, and what is to be said of the rest."""
@@ -124,10 +131,10 @@ class AnswerFidelity:
         return None
 
     def _same(
-        self, texts: Mapping[str, tuple[Forced, KeptAnswer, str | None]]
+        self, texts: Mapping[str, tuple[Forced, KeptAnswer, str | None]], told: bool
     ) -> dict[str, dict[str, Any]]:
-        """Both models have the same tokens."""
-        bases = [_cut(base.found, len(text.answer)) for text, base, _ in texts.values()]
+        """Both models have the same tokens; ``told``: and prompts are told of in the same way."""
+        bases = [cut(base.found, len(text.answer)) for text, base, _ in texts.values()]
         seen = self._forcing.seen([text for text, _, _ in texts.values()], bases)
         found = {}
         for (name, (text, base, remark)), its, one in zip(texts.items(), bases, seen, strict=True):
@@ -138,10 +145,14 @@ class AnswerFidelity:
             found[name] = case_fidelity(
                 fidelity(its, one),
                 pieces,
-                prompt_changed=prompt_hash(text.prompt) != base.prompt_hash,
+                prompt_changed=(prompt_hash(text.prompt) != base.prompt_hash) if told else None,
                 remark=remark,
             )
         return found
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        found = self._loaded.tokenizer(text, add_special_tokens=False, verbose=False)
+        return tuple(found["input_ids"])
 
     def _ask_other(
         self,
@@ -151,8 +162,7 @@ class AnswerFidelity:
         others: dict[str, tuple[Forced, KeptAnswer]],
         found: dict[str, dict[str, Any]],
     ) -> None:
-        ids = self._loaded.tokenizer(base.text, add_special_tokens=False, verbose=False)
-        text = Forced(prompt, tuple(ids["input_ids"]))
+        text = Forced(prompt, self._ids(base.text))
         if not text.answer:
             found[name] = not_measured("another tokenizer, and the baseline's answer has no text")
         elif problem := self._problem(text):
@@ -172,13 +182,3 @@ class AnswerFidelity:
             size = len(base.text.encode(errors="replace"))
             found[name] = text_fidelity(said, float(one.answer.sum()), size, OTHER_TOKENS)
         return found
-
-
-def _is_steered(request: Request) -> bool:
-    return request.steer is not None and request.steer.delta != 0
-
-
-def _cut(found: Distributions, count: int) -> Distributions:
-    return Distributions(
-        found.ids[:count], found.codes[:count], found.rest[:count], found.answer[:count]
-    )

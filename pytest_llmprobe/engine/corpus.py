@@ -70,7 +70,16 @@ def corpus_windows(loaded: LoadedModel, texts: Sequence[str], size: int = WINDOW
     """
     if size < 1:
         raise SettingsError(f"a window of {size} tokens holds none: give at least 1")
-    size = min(size, loaded.capabilities.context_length or size)
+    return text_windows(loaded, texts, min(size, loaded.capabilities.context_length or size))
+
+
+def text_windows(loaded: LoadedModel, texts: Sequence[str], size: int) -> list[Window]:
+    """The same, whether the model's context holds a window or not.
+
+    Raises:
+        SettingsError: The tokenizer has no token to begin with.
+        CasesError: No text has a token.
+    """
     first = first_token(loaded)
     found = []
     for number, text in enumerate(texts):
@@ -129,10 +138,11 @@ def score_corpus(
             raise InvalidLogitsError(f"text {window.text + 1} of the corpus: {one}")
         found.append(one)
     nats = [-float(one.answer.sum(dtype="float64")) for one in found]
-    return CorpusScore(cut, nats, _sizes(cut, texts), found)
+    return CorpusScore(cut, nats, bytes_of_windows(cut, texts), found)
 
 
-def _sizes(cut: Sequence[Window], texts: Sequence[str]) -> list[float]:
+def bytes_of_windows(cut: Sequence[Window], texts: Sequence[str]) -> list[float]:
+    """Bytes of UTF-8 that each window stands for: its share of its text's by tokens."""
     tokens: Counter[int] = Counter()
     for window in cut:
         tokens[window.text] += len(window.forced.answer)

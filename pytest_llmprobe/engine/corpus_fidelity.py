@@ -73,6 +73,13 @@ def _token_by_token(base: CorpusScore, forcing: TeacherForcing) -> dict[str, Any
     return {**_scores(base, candidate), "fidelity": columns.as_dict(), "remark": None}
 
 
+def one_score(score: CorpusScore) -> dict[str, Any]:
+    """What ``compare_corpus`` gives, of a model without a baseline."""
+    own = {name: getattr(score, name) for name in ("tokens", "perplexity", "bits_per_byte")}
+    texts = len({window.text for window in score.windows})
+    return {"texts": texts, "bytes": round(sum(score.sizes)), "candidate": own}
+
+
 def _scores(base: CorpusScore, candidate: CorpusScore) -> dict[str, Any]:
     """Both models' numbers, and the paired change of bits per byte."""
     several = len({window.text for window in base.windows}) > 1

@@ -1,7 +1,7 @@
 """How likely a model finds given continuations: many of one prompt cost little more than one.
 
 A planned batch of rows with continuations is one tree of prefixes, in which each prompt is computed
-once (``prefixes``, ``memory``): a continuation is a draft that nobody has to check. Where a model
+once (``teacher_forcing``). Where a model
 does not take trees, every row's text goes through it whole (``whitebox.log_probabilities``).
 """
 
@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_llmprobe.engine.backend import Generated
-from pytest_llmprobe.engine.memory import TreeMemory
 from pytest_llmprobe.engine.planning import Row
-from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
+from pytest_llmprobe.engine.teacher_forcing import Forced, tree_pieces
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
 from pytest_llmprobe.generation import GenerateConfig
 from pytest_llmprobe.whitebox.log_probabilities import log_probabilities
@@ -88,22 +87,21 @@ def in_one_tree(model: Any, rows: Sequence[Row]) -> list[LogLikelihood]:
         alike.setdefault((row.prompt_ids, row.continuation[:-1]), []).append(row)
     if not alike:
         return []
-    fed = [
-        Row(number, prompt, GenerateConfig(max_new_tokens=1 + len(before)))
-        for number, (prompt, before) in enumerate(alike)
+    texts = [Forced(mine[0].prompt_ids, mine[0].continuation) for mine in alike.values()]
+    batch = [
+        Row(number, text.prompt, GenerateConfig(max_new_tokens=len(text.answer)))
+        for number, text in enumerate(texts)
     ]
-    keys = list(alike)
-    tree = prefix_tree(fed)
-    ordered = depth_first(tree)
-    memory = TreeMemory(model, tree, ordered)
+    groups, left = list(alike.values()), [len(text.answer) for text in texts]
+    pieces: dict[int, list[torch.Tensor]] = {}
     found: dict[int, LogLikelihood] = {}
-    with memory.attached():
-        for segments, logits in memory.prefill([keys[row.index][1] for row in ordered]):
-            scored = logits.split([segment.scored for segment in segments])
-            for segment, its in zip(segments, scored, strict=True):
-                mine = alike[keys[ordered[segment.row].index]]
-                values = _of_continuations(its, [row.continuation for row in mine])
-                found |= dict(zip([row.index for row in mine], values, strict=True))
+    for number, _, logits in tree_pieces(model, batch, texts):
+        pieces.setdefault(number, []).append(logits)
+        left[number] -= len(logits)
+        if not left[number]:
+            mine, logits = groups[number], torch.cat(pieces.pop(number))
+            values = _of_continuations(logits, [row.continuation for row in mine])
+            found |= dict(zip([row.index for row in mine], values, strict=True))
     return [found[row.index] for row in rows]
 
 

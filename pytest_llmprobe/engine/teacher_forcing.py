@@ -115,29 +115,7 @@ class TeacherForcing:
         ]
         room = found_room(self.loaded)
         for batch in plan(rows, None, room.tokens, True, packed_rows=room.rows):
-            yield from self._tree(batch, texts)
-
-    def _tree(self, batch: Sequence[Row], texts: Sequence[Forced]) -> Iterator[Piece]:
-        """A batch whose common beginnings are computed once.
-
-        The last token of an answer is not fed: nothing of the answer follows it.
-        """
-        tree = prefix_tree(batch)
-        rows = depth_first(tree)
-        memory = TreeMemory(self.model, tree, rows)
-        most = memory.most_scored(1) - 1
-        fed = [texts[row.index].answer[:-1] for row in rows]
-        with memory.attached():
-            for segments, logits in memory.prefill([answer[:most] for answer in fed]):
-                parts = logits.split([segment.scored for segment in segments])
-                for segment, part in zip(segments, parts, strict=True):
-                    yield Piece(rows[segment.row].index, 0, part)
-            for number, (row, answer) in enumerate(zip(rows, fed, strict=True)):
-                for start in range(most, len(answer), most):
-                    tokens = answer[start : start + most]
-                    place = len(row.prompt_ids) + start
-                    part = memory.feed([Segment(number, tokens, place, len(tokens))])
-                    yield Piece(row.index, start + 1, part)
+            yield from tree_pieces(self.model, batch, texts)
 
     def _padded(self, texts: Sequence[Forced]) -> Iterator[Piece]:
         """Batches with pads behind the texts, which no token of a text sees."""
@@ -237,6 +215,34 @@ class TeacherForcing:
                 following = torch.tensor(texts[number].answer[here], device=scores.device)
                 if scores.isfinite().all():
                     yield number, here, scores, following
+
+
+def tree_pieces(model: Any, batch: Sequence[Row], texts: Sequence[Forced]) -> Iterator[Piece]:
+    """A batch whose common beginnings are computed once.
+
+    The last token of an answer is not fed: nothing of the answer follows it.
+
+    Args:
+        model: One that attends to a tree of prompts as to each alone.
+        batch: Rows of prompts, which fit in its memory together with their answers.
+        texts: The row with ``index`` n is of the n-th.
+    """
+    tree = prefix_tree(batch)
+    rows = depth_first(tree)
+    memory = TreeMemory(model, tree, rows)
+    most = memory.most_scored(1) - 1
+    fed = [texts[row.index].answer[:-1] for row in rows]
+    with memory.attached():
+        for segments, logits in memory.prefill([answer[:most] for answer in fed]):
+            parts = logits.split([segment.scored for segment in segments])
+            for segment, part in zip(segments, parts, strict=True):
+                yield Piece(rows[segment.row].index, 0, part)
+        for number, (row, answer) in enumerate(zip(rows, fed, strict=True)):
+            for start in range(most, len(answer), most):
+                tokens = answer[start : start + most]
+                place = len(row.prompt_ids) + start
+                part = memory.feed([Segment(number, tokens, place, len(tokens))])
+                yield Piece(row.index, start + 1, part)
 
 
 def _rest(scores: torch.Tensor, ids: torch.Tensor, whole: torch.Tensor) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pytest_llmprobe.models.context_length import context_length, rope_kind
 from pytest_llmprobe.models.folder_check import check_folder
 from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.kept_facts import KeptFacts
+from pytest_llmprobe.models.local_packages import check_packages
 from pytest_llmprobe.models.machine import check_machine
 from pytest_llmprobe.models.registry import ModelSpec
 from pytest_llmprobe.models.thinking import BUDGET, EFFORT, SWITCHES
@@ -59,6 +61,7 @@ def describe(spec: ModelSpec) -> Iterator[tuple[str, str]]:
         yield "source", f"{spec.source}, behind {spec.base_url or 'its own server'}"
         yield "path", "requests to the server: white-box evaluations are skipped"
         return
+    check_packages(spec)
     from pytest_llmprobe.models.weights import check_kind  # which imports transformers
 
     yield "source", _source(spec)
@@ -107,6 +110,8 @@ def in_bytes(size: float) -> str:
 
 
 def _cached(spec: ModelSpec) -> Path | None:
+    if find_spec("huggingface_hub") is None:
+        return None
     from huggingface_hub import try_to_load_from_cache
 
     config = try_to_load_from_cache(spec.source, "config.json", revision=spec.revision)

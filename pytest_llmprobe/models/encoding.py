@@ -12,14 +12,16 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
 
 from pytest_llmprobe.models.cuts import cut_rule
 from pytest_llmprobe.models.encoding_cache import EncodingCache, Ids
 from pytest_llmprobe.models.patterns import MAX_LENGTH, MAX_RUNS
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
 
 LONG = 20_000
 """Characters from which on a text is worth more than a call of the tokenizer."""
@@ -58,6 +60,8 @@ class LongTexts:
     """
 
     def __init__(self, tokenizer: Tokenizer, cache: EncodingCache | None = None) -> None:
+        from tokenizers import Tokenizer
+
         written = tokenizer.to_str()
         content = json.loads(written)
         self._tokenizer: Tokenizer = Tokenizer.from_str(written)

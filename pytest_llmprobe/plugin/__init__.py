@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llmprobe.plugin import command_line
+from pytest_llmprobe.plugin import command_line, model_command_line
 from pytest_llmprobe.plugin.controller import Controller
 from pytest_llmprobe.plugin.distribution import unit_scheduler
 from pytest_llmprobe.plugin.process import MISSED, RUN, process_of
@@ -28,8 +28,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None, object, object]:
     """``--model``, once every plugin and conftest that may own it has been heard."""
     result = yield
-    command_line.add_short_model_option(parser)
+    model_command_line.add_short_model_option(parser)
     return result
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Several models are runs of their own."""
+    from pytest_llmprobe.plugin.several_models import run_several
+
+    return run_several(config)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S, EndpointOptions
 from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.models.local_packages import check_packages
 from pytest_llmprobe.models.registry import ModelSpec, with_options
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ def model_said(config: pytest.Config, replay: Path | None) -> str:
 
 
 def read_spec(option: Any, spec: ModelSpec, start: Path) -> ModelSpec:
-    """The model's spec with what the command line says of it."""
+    """The model's spec with what the command line says of it.
+
+    Raises:
+        ModelError: A package that it needs is absent.
+    """
     spec = with_options(
         spec,
         dtype=option.llmprobe_dtype,
@@ -50,6 +55,7 @@ def read_spec(option: Any, spec: ModelSpec, start: Path) -> ModelSpec:
         date=option.llmprobe_date,
         context=option.llmprobe_context,
     )
+    check_packages(spec)
     return replace(spec, template=dict(spec.template) | dict(option.llmprobe_template))
 
 

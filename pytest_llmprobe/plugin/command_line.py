@@ -5,7 +5,6 @@ Imported in every pytest run of the environment, so nothing of weight is importe
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from pytest_llmprobe.plugin.argument_types import (
 from pytest_llmprobe.plugin.model_command_line import (
     add_endpoint_options,
     add_judge_option,
+    add_model_option,
     add_model_options,
 )
 
@@ -36,8 +36,8 @@ MARKERS = (
     "name spans, dataset the data without which the test is absent; an argument may be a dict of "
     "values by profile",
     "gate(*, pass_rate=None, score=None, rule='observed', allowed_drop=None, recovery=None, "
-    "judge=True): what the experiment must reach; by how much it may be worse than a baseline; "
-    "judge=False: it is only reported",
+    "kl=None, top1=None, perplexity=None, judge=True): what the experiment must reach; by how much "
+    "it may be worse than a baseline, and how far from it; judge=False: it is only reported",
     "needle: values of keys in a haystack of UUID pairs",
     "multiple_needles: values of several keys, in order",
     "conditional_needles: values of all keys that contain a special character",
@@ -82,13 +82,7 @@ def add_options(parser: pytest.Parser) -> None:
             more["metavar"] = "|".join(more["choices"])
         group.addoption(f"--llmprobe-{name}", help=help, type=type, **more)
 
-    add(
-        "model",
-        "registry name, local folder, hub id org/name[@revision], or openai:NAME or anthropic:NAME "
-        "for a model behind a server (default: reference, the embedded model; ini llmprobe_model, "
-        "environment LLMPROBE_MODEL)",
-        metavar="NAME",
-    )
+    add_model_option(parser)
     add("profile", "size of the grids (default: ci)", choices=("smoke", "ci", "full"), default="ci")
     add("seed", "seed of all cases (default: 0)", int, default=0, metavar="N")
     add("trials", "repeats of each cell of a grid", positive, metavar="N")
@@ -217,9 +211,17 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "fidelity",
         "answers: a saved baseline keeps the distributions of its answers' tokens, and a run "
-        "compared with it is measured against them; off: neither (default: answers)",
-        choices=("off", "answers"),
+        "compared with it is measured against them; off: neither; a file or a folder of texts: "
+        "the same, and on these texts, too (default: answers)",
         default="answers",
+        metavar="off|answers|FILE",
+    )
+    add(
+        "save-logits",
+        "what a saved baseline keeps of each token's distribution: its 64 likeliest tokens, or "
+        "full: all of them, 200 kB a token for 50,000 (default: top)",
+        choices=("top", "full"),
+        default="top",
     )
     group.addoption(
         "--llmprobe-resume",
@@ -249,18 +251,6 @@ def add_options(parser: pytest.Parser) -> None:
     add_model_options(parser)
     add_endpoint_options(parser)
     add_judge_option(parser)
-    parser.addini("llmprobe_model", "model to evaluate", default="")
-
-
-def add_short_model_option(parser: pytest.Parser) -> None:
-    """Register ``--model``, unless another plugin or a conftest owns it."""
-    group = parser.getgroup("llmprobe")
-    try:
-        group.addoption(
-            "--model", dest="llmprobe_model", metavar="NAME", help="short for --llmprobe-model"
-        )
-    except (ValueError, argparse.ArgumentError):
-        return
 
 
 def names_model_or_report(config: pytest.Config) -> bool:

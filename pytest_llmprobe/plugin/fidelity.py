@@ -10,16 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.generation import Completion, Request
+from pytest_llmprobe.plugin.run_texts import RunTexts, texts_path
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
     from pytest_llmprobe.engine.answer_fidelity import AnswerFidelity
     from pytest_llmprobe.engine.distribution_file import DistributionFile
+    from pytest_llmprobe.engine.served_fidelity import ServedFidelity
     from pytest_llmprobe.plugin.options import Options
     from pytest_llmprobe.plugin.process import Process
 
-NOT_HERE = "the model is not in this process, and its server gives no log-probabilities of answers"
+NOT_HERE = "the model is not in this process, and what answers tells no log-probabilities"
 
 
 def distribution_path(compared: Path) -> Path:
@@ -39,13 +42,14 @@ class RunFidelity:
         wanted = options.fidelity != "off" and options.replay is None
         self._process = process
         self._keeps = wanted and options.save is not None
-        self._model = options.model
+        self._model, self._full = options.model, options.full
+        self.texts = RunTexts(process, options)
         self._base = distribution_path(options.compare[1]) if options.compare else None
         if not wanted or self._base is None or not self._base.is_file():
             self._base = None
         self._file: DistributionFile | None = None
         self._parts = 0
-        self._pass: tuple[Engine, AnswerFidelity | None] | None = None
+        self._pass: tuple[Engine, AnswerFidelity | ServedFidelity | None] | None = None
         self._found: dict[str, dict[str, Any]] = {}
 
     def look_at(
@@ -60,6 +64,7 @@ class RunFidelity:
         Raises:
             ReportError: The baseline's file is damaged, or this run's cannot be written.
         """
+        self.texts.measure_once(engine)
         if not self._keeps and self._base is None:
             return
         looker = self._looker(engine)
@@ -73,15 +78,18 @@ class RunFidelity:
             }
             self._keep(looker, answered)
 
-    def _looker(self, engine: Engine) -> AnswerFidelity | None:
+    def _looker(self, engine: Engine) -> AnswerFidelity | ServedFidelity | None:
         if self._pass is None or self._pass[0] is not engine:
             from pytest_llmprobe.engine.answer_fidelity import answer_fidelity
 
-            self._pass = engine, answer_fidelity(engine)
+            self._pass = engine, answer_fidelity(engine, full=self._full)
         return self._pass[1]
 
     def _compare(
-        self, looker: AnswerFidelity | None, base: Path, asked: Mapping[str, Request]
+        self,
+        looker: AnswerFidelity | ServedFidelity | None,
+        base: Path,
+        asked: Mapping[str, Request],
     ) -> None:
         from pytest_llmprobe.engine.distribution_file import DistributionFile
         from pytest_llmprobe.report.fidelity import not_measured
@@ -95,7 +103,9 @@ class RunFidelity:
             self._found |= looker.compare(self._file.maker, kept, asked)
 
     def _keep(
-        self, looker: AnswerFidelity, answered: Mapping[str, tuple[Request, Completion]]
+        self,
+        looker: AnswerFidelity | ServedFidelity,
+        answered: Mapping[str, tuple[Request, Completion]],
     ) -> None:
         from pytest_llmprobe.engine.distribution_file import write_distributions
 
@@ -109,11 +119,15 @@ class RunFidelity:
         """What was found of a case, told once."""
         return self._found.pop(name, None)
 
+    def known(self, name: str) -> dict[str, Any] | None:
+        """The same, as often as it is asked for before that."""
+        return self._found.get(name)
+
     def save(self, baseline: Path) -> list[str]:
         """Join what all processes have left into one file beside the baseline.
 
         Returns:
-            A line for the terminal, if there is something to say.
+            Lines for the terminal.
 
         Raises:
             ReportError: It cannot be written.
@@ -125,23 +139,34 @@ class RunFidelity:
             DistributionFile(part)
             for part in sorted((self._process.scratch / "fidelity").glob("*.npz"))
         ]
+        said = self.texts.save(baseline)
         if not parts:
             path.unlink(missing_ok=True)  # an older baseline's of this name
-            return []
+            return said
         kept = {name: part[name] for part in parts for name in part}
-        write_distributions(path, parts[0].maker, [kept[name] for name in sorted(kept)])
+        maker = next((part.maker for part in parts if len(part)), parts[0].maker)
+        write_distributions(path, maker, [kept[name] for name in sorted(kept)])
         tokens = sum(len(one.tokens) for one in kept.values())
-        return [f"distributions: {path} ({len(kept)} answers, {tokens} tokens)"]
+        return [*said, f"distributions: {path} ({len(kept)} answers, {tokens} tokens)"]
 
 
-def checked_file(compared: Path) -> None:
+def checked_file(compared: Path, texts: object) -> None:
     """Make sure that a baseline's distributions can be read, before anything is asked.
 
-    Raises:
-        ReportError: They are damaged.
-    """
-    path = distribution_path(compared)
-    if path.is_file():
-        from pytest_llmprobe.engine.distribution_file import DistributionFile
+    Args:
+        compared: The baseline's file.
+        texts: The corpus that is to be compared, too, or None.
 
-        DistributionFile(path)
+    Raises:
+        ReportError: They are damaged, or it keeps no corpus.
+    """
+    if texts is not None and not texts_path(compared).is_file():
+        raise ReportError(
+            f"--llmprobe-fidelity {texts}: {compared} keeps no corpus: make the baseline with this "
+            "option, or give answers"
+        )
+    for path in (distribution_path(compared), texts_path(compared)):
+        if path.is_file():
+            from pytest_llmprobe.engine.distribution_file import DistributionFile
+
+            DistributionFile(path)

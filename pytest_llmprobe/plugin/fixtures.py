@@ -71,6 +71,18 @@ def completion(request: pytest.FixtureRequest, engine: Engine, _llmprobe_run: Ru
 
 
 @pytest.fixture
+def fidelity(
+    request: pytest.FixtureRequest, completion: Completion, _llmprobe_run: Run
+) -> dict[str, Any] | None:
+    """How far the model is from the baseline's answer to this test's case, token by token.
+
+    What the report has as ``tests[].fidelity`` (docs/report.md): ``kl_mean``, ``top1`` ... None
+    where no baseline with distributions is compared with.
+    """
+    return _llmprobe_run.fidelity.known(request.node.nodeid)
+
+
+@pytest.fixture
 def generate(
     request: pytest.FixtureRequest, engine: Engine, _llmprobe_run: Run
 ) -> Callable[..., Any]:

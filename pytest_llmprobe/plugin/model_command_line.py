@@ -5,6 +5,7 @@ Imported in every pytest run of the environment, so nothing of weight is importe
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,51 @@ if TYPE_CHECKING:
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("nf4", "int8", "int8wo", "int4wo", "4bit", "8bit")
+
+
+class NameModel(argparse.Action):
+    """Keeps the model that is named last, as any option does, and beside it all that are named."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """One time that the option is given."""
+        namespace.llmprobe_model = values
+        before = getattr(namespace, "llmprobe_models", ())
+        namespace.llmprobe_models = [*before, (option_string, values)]
+
+
+def add_model_option(parser: pytest.Parser) -> None:
+    """Which model."""
+    parser.getgroup("llmprobe").addoption(
+        "--llmprobe-model",
+        action=NameModel,
+        metavar="NAME",
+        help="registry name, local folder, hub id org/name[@revision], or openai:NAME or "
+        "anthropic:NAME for a model behind a server (default: reference, the embedded model; ini "
+        "llmprobe_model, environment LLMPROBE_MODEL); several, as A,B,C or given several times, "
+        "run one after another, and the first is the baseline of the others",
+    )
+    parser.addini("llmprobe_model", "model to evaluate", default="")
+
+
+def add_short_model_option(parser: pytest.Parser) -> None:
+    """Register ``--model``, unless another plugin or a conftest owns it."""
+    group = parser.getgroup("llmprobe")
+    try:
+        group.addoption(
+            "--model",
+            dest="llmprobe_model",
+            action=NameModel,
+            metavar="NAME",
+            help="short for --llmprobe-model",
+        )
+    except (ValueError, argparse.ArgumentError):
+        return
 
 
 def add_model_options(parser: pytest.Parser) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llmprobe.data.sources import read_datasets
+from pytest_llmprobe.data.sources import Dataset, read_datasets
 from pytest_llmprobe.engine.endpoints.options import EndpointOptions
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.generation import THINKING_TOKENS, Layers, Phase
@@ -39,6 +39,7 @@ from pytest_llmprobe.plugin.fidelity import checked_file
 from pytest_llmprobe.plugin.gate_options import Require, as_repeat, read_require, refuse_empty
 from pytest_llmprobe.plugin.process import HELD
 from pytest_llmprobe.plugin.reachable import check_reachable
+from pytest_llmprobe.plugin.run_texts import read_texts
 from pytest_llmprobe.plugin.units import UNIT_SIZE
 from pytest_llmprobe.report.baseline import baseline_path
 from pytest_llmprobe.report.files import check_writable
@@ -89,7 +90,9 @@ class Options:
         calibrate: How often to repeat the run for the baseline's noise; 0: not at all.
         self_check: Whether to ask a few prompts in several ways, too.
         generation: Generation options that hold for every experiment, whatever its marker says.
-        fidelity: Whether distributions of answers are kept and compared: ``answers`` or ``off``.
+        fidelity: Whether distributions of answers are kept and compared: not if it is ``off``.
+        texts: The corpus that is looked at, too, or None.
+        full: Whether the distributions are kept whole.
         judge: The model that judges answers, or None.
     """
 
@@ -122,6 +125,8 @@ class Options:
     gates: Gates = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
     fidelity: str = "answers"
+    texts: Dataset | None = None
+    full: bool = False
     judge: ModelSpec | None = None
 
     @property
@@ -211,7 +216,7 @@ def check_explicit(config: pytest.Config) -> None:
             from pytest_llmprobe.report.run_file import read_run
 
             read_run(options.compare[1])
-            checked_file(options.compare[1])
+            checked_file(options.compare[1], options.texts)
         asked = [options.judge] if options.replay else [options.spec, options.judge]
         for spec in filter(None, asked):
             check_reachable(spec, here_only=config.option.collectonly)
@@ -278,6 +283,8 @@ def _read(config: pytest.Config) -> Options:
         gates=read_gates(settings, model, storage.parent),
         generation=read_generation(option),
         fidelity=option.llmprobe_fidelity,
+        texts=read_texts(option.llmprobe_fidelity, start),
+        full=option.llmprobe_save_logits == "full",
         judge=resolve(option.llmprobe_judge, models) if option.llmprobe_judge else None,
     )
     if replay is not None:

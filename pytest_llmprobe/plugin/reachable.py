@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_llmprobe.models.folder_check import check_folder
 from pytest_llmprobe.models.hub import check_hub
+from pytest_llmprobe.models.local_packages import check_packages
 from pytest_llmprobe.models.machine import check_machine
 from pytest_llmprobe.models.registry import ModelSpec
 from pytest_llmprobe.models.token_counter import check_template
@@ -21,6 +22,7 @@ def check_reachable(spec: ModelSpec, here_only: bool) -> None:
     """
     if spec.in_memory:
         return
+    check_packages(spec)
     if spec.protocol is not None:
         from pytest_llmprobe.engine.endpoints import check_endpoint, check_server
 

@@ -20,7 +20,7 @@ from pytest_llmprobe.report import misses_text
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.environment import environment
 from pytest_llmprobe.report.fidelity_gate import METRICS
-from pytest_llmprobe.report.fidelity_text import fidelity_lines
+from pytest_llmprobe.report.fidelity_text import fidelity_lines, texts_lines
 from pytest_llmprobe.report.files import RecordLog, report_text, write_atomically
 from pytest_llmprobe.report.gate import Check, judge, lost_to_errors, run_verdict
 from pytest_llmprobe.report.record import Record, build_record
@@ -63,6 +63,7 @@ class Recorder:
         self._incapable: Counter[str] = Counter()
         self._first_error = ""
         self._self_check: dict[str, Any] | None = None
+        self._texts: dict[str, Any] | None = None
         self._unwritten = ""
 
     def keep(self, carried: str) -> None:
@@ -105,6 +106,7 @@ class Recorder:
             # What becomes the baseline has none to be faithful to.
             self._checks = [check for check in self._checks if check.metric not in METRICS]
         self._self_check = self._run.self_check.found()
+        self._texts = self._run.fidelity.texts.found()
         measured = self._measured()
         self._compare(measured)
         self._calibrate(measured)
@@ -207,6 +209,7 @@ class Recorder:
                 "generation_s": sum(e["timings"]["generation_s"] for e in self._experiments),
             },
             "self_check": self._self_check,
+            "texts": self._texts,
             "tests": self._log or [],
         }
 
@@ -260,6 +263,7 @@ class Recorder:
             *weights_lines(self._model_info),
             *compared_lines(self._comparison),
             *fidelity_lines(self._experiments),
+            *texts_lines(self._texts),
             *self._said,
             *self._gone_on(),
             *self._run.self_check.lines(self._self_check),

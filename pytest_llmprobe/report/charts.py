@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.figures.files import can_draw
@@ -39,20 +40,32 @@ def charts(summary: Mapping[str, Any], chance: float | None = None) -> list[Char
         summary: What the eval file's own function gave, from a report that may be anyone's.
         chance: Pass rate of a model without the ability, or None.
     """
+    drawn = [
+        chart(
+            _label(key.replace("_", " "), 60),
+            partial(_heat_map, data)
+            if isinstance(data, Mapping)
+            else partial(_curve, data, chance),
+        )
+        for key, data in summary.items()
+        if is_drawn(data)
+    ]
+    return [one for one in drawn if one is not None]
+
+
+def _drawn(data: Any, chance: float | None) -> Figure:
+    return _heat_map(data) if isinstance(data, Mapping) else _curve(data, chance)
+
+
+def chart(title: str, draw: Callable[[], Figure]) -> Chart | None:
+    """One drawing; None without matplotlib."""
     if not can_draw():
-        return []
+        return None
     import matplotlib
 
     settings: Any = {"svg.hashsalt": "llmprobe", "svg.fonttype": "none", "font.size": 9}
     with matplotlib.rc_context(settings):
-        return [
-            Chart(
-                _label(key.replace("_", " "), 60),
-                _svg(_heat_map(data) if isinstance(data, Mapping) else _curve(data, chance)),
-            )
-            for key, data in summary.items()
-            if is_drawn(data)
-        ]
+        return Chart(title, _svg(draw()))
 
 
 def is_drawn(data: object) -> bool:

@@ -167,7 +167,7 @@ class FidelityColumns:
             "kl": {
                 "mean": float(kl.mean()),
                 "ci95": _ends(
-                    ratio_interval([sum(case["kl"]) for case in cases], counts, clusters)
+                    ratio_interval([sum(case["kl"]) for case in cases], counts, clusters), least=0.0
                 ),
                 "median": float(np.median(kl)),
                 "p99": float(np.quantile(kl, 0.99)),
@@ -212,5 +212,5 @@ def _exp(nats: float) -> float:
     return math.exp(min(nats, 700))
 
 
-def _ends(interval: Any) -> list[float] | None:
-    return None if interval is None else [float(end) for end in interval]
+def _ends(interval: Any, least: float = -math.inf) -> list[float] | None:
+    return None if interval is None else [max(least, float(end)) for end in interval]

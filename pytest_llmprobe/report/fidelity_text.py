@@ -31,12 +31,91 @@ def fidelity_lines(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+HEADER = (
+    *("experiment", "cases", "tokens", "KL mean [95% CI]", "median", "p99", "max"),
+    *("top-1", "perplexity", "verdict"),
+)
+
+
+def fidelity_rows(experiments: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The table of a page under ``HEADER``: a row for each experiment that was measured."""
+    rows = []
+    for experiment in experiments:
+        found = experiment.get("fidelity")
+        if not found or not found["kl"]:
+            continue
+        kl, perplexity = found["kl"], found["perplexity"]
+        rows.append(
+            [
+                experiment["name"],
+                str(found["cases"]),
+                str(found["tokens"]),
+                f"{kl['mean']:.3g}{_interval(kl['ci95'])}",
+                *(f"{kl[name]:.2g}" for name in ("median", "p99", "max")),
+                f"{found['top1']['mean']:.4f}",
+                f"{perplexity['increase']:+.2%}",
+                found["verdict"] or "measured",
+            ]
+        )
+    return rows
+
+
+def fidelity_notes(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the table does not say: reasons, where it is different, what was not measured."""
+    said = []
+    for experiment in experiments:
+        name, found = experiment["name"], experiment.get("fidelity")
+        if not found:
+            continue
+        if found["reason"]:
+            said.append(f"{name}: {found['reason']}")
+        for by, cells in found["by"].items():
+            shown = ", ".join(
+                f"{key} {cell['kl']:.2g} ({cell['n']})" for key, cell in cells.items()
+            )
+            said.append(f"{name}: KL by {by.replace('_', ' ')} (tokens): {shown}")
+        said += [
+            f"{name}: KL {worst['kl']:.2g} at {_in_context(worst)!r} in {worst['id']}"
+            for worst in found["worst"]
+        ]
+        if bits := found["bits_per_byte"]:
+            both = f"{bits['base']:.4f} -> {bits['candidate']:.4f}"
+            said.append(f"{name}: bits per byte of the answers {both}")
+        said += [f"{name}: {count} cases: {remark}" for remark, count in found["remarks"].items()]
+    return said
+
+
 def worst_lines(fidelity: Mapping[str, Any]) -> list[str]:
     """The tokens that diverge most, each in brackets behind what stands before it."""
     return [
         f"KL {worst['kl']:.2g} at {printable(repr(_in_context(worst)))}"
         for worst in fidelity["worst"][:SHOWN]
     ]
+
+
+def texts_lines(found: Mapping[str, Any] | None) -> list[str]:
+    """A corpus as a table: perplexity and bits per byte of both, and the divergence."""
+    if found is None:
+        return []
+    lines = [f"texts: {printable(found['source'])}"]
+    if found["texts"]:
+        lines[0] += f", {found['bytes']} bytes"
+        lines.append(f"{'':10} {'tokens':>8} {'perplexity':>12} {'bits per byte':>14}")
+    for name in ("base", "candidate"):
+        if one := found[name]:
+            values = f"{one['tokens']:8} {one['perplexity']:12.5f} {one['bits_per_byte']:14.6f}"
+            lines.append(f"{name if found['base'] else 'the model':10} {values}")
+    if change := found["bits_per_byte_change"]:
+        ends = change["ci95"]
+        interval = "one window gives no interval"
+        if ends is not None:
+            interval = f"95 % interval {ends[0]:+.6f} to {ends[1]:+.6f}"
+        lines.append(f"bits per byte {change['value']:+.6f} ({interval})")
+    if found["fidelity"] is not None:
+        lines += [measures(found["fidelity"]), *worst_lines(found["fidelity"])]
+    if found["remark"]:
+        lines.append(printable(found["remark"]))
+    return lines
 
 
 def measures(fidelity: Mapping[str, Any]) -> str:

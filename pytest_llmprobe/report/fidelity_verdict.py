@@ -19,6 +19,9 @@ UNKNOWN = "different, direction not known"
 
 POWER = 0.8
 
+SOUGHT = 0.05
+"""A loss of the pass rate that is worth knowing of."""
+
 
 def conclude(experiments: Sequence[dict[str, Any]], comparison: Comparison) -> None:
     """Write each experiment's verdict into its ``fidelity``, beside what its outcomes say."""
@@ -47,9 +50,15 @@ def verdict(found: Mapping[str, Any], outcomes: ComparedExperiment | None) -> tu
 
 
 def _more(lost: int, gained: int, n: int) -> str:
-    """How many more cases would decide if the losses seen were the rate."""
+    """How many more cases would decide if the losses seen were the rate.
+
+    Where no more were lost than gained: how many would find a loss of ``SOUGHT``.
+    """
     if lost <= gained:
-        return ""
+        needed = cases_needed(SOUGHT, max(SOUGHT, (lost + gained) / n))
+        if needed <= n:
+            return ""
+        return f": to find a loss of {SOUGHT:.0%} of the cases, about {needed - n} more are needed"
     needed = cases_needed((lost - gained) / n, (lost + gained) / n)
     if (
         needed <= n

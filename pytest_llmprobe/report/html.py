@@ -18,6 +18,8 @@ from pytest_llmprobe.report import comparison_text
 from pytest_llmprobe.report.charts import charts, is_drawn
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, ComparedScore
+from pytest_llmprobe.report.fidelity_text import HEADER as FIDELITY
+from pytest_llmprobe.report.fidelity_text import fidelity_notes, fidelity_rows
 from pytest_llmprobe.report.misses_text import cut_off_warnings, miss_lines
 from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded
 from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
@@ -64,6 +66,7 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
             *weights_lines(report["model_info"]),
             *self_check_lines(report.get("self_check")),
         ],
+        fidelity=(FIDELITY, fidelity_rows(experiments), fidelity_notes(experiments)),
         warnings=[*cut_off_warnings(experiments), self_check_warning(report.get("self_check"))],
         scores=_scores(report, compared),
         drawn=drawn,

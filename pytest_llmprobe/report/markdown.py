@@ -9,6 +9,8 @@ from typing import Any
 from pytest_llmprobe.report import comparison_text
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Flip
+from pytest_llmprobe.report.fidelity_text import HEADER as FIDELITY
+from pytest_llmprobe.report.fidelity_text import fidelity_rows
 from pytest_llmprobe.report.misses_text import (
     cut_off_warnings,
     failed_names,
@@ -53,8 +55,10 @@ def markdown(report: Mapping[str, Any], comparison: Comparison | None = None) ->
         blocks.append("**The run was interrupted: not all of its cases have a result.**")
     if comparison is not None:
         blocks += _compared(comparison)
+    if measured_rows := fidelity_rows(report["experiments"]):
+        blocks += ["### Fidelity to the baseline", markdown_table([FIDELITY, *measured_rows])]
     experiments, checked = report["experiments"], report.get("self_check")
-    blocks += ["### Experiments", _table([HEADER, *map(_row, experiments)])]
+    blocks += ["### Experiments", markdown_table([HEADER, *map(_row, experiments)])]
     blocks += _list(miss_lines(experiments))
     read = weights_lines(report["model_info"])
     blocks += _list(
@@ -100,7 +104,7 @@ def _first_misses(experiment: Mapping[str, Any]) -> list[str]:
     name = plain_text(experiment["name"])
     title = f"{name}: the first {len(misses)} of {experiment['missed']} misses"
     rows = [("case", "expected", "received", "why"), *((m["id"], *quoted(m)) for m in misses)]
-    return [f"**{title}**\n\n{_table(rows)}"]
+    return [f"**{title}**\n\n{markdown_table(rows)}"]
 
 
 def _compared(comparison: Comparison) -> list[str]:
@@ -113,7 +117,7 @@ def _compared(comparison: Comparison) -> list[str]:
         blocks += _list([comparison.prompts])
     if comparison.remarks:
         blocks += ["**Cannot be compared:**", *_list(comparison.remarks)]
-    blocks.append(_table([comparison_text.HEADER, *comparison_text.rows(comparison)]))
+    blocks.append(markdown_table([comparison_text.HEADER, *comparison_text.rows(comparison)]))
     said = comparison_text.all_notes(comparison)
     return [*blocks, *_list(said), *_list(comparison_text.differences(comparison))]
 
@@ -125,7 +129,7 @@ def _flips(experiment: ComparedExperiment) -> list[str]:
             title = f"{plain_text(experiment.name)}: {what} {len(flips)}"
             rows = [("case", "before", "now"), *map(_flip, flips[:MAX_FLIPS])]
             more = f"\n\nand {len(flips) - MAX_FLIPS} more" if len(flips) > MAX_FLIPS else ""
-            body = f"{_table(rows)}{more}"
+            body = f"{markdown_table(rows)}{more}"
             found.append(f"<details><summary>{title}</summary>\n\n{body}\n\n</details>")
     return found
 
@@ -157,7 +161,8 @@ def _list(lines: Sequence[str]) -> list[str]:
     return ["\n".join([*shown, *more])] if shown else []
 
 
-def _table(rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first row is its header, all of it shown as plain text."""
     header, *body = [[plain_text(cell) for cell in row] for row in rows]
     lines = [header, ["---"] * len(header), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

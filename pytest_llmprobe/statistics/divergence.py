@@ -7,6 +7,8 @@ processing inequality, Cover and Thomas 2006, Elements of Information Theory, th
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,6 +21,12 @@ wherever they are below -1, and the model's divergence from itself a hundred tim
 
 TOP = 64
 """Tokens of each place that are kept."""
+
+NOTHING = 2**16 - 1
+"""Code of a token that is not there: e^-32."""
+
+LEAST = 1e-12
+"""Mass of all others where it is none by what is told of the rest."""
 
 FAITHFUL = 1e-6
 """A divergence up to this is none: what the shape of a pass turns in float32 stays below it."""
@@ -73,7 +81,7 @@ class Seen:
 
 def coded(log_probability: Floats) -> npt.NDArray[np.uint16]:
     """Log-probabilities in 16 bits: how many steps below 0, at most 65,535."""
-    return np.clip(np.rint(-STEPS * log_probability), 0, 65535).astype(np.uint16)
+    return np.clip(np.rint(-STEPS * log_probability), 0, NOTHING).astype(np.uint16)
 
 
 def kl_divergence(base: Distributions, candidate: Seen) -> npt.NDArray[np.float64]:
@@ -91,6 +99,47 @@ def kl_divergence(base: Distributions, candidate: Seen) -> npt.NDArray[np.float6
         terms = np.where(p > -np.inf, np.exp(p) * (p - q), 0.0)
     divergence: npt.NDArray[np.float64] = np.maximum(terms.sum(axis=1), 0.0)
     return divergence
+
+
+def coarsened(
+    base: Distributions, tokens: Sequence[int], known: Sequence[Mapping[int, float]]
+) -> tuple[Distributions, Seen]:
+    """Both models on the tokens that both tell of, all others being one bucket for both.
+
+    Args:
+        base: What the baseline gave at the T tokens of an answer.
+        tokens: The answer's tokens, whose log-probabilities both tell [T].
+        known: What the candidate told at each of them: log-probabilities by token [T].
+    """
+    shape = len(base), base.k + 1
+    ids, codes = np.zeros(shape, np.uint32), np.full(shape, NOTHING, np.uint16)
+    seen, rests = np.full(shape, NOTHING / -STEPS, np.float32), np.zeros((2, len(base)))
+    for place, (token, told) in enumerate(zip(tokens, known, strict=True)):
+        its = dict(
+            zip(base.ids[place].tolist(), (base.codes[place] / -STEPS).tolist(), strict=True)
+        )
+        others = [math.exp(base.rest[place])]
+        if token not in its:
+            its[token] = float(base.answer[place])
+            others.append(-math.exp(its[token]))
+        both = [one for one in its if one in told]
+        others += [math.exp(value) for one, value in its.items() if one not in told]
+        ids[place, : len(both)] = both
+        codes[place, : len(both)] = coded(np.array([its[one] for one in both]))
+        seen[place, : len(both)] = [told[one] for one in both]
+        theirs = 1.0 - math.fsum(math.exp(told[one]) for one in both)
+        rests[:, place] = math.fsum(others), theirs
+    base_rest, rest = np.log(np.maximum(rests, LEAST)).astype(np.float32)
+    own = np.array([told[token] for token, told in zip(tokens, known, strict=True)], np.float32)
+    most = np.array([max(told.values()) for told in known], np.float32)
+    first = np.array(
+        [told.get(int(one), -np.inf) for one, told in zip(base.ids[:, 0], known, strict=True)],
+        np.float32,
+    )
+    return (
+        Distributions(ids, codes, base_rest, base.answer),
+        Seen(seen, rest, own, first >= most, most - own),
+    )
 
 
 def _normalised(logs: Floats) -> npt.NDArray[np.float64]:

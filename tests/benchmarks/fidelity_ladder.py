@@ -1,6 +1,7 @@
 """A ladder of damaged models beside the whole one: divergence and right answers on the same cases.
 
-    python tests/benchmarks/fidelity_ladder.py --out ladder [--cases 240] [--model smollm2]
+    python tests/benchmarks/fidelity_ladder.py --out ladder [--cases 240] [--model smollm2] \
+        [--figure docs/fidelity_ladder.png]
 
 Each rung is written when it is done, and a second call goes on; the table is docs/fidelity.md's.
 """
@@ -27,8 +28,11 @@ from pytest_llmprobe.engine.distribution_file import (
     write_distributions,
 )
 from pytest_llmprobe.engine.teacher_forcing import Forced, TeacherForcing
+from pytest_llmprobe.figures.files import check_figure_file, save_figure
+from pytest_llmprobe.report.ladder import Rung, draw_ladder
 from pytest_llmprobe.statistics.divergence import fidelity
 from pytest_llmprobe.statistics.paired import mcnemar
+from pytest_llmprobe.statistics.ratios import ratio_interval
 
 SYSTEM = (
     "You are a helpful assistant who knows geography, words and numbers well. You answer every "
@@ -208,6 +212,18 @@ def measure(name: str, model: str, cases: int, file: Path) -> dict[str, Any]:
     }
 
 
+def rung_of(name: str, base: dict[str, Any], rung: dict[str, Any]) -> Rung:
+    """A point of the figure."""
+    tokens = [np.array(kl) for kl in rung["kl"]]
+    sums, counts = [float(kl.sum()) for kl in tokens], [len(kl) for kl in tokens]
+    ends = ratio_interval(sums, counts, range(len(counts)))
+    pairs = list(zip(base["right"], rung["right"], strict=True))
+    lost, gained = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    worse = mcnemar(lost, gained) < 0.05 and lost > gained
+    mean = sum(sums) / sum(counts)
+    return Rung(name, mean, None if ends is None else [*ends], lost, gained, len(pairs), worse)
+
+
 def row(name: str, base: dict[str, Any], rung: dict[str, Any]) -> str:
     """A line of the table; the standard error is of tokens in clusters, a cluster a case."""
     flat = np.concatenate([np.array(kl) for kl in rung["kl"]])
@@ -233,7 +249,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=240)
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
+    if options.figure is not None:
+        check_figure_file(options.figure)
     options.out.mkdir(parents=True, exist_ok=True)
     found: dict[str, dict[str, Any]] = {}
     for name in ("base", *RUNGS):
@@ -244,6 +263,9 @@ def main() -> None:
         found[name] = json.loads(path.read_text())
         if name != "base":
             print(row(name, found["base"], found[name]), flush=True)
+    if options.figure is not None:
+        rungs = [rung_of(name, found["base"], found[name]) for name in RUNGS]
+        save_figure(draw_ladder(rungs), options.figure)
     tokens, right = sum(map(len, found["the same"]["kl"])), found["base"]["right"]
     print(f"{len(right)} cases, {tokens} tokens, right: {sum(right)}")
 

@@ -42,7 +42,7 @@ LAYOUT = {
     "branched_threading": (33, 1, 0.36),
     "closed_book": (9, 1, 0.98),
     "conditional_needles": (36, 1, 0.22),
-    "exposure": (26, 1, 0.90),
+    "exposure": (20, 1, 0.90),
     "extraction": (160, 1, 0.81),
     "french_summary": (9, 18, 0.61),
     "json_format": (18, 3, 0.78),

@@ -1,6 +1,6 @@
 """The tasks of evals/standard against lm-evaluation-harness: the same numbers, and CPU seconds.
 
-    python tests/benchmarks/lm_eval_agreement.py FOLDER [ROWS [tasks|speed]]
+    python tests/benchmarks/lm_eval_agreement.py FOLDER [ROWS [tasks|speed|plain]]
 
 FOLDER has a model and its tokenizer (``save_pretrained``), such as SmolLM2-135M-Instruct; ROWS is
 how many made-up rows each layout has (default 200; about ten minutes on one core).  lm_eval may be
@@ -220,11 +220,37 @@ def compare_speed(engine, name, pairs, theirs):
     )
 
 
+def compare_plain(engine, name, pairs, shown=8):
+    """Against a pass over each whole text; of many texts the first few, in proportion."""
+    asked = [Request(RawPrompt(context), continuation=text) for context, text in pairs]
+    start = time.process_time()
+    answers = engine.generate(asked)
+    ours = time.process_time() - start
+    model, encode = engine.model.model, engine.model.tokenizer
+    start, largest = time.process_time(), 0.0
+    for (context, text), answer in zip(pairs[:shown], answers, strict=False):
+        ids = encode(context + text, return_tensors="pt")["input_ids"]
+        first = len(encode(context)["input_ids"])
+        with torch.no_grad():
+            scores = model(ids).logits[0, first - 1 : -1].log_softmax(-1)
+        value = scores.gather(1, ids[0, first:, None]).sum().item()
+        largest = max(largest, abs(value - answer.log_likelihood))
+    plain = (time.process_time() - start) * len(pairs) / min(shown, len(pairs))
+    print(
+        f"{name}: {ours:.2f} CPU s, one by one {plain:.2f} ({min(shown, len(pairs))} of "
+        f"{len(pairs)} run): {plain / ours:.1f} times faster; largest difference {largest:.1e}"
+    )
+
+
 def main(model, rows=200, part="all"):
     torch.set_num_threads(1)
     loaded = load_model(str(Path(model).resolve()), dtype="float32")
     engine = Engine(loaded)
     speed = speed_pairs(lambda text: len(loaded.tokenizer(text)["input_ids"]))
+    if part == "plain":
+        for name, pairs in speed.items():
+            compare_plain(engine, name, pairs)
+        return
     with tempfile.TemporaryDirectory() as folder:
         for name in TASKS:
             rng = Random(name)

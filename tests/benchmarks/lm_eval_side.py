@@ -1,10 +1,11 @@
-"""Run by lm_eval_agreement.py with an interpreter that has lm_eval: their side of the comparison.
+"""Run by lm_eval_agreement.py and lm_eval_answers.py with an interpreter that has lm_eval.
 
     python lm_eval_side.py WORK.json RESULT.json
 
 Nothing of this project is imported here.
 """
 
+import functools
 import json
 import sys
 import time
@@ -13,26 +14,31 @@ from pathlib import Path
 import lm_eval
 import torch
 from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+
+
+def with_rows(manager, task, file, **changed):
+    """Their own task file with our rows in place of the hub's."""
+    files = dict.fromkeys(("train", "validation", "test", "dev"), str(file))
+    ours = {
+        "dataset_path": "json",
+        "dataset_name": None,
+        "dataset_kwargs": {"data_files": files},
+        "test_split": "test",
+    }
+    return manager._factory.build(
+        manager.task_index[task], overrides=ours | changed, registry=manager.task_index
+    )
 
 
 def evaluate(lm, folder, tasks):
     """Their own task files on our rows: samples and metrics of each."""
     found, manager = {}, TaskManager()
     for name, task in tasks.items():
-        file = str(Path(folder) / f"{name}.jsonl")
-        files = dict.fromkeys(("train", "validation", "test", "dev"), file)
-        ours = {
-            "dataset_path": "json",
-            "dataset_name": None,
-            "dataset_kwargs": {"data_files": files},
-            "test_split": "test",
-            **({"metric_list": METRICS[name]} if name in METRICS else {}),
-        }
-        built = manager._factory.build(  # their file, with our rows in place of the hub's
-            manager.task_index[task], overrides=ours, registry=manager.task_index
-        )
+        changed = {"metric_list": METRICS[name]} if name in METRICS else {}
+        built = with_rows(manager, task, Path(folder) / f"{name}.jsonl", **changed)
         result = lm_eval.simple_evaluate(lm, tasks=[built], log_samples=True, bootstrap_iters=0)
         (key,) = result["samples"]
         samples = sorted(result["samples"][key], key=lambda sample: sample["doc_id"])
@@ -68,9 +74,68 @@ def seconds(lm, pairs):
     return time.process_time() - start, [value for value, _ in values]
 
 
+class Scripted(LM):
+    """A model that gives the answers that it was given."""
+
+    def __init__(self, answers):
+        super().__init__()
+        self.answers = answers
+
+    def generate_until(self, requests, **_):
+        return [self.answers[request.doc_id] for request in requests]
+
+    def loglikelihood(self, requests, **_):
+        raise NotImplementedError
+
+    loglikelihood_rolling = loglikelihood
+
+
+def judged(folder, answers):
+    """What their code makes of given answers: prompts, verdicts and metrics of GSM8K and IFEval."""
+    found, manager = {}, TaskManager()
+    for task, texts in answers.items():
+        built = with_rows(manager, task, Path(folder) / f"{task}.jsonl")
+        result = lm_eval.simple_evaluate(
+            Scripted(texts), tasks=[built], num_fewshot=0, log_samples=True, bootstrap_iters=0
+        )
+        ((key, samples),) = result["samples"].items()
+        kept = ("doc_id", "filter", "arguments", "exact_match", *IFEVAL)
+        found[task] = {
+            "samples": [{n: one[n] for n in kept if n in one} for one in samples],
+            "metrics": {n: v for n, v in result["results"][key].items() if isinstance(v, float)},
+        }
+    return found
+
+
+IFEVAL = tuple(f"{of}_level_{how}_acc" for of in ("prompt", "inst") for how in ("strict", "loose"))
+
+
+def without_punkt():
+    """Have their IFEval work without the trained sentences of NLTK; returns whether they are here.
+
+    Words are split as with them, sentences are not counted.
+    """
+    import nltk
+
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        nltk.download = lambda *_: None  # it would ask the network
+        nltk.word_tokenize = functools.partial(nltk.word_tokenize, preserve_line=True)
+        from lm_eval.tasks.ifeval import instructions_util
+
+        instructions_util.count_sentences = lambda _: 0
+        return False
+    return True
+
+
 def main(work, result):
     torch.set_num_threads(1)
     asked = json.loads(Path(work).read_text())
+    if "answers" in asked:
+        found = {"sentences": without_punkt()}
+        Path(result).write_text(json.dumps(found | judged(asked["folder"], asked["answers"])))
+        return
     lm = HFLM(asked["model"], device="cpu", dtype="float32", batch_size=8)
     found = {"tasks": evaluate(lm, asked["folder"], asked["tasks"])}
     if asked["tasks"]:

@@ -83,6 +83,7 @@ def test_a_valid_report_is_said_to_be_one(tmp_path, capsys):
         "gate": {"verdict": "NOT JUDGED", "reason": "", "checks": []},
         "comparison": None,
         "self_check": None,
+        "texts": None,
         "timings": {"total_s": 1.0, "generation_s": 0.5},
         "tests": [],
     }

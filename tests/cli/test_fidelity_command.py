@@ -4,8 +4,15 @@ import json
 
 import pytest
 
+from pytest_llmprobe import load_model
 from pytest_llmprobe.cli import fidelity as command
 from pytest_llmprobe.cli import main
+from pytest_llmprobe.data.sources import read_datasets
+from pytest_llmprobe.engine.corpus import score_corpus
+from pytest_llmprobe.engine.corpus_file import kept_corpus
+from pytest_llmprobe.engine.distribution_file import Maker, write_distributions
+from pytest_llmprobe.engine.teacher_forcing import TeacherForcing
+from pytest_llmprobe.plugin.run_texts import texts_path
 
 TEXTS = ("The miller of the old town had three sons.", "A comet is a small body of ice and dust.")
 
@@ -73,3 +80,25 @@ def test_evaluations_run_with_both_models_and_the_candidates_decide(
     assert ("--llmprobe-gate=none" in second) is not outcomes
     said = capsys.readouterr().out
     assert ("GATE FAIL" in said) is outcomes
+
+
+def test_the_file_of_a_baseline_stands_for_its_model_if_it_keeps_the_corpus(
+    corpus, tmp_path, capsys
+):
+    base = tmp_path / "main.json"
+    base.write_text("{}")
+    asked = ["fidelity", str(base), "reference", "--texts", str(corpus)]
+    assert main(asked) == 1
+    assert "main.json keeps no corpus: make it with" in capsys.readouterr().err
+    loaded = load_model("reference")
+    (data,) = read_datasets([f"texts={corpus}"], tmp_path).values()
+    sample = data.sample(longest=command.WHOLE)
+    score = score_corpus(TeacherForcing(loaded), list(sample.texts), 1024)
+    maker = Maker("reference", str(loaded.info["tokenizer_hash"]), 64)
+    path = base.with_suffix(command.CORPUS)
+    write_distributions(path, maker, kept_corpus(score, sample.origin))
+    assert texts_path(base) == path
+    assert main([*asked, "--kl=0"]) == 0
+    said = capsys.readouterr().out
+    assert "2 texts" in said
+    assert "llmprobe: GATE PASS" in said

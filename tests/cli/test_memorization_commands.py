@@ -85,6 +85,14 @@ def test_prefixes_takes_its_options(corpus, run, tmp_path):
     assert np.array_equal(maps[0].prefix_ids, maps[1].prefix_ids)
 
 
+def test_documents_without_text_are_counted(corpus, tmp_path, capsys):
+    with corpus.open("a") as file:
+        file.write('{"text": null}\n{"text": " "}\n')
+    asked = ("prefixes", "--dataset", corpus, "--prefix-tokens", 4, "--out", tmp_path / "maps")
+    assert main([str(argument) for argument in asked]) == 0
+    assert "2 documents without text left out" in capsys.readouterr().err
+
+
 def test_an_error_names_the_option_of_this_command(fails, tmp_path, corpus):
     assert fails("prefixes", "--dataset", "absent.txt").startswith(
         "llmprobe: --dataset absent.txt: there is no file or folder"

@@ -1,5 +1,6 @@
 """Tiny random models from configs, in fp32 on the CPU, with the reference model's tokenizer."""
 
+import copy
 from functools import cache
 
 import torch
@@ -123,3 +124,18 @@ def plain_generate(loaded, prompt, max_new_tokens=12):
         ),
     )
     return tuple(output[0, ids.shape[1] :].tolist())
+
+
+def noisy(loaded, part=0.02):
+    """The same model with noise of a part of each tensor's deviation on its weights."""
+    other, model = copy.copy(loaded), copy.deepcopy(loaded.model)
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += (
+                part
+                * parameter.std(unbiased=False)
+                * torch.randn(parameter.shape, generator=random)
+            )
+    object.__setattr__(other, "model", model)
+    return other

@@ -3,8 +3,10 @@
 import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from architectures import tiny
+import torch
+from architectures import noisy, tiny
 
 from pytest_llmprobe import Engine, GenerateConfig, Request
 from pytest_llmprobe.engine.answer_fidelity import OTHER_TOKENS, answer_fidelity
@@ -72,3 +74,36 @@ def test_what_was_not_kept_or_is_steered_says_so(base):
     found = looker(loaded).compare(maker, kept, {"case 0": steered, "new": asked["case 1"]})
     assert "steered" in found["case 0"]["remark"]
     assert "kept no distributions" in found["new"]["remark"]
+
+
+def test_whole_distributions_give_the_whole_divergence(base):
+    loaded, _, _, asked = base
+    engine = Engine(loaded)
+    answers = engine.generate(list(asked.values()))
+    full = answer_fidelity(engine, full=True)
+    answered = {name: (r, a) for (name, r), a in zip(asked.items(), answers, strict=True)}
+    kept = {one.name: one for one in full.keep(answered)}
+    another = noisy(loaded)
+    other = looker(another)
+    found = other.compare(full.maker("base"), kept, asked)
+    for name, one in kept.items():
+        assert one.found.k == full.maker("base").k == loaded.model.config.vocab_size
+        assert np.isneginf(one.found.rest).all()
+        prompt = engine.backend.encode(asked[name].prompt)
+        ids = torch.tensor([[*prompt, *one.tokens[:-1]]])
+        with torch.no_grad():
+            p, q = (
+                m.model(ids).logits[0, len(prompt) - 1 :].log_softmax(-1) for m in (loaded, another)
+            )
+        exact = (p.exp() * (p - q)).sum(-1)
+        assert found[name]["kl"] == pytest.approx(exact.tolist(), rel=0.01, abs=1e-4)
+
+
+def test_nan_is_a_remark_of_the_candidate_and_keeps_nothing_of_a_baseline(base):
+    loaded, maker, kept, asked = base
+    broken = noisy(loaded, float("nan"))
+    found = looker(broken).compare(maker, kept, asked)
+    assert all("NaN or infinite" in one["remark"] and not one["tokens"] for one in found.values())
+    answers = Engine(loaded).generate(list(asked.values()))
+    answered = {name: (r, a) for (name, r), a in zip(asked.items(), answers, strict=True)}
+    assert looker(broken).keep(answered) == []

@@ -21,7 +21,8 @@ from pytest_llmprobe.data.prose import CITIES, NOUNS
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.engine.scripted import ScriptedModel
 from pytest_llmprobe.experiments import needle
-from pytest_llmprobe.experiments.haystack import text_needle
+from pytest_llmprobe.experiments.haystack import documents as passages
+from pytest_llmprobe.experiments.haystack import text_needle, variables, word_counts
 from pytest_llmprobe.experiments.json_format import documents
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request, Timings, Usage
 from pytest_llmprobe.suite import Suite
@@ -210,6 +211,64 @@ class ClosedBook(Texts):
         return replace(self.right_said(case), values=(self.wrong[kind](case.target),))
 
 
+class Answers(Texts):
+    """Questions about documents."""
+
+    def run(self, case, completion):
+        self.test(case, completion, {}.__setitem__)
+
+    def right_said(self, case):
+        asked = case.prompt.rpartition("Question: ")[2].partition("\n")[0]
+        (right,) = case.target
+        return Said((asked,), (right,), question=f"Question: {asked}")
+
+    def wrong_said(self, case, kind):
+        fact, others = passages.read_task(case.prompt)
+        other = next(city for city in CITIES[7:] if city != fact.value)
+        decoy = next((one.value for one in others), None)
+        value = self.wrong[kind](fact.value, other, decoy)
+        return None if value is None else replace(self.right_said(case), values=(value,))
+
+
+# Names and words, all of which must be there
+
+
+class Names(Family):
+    wrong = {
+        "another one": lambda right, other: (*right[:-1], other),
+        "one too many": lambda right, other: (*right, other),
+        "one too many first": lambda right, other: (other, *right),
+        "the last missing": lambda right, _: right[:-1],
+        "the first missing": lambda right, _: right[1:],
+        "a hedge": lambda right, other: (*right[:-1], f"{right[-1]} or {other}"),
+        "a hedge, wrong first": lambda right, other: (*right[:-1], f"{other} or {right[-1]}"),
+        "only others": lambda _, other: (other,),
+        "denied": lambda right, _: tuple(f"not {name}" for name in right),
+        "a longer word": lambda right, _: tuple(f"{name}{name[-1]}" for name in right),
+        "half": lambda right, _: tuple(name[: len(name) // 2] for name in right),
+        "a refusal": lambda *_: (REFUSAL,),
+        "nothing": lambda *_: ("",),
+    }
+
+    def __init__(self, file, cases, test, read, key):
+        super().__init__(file, cases, test)
+        self.read, self.key = cache(read), key
+
+    def right_said(self, case):
+        question = case.prompt[case.prompt.rindex("\n\n") :].strip()
+        return Said((self.key,), self.read(case.prompt).required, question=question)
+
+    def wrong_said(self, case, kind):
+        task = self.read(case.prompt)
+        other = next(name for name in task.known if name not in task.required)
+        values = self.wrong[kind](task.required, other)
+        return replace(self.right_said(case), values=values)
+
+
+class Invented(Names):
+    wrong = Names.wrong | {"invented": lambda right, _: (*right, right[0][::-1])}
+
+
 # JSON and French
 
 
@@ -295,6 +354,28 @@ FAMILIES = {
     "text_needle": Texts("haystack/test_text_needle.py", "text_needles"),
     "text_decoys": Texts("haystack/test_text_needle.py", "text_decoys", "test_text_decoys"),
     "closed_book": ClosedBook("haystack/test_text_needle.py", "closed_books", "test_closed_book"),
+    "question_answering": Answers("haystack/test_question_answering.py", "question_answering"),
+    "variable_tracking": Invented(
+        "haystack/test_variable_tracking.py",
+        "variable_tracking",
+        "test_variable_tracking",
+        variables.read_task,
+        "48213",
+    ),
+    "common_words": Names(
+        "haystack/test_word_counts.py",
+        "common_words",
+        "test_common_words",
+        word_counts.read_task,
+        "the most common words",
+    ),
+    "frequent_words": Invented(
+        "haystack/test_word_counts.py",
+        "frequent_words",
+        "test_frequent_words",
+        word_counts.read_task,
+        "the most frequent words",
+    ),
     "json_format": Objects("json_format/test_json_format.py", "json_objects"),
     "french_summary": Summaries("french_summary/test_french_summary.py", "french_summaries"),
 }

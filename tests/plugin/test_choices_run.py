@@ -1,8 +1,14 @@
 """Choices and measured texts in real runs, on a scripted model."""
 
 import json
+import signal
+from dataclasses import replace
 
 import pytest
+
+from pytest_llmprobe import Case, RawPrompt, Suite
+from pytest_llmprobe.errors import CasesError
+from pytest_llmprobe.plugin.case_building import check_choices_fit
 
 CHOICES = """
     import pytest
@@ -58,6 +64,42 @@ def test_choices_are_recorded_gated_and_resumed(project, probe):
     assert {name: test["scores"] for name, test in again.tests.items()} == scores
 
 
+KILLED = f"""
+        import os, signal
+        with open("asked", "a") as file:
+            file.write(prompt + chr(10))
+        if os.path.exists("dies") and len(open("asked").readlines()) > 65:
+            os.remove("dies")
+            os.kill(os.getpid(), signal.SIGKILL)
+        {ANSWER}"""
+UNITS = CHOICES.replace('f"c{number}"', 'f"g{number // 5}/c{number % 5}"')
+
+
+@pytest.mark.parametrize("mode", [("-n", "0")], ids=[""])
+def test_a_kill_loses_no_choice(project, probe, pytester):
+    project(UNITS, KILLED)
+    whole = probe()
+    asked = pytester.path / "asked"
+    total = len(asked.read_text().splitlines())
+    asked.unlink()
+    (pytester.path / "dies").touch()
+    killed = pytester.runpytest_subprocess("-n", "0")
+    assert killed.ret == -signal.SIGKILL
+    assert 0 < len(asked.read_text().splitlines()) < total
+    folder = max((pytester.path / ".llmprobe" / "runs").iterdir())
+    kept = sum(line.startswith(b'{"key": ') for line in answers(folder))
+    assert kept == 60  # of the unit before the one that it died in: 30 cases in groups of 5
+    again = probe(f"--llmprobe-resume={folder}")
+    assert again.outcomes == whole.outcomes
+    scores = {name: test["scores"] for name, test in whole.tests.items()}
+    assert {name: test["scores"] for name, test in again.tests.items()} == scores
+    assert len(asked.read_text().splitlines()) <= total + 6  # those of its last unit
+
+
+def answers(folder):
+    return (folder / "completions.jsonl").read_bytes().splitlines()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -99,3 +141,22 @@ def test_generation_options_that_cannot_be_used(project, pytester, given, said):
     result = pytester.runpytest_subprocess("-p", "no:xdist", "--llmprobe-generate", given)
     assert result.ret == 4
     assert said in result.stderr.str()
+
+
+class Words:
+    """Counts a word as a token; a context of 40."""
+
+    context_length, has_template = 40, False
+
+    def count(self, prompt):
+        return len(prompt.text.split())
+
+
+def test_a_choice_longer_than_the_context_is_named_with_its_row():
+    suite = Suite(counter=Words())
+    fitting = Case("c", RawPrompt("word " * 39), choices=["one word", "two"], target="two")
+    check_choices_fit([fitting], suite)
+    for change in ({"choices": ["two", "one word more"]}, {"ending": "and more"}):
+        long = replace(fitting, metadata={"row": "a.jsonl line 7"}, **change)
+        with pytest.raises(CasesError, match=r"case 'c' \(a.jsonl line 7\): .* context is 40"):
+            check_choices_fit([long], suite)

@@ -1,13 +1,17 @@
 """A baseline that keeps distributions, and candidates measured against it, in real runs."""
 
+import json
 from textwrap import dedent
 from types import SimpleNamespace
 
 import pytest
 
 from pytest_llmprobe.engine.distribution_file import DistributionFile
-from pytest_llmprobe.plugin.fidelity import RunFidelity
+from pytest_llmprobe.errors import ReportError
+from pytest_llmprobe.plugin.fidelity import RunFidelity, checked_file
 from pytest_llmprobe.report.schema import validate
+
+CORPUS = "--llmprobe-fidelity=corpus.jsonl"
 
 EVAL = """
     import pytest
@@ -17,7 +21,9 @@ EVAL = """
 
     @pytest.mark.probe(cases=cases, max_new_tokens=8)
     @pytest.mark.gate(kl=1e-6, top1=1, perplexity={"max_increase": 1e-6})
-    def test_said(case, completion):
+    def test_said(case, completion, fidelity, score):
+        if fidelity is not None:
+            score("kl", fidelity["kl_mean"])
         assert len(completion.text) % 2
 """
 
@@ -31,18 +37,32 @@ def mode():
 def kept(pytester):
     """The file of distributions of a baseline by the reference model."""
     pytester.makepyfile(test_eval=dedent(EVAL))
+    texts = [
+        {"text": "The miller of the old town had three sons."},
+        {"text": None},
+        {"text": "Ice"},
+    ]
+    (pytester.path / "corpus.jsonl").write_text("".join(json.dumps(t) + "\n" for t in texts))
     # Two workers keep, one process compares.
-    first = pytester.runpytest_subprocess("-n", "2", "--model=reference", "--llmprobe-save=main")
+    first = pytester.runpytest_subprocess(
+        "-n", "2", "--model=reference", "--llmprobe-save=main", CORPUS
+    )
     assert first.ret == 0, first.stdout.str()
     (path,) = (pytester.path / ".llmprobe" / "baselines").glob("*/main.npz")
     assert f"distributions: {path} (6 answers" in first.stdout.str()
     assert "PASS" not in first.stdout.str()  # it has none to be faithful to
+    assert "2 texts, 1 without text left out" in first.stdout.str()
+    assert f"distributions of the corpus: {path.with_suffix('.texts.npz')}" in first.stdout.str()
     return path
 
 
 def test_the_same_model_is_the_same_and_another_dtype_is_not(kept, probe):
-    same = probe("--model=reference", "--llmprobe-compare=main")
+    same = probe("--model=reference", "--llmprobe-compare=main", CORPUS)
     validate(same.report)
+    texts = same.report["texts"]
+    assert (texts["fidelity"]["kl"]["max"], texts["remark"], texts["texts"]) == (0, None, 2)
+    assert texts["base"] == texts["candidate"]
+    assert same.experiment["scores"]["kl"]["mean"] == 0
     assert same.exit_code == 0, same.text
     found = same.experiment["fidelity"]
     assert (found["verdict"], found["cases"], found["kl"]["max"]) == ("the same", 6, 0)
@@ -53,6 +73,8 @@ def test_the_same_model_is_the_same_and_another_dtype_is_not(kept, probe):
         assert answers[test["id"]].prompt_hash == test["prompt_hash"]
     other = probe("--model=reference", "--llmprobe-compare=main", "--llmprobe-dtype=bfloat16")
     validate(other.report)
+    assert other.report["texts"] is None
+    assert other.experiment["scores"]["kl"]["mean"] > 1e-6
     found = other.experiment["fidelity"]
     assert found["verdict"].startswith("different")
     assert 1e-6 < found["kl"]["mean"] < 0.1
@@ -69,6 +91,20 @@ def test_a_baseline_without_distributions_takes_away_those_of_an_older_one(tmp_p
     older = tmp_path / "main.npz"
     older.write_bytes(b"of other answers")
     process = SimpleNamespace(scratch=tmp_path / "scratch", name="")
-    options = SimpleNamespace(fidelity="off", replay=None, save=None, compare=None, model="m")
+    options = SimpleNamespace(fidelity="off", replay=None, save=None, compare=None)
+    vars(options).update(model="m", full=False, texts=None)
     assert RunFidelity(process, options).save(tmp_path / "main.json") == []
     assert not older.exists()
+
+
+def test_a_corpus_that_is_not_there_is_said_before_any_case(pytester):
+    pytester.makepyfile(test_eval=dedent(EVAL))
+    result = pytester.runpytest_inprocess("-p", "no:xdist", "--llmprobe-fidelity=no.txt")
+    assert result.ret == 4
+    said = f"{result.stdout.str()}{result.stderr.str()}"
+    assert "--llmprobe-fidelity no.txt: " in said
+    assert "or give off or answers" in said
+    (pytester.path / "main.json").write_text("{}")
+    (pytester.path / "corpus.txt").write_text("Ice and dust.")
+    with pytest.raises(ReportError, match="keeps no corpus: make the baseline with this option"):
+        checked_file(pytester.path / "main.json", "corpus.txt")

@@ -109,6 +109,7 @@ def report(*experiments, collected=None, summary=None, timestamp="2026-03-01T12:
         "gate": {"verdict": verdict, "reason": reason, "checks": []},
         "comparison": None,
         "self_check": None,
+        "texts": None,
         "timings": {"total_s": 10.0, "generation_s": 5.0},
         "tests": [r.as_dict() for r in sorted(chain(*experiments), key=lambda r: r.id)],
     } | header

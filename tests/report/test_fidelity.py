@@ -123,7 +123,13 @@ def test_it_says_how_many_more_cases_would_tell_a_loss_from_chance():
     _, reason = verdict(columns(case([0.1])), outcomes(10, 3))
     needed = cases_needed(0.07, 0.13)
     assert f"about {needed - 100} more cases" in reason
-    assert "more cases" not in verdict(columns(case([0.1])), outcomes(3, 3))[1]
+    different = columns(case([0.1]))
+    unseen = cases_needed(0.05, 0.06)
+    assert (
+        f"loss of 5% of the cases, about {unseen - 100} more"
+        in verdict(different, outcomes(3, 3))[1]
+    )
+    assert "more" not in verdict(different, outcomes(3, 3, n=1000))[1]
 
 
 def test_the_cases_needed_find_the_loss_in_four_runs_of_five():

@@ -40,6 +40,7 @@ def small_report():
         "gate": {"verdict": "FAIL", "reason": "a: 1 of 4", "checks": checks},
         "comparison": None,
         "self_check": None,
+        "texts": None,
         "timings": {"total_s": 1.0, "generation_s": 0.5},
         "tests": [record.as_dict() for record in RECORDS],
     }

@@ -6,6 +6,7 @@ import pytest
 from pytest_llmprobe.statistics.divergence import (
     Distributions,
     Seen,
+    coarsened,
     coded,
     fidelity,
     kl_divergence,
@@ -97,3 +98,34 @@ def test_where_the_answer_is_left_first_and_by_how_much():
     one.lead[:] = 0
     found = fidelity(base, one)
     assert (found.first, found.lead) == (None, None)
+
+
+def served(distribution, k, token):
+    """What a server tells of a distribution [V]: its k likeliest tokens and the answer's own."""
+    top = np.argsort(-distribution, kind="stable")[:k]
+    return {int(one): float(np.log(distribution[one])) for one in {*top.tolist(), token}}
+
+
+def test_two_models_are_held_against_one_another_on_what_both_tell_of():
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.full(50, 0.3), (2, 6))
+    tokens = rng.integers(0, 50, 6).tolist()
+    ids = np.argsort(-p, axis=1)[:, :8]
+    logs = np.log(np.take_along_axis(p, ids, 1))
+    rest = np.log1p(-np.exp(logs).sum(1))
+    answer = np.log(p[np.arange(6), tokens])
+    base = Distributions(ids.astype(np.uint32), coded(logs), rest, answer.astype(np.float32))
+    known = [served(q[n], 5, tokens[n]) for n in range(6)]
+    coarse, seen = coarsened(base, tokens, known)
+    found = kl_divergence(coarse, seen)
+    for n in range(6):
+        both = sorted({*ids[n].tolist(), tokens[n]} & known[n].keys())
+        parts = [(p[n, one], q[n, one]) for one in both]
+        parts.append((1 - sum(a for a, _ in parts), 1 - sum(b for _, b in parts)))
+        assert found[n] == pytest.approx(sum(a * np.log(a / b) for a, b in parts), abs=2e-3)
+        assert found[n] <= np.sum(p[n] * np.log(p[n] / q[n])) + 1e-3
+        assert seen.agrees[n] == (p[n].argmax() == q[n].argmax())
+        assert seen.lead[n] == pytest.approx(np.log(q[n].max() / q[n, tokens[n]]), abs=1e-5)
+    assert np.allclose(seen.answer, np.log(q[np.arange(6), tokens]))
+    own = [served(p[n], 8, tokens[n]) for n in range(6)]
+    assert kl_divergence(*coarsened(base, tokens, own)).max() < 1e-10

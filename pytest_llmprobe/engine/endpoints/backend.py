@@ -26,6 +26,7 @@ from pytest_llmprobe.engine.endpoints.failures import failure_of, words_of
 from pytest_llmprobe.engine.endpoints.loop import LoopThread
 from pytest_llmprobe.engine.endpoints.openai_wire import OpenAIWire
 from pytest_llmprobe.engine.endpoints.options import CAPABILITIES, CONCURRENCY, TIMEOUT_S
+from pytest_llmprobe.engine.endpoints.prompt_scores import PromptScores, ScoredToken
 from pytest_llmprobe.engine.endpoints.wire import Call, found
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.errors import (
@@ -39,6 +40,7 @@ from pytest_llmprobe.generation import (
     FinishReason,
     GenerateConfig,
     Steer,
+    Usage,
 )
 
 Arrived: TypeAlias = Callable[[Row, Generated], None]
@@ -82,6 +84,7 @@ class EndpointBackend(Backend):
         self.served: str | None = None
         self._odd_ends: set[str] = set()
         self._no_echo: str | None = None
+        self._prompt_scores = PromptScores(connection, timeout_s)
         self.thinks = connection.wire.asking.thinking in ("on", "auto")
 
     @property
@@ -154,6 +157,19 @@ class EndpointBackend(Backend):
         said: list[Any] = [self.encode(text) for text in texts]
         rows = [Row(index, text, config) for index, text in enumerate(said)]
         return self._loop.run(self._attempts.all(rows, self._echo))
+
+    def forced(self, texts: Sequence[tuple[Prompt, str]]) -> list[list[ScoredToken] | RequestError]:
+        """How likely the server finds each token of given answers to prompts."""
+
+        async def ask(row: Row, reserved: float) -> list[ScoredToken]:
+            tokens = await self._prompt_scores.of(*texts[row.index])
+            self._budget.settle(reserved, Usage(None, None))
+            return tokens
+
+        config = GenerateConfig(max_new_tokens=1)
+        said: list[Any] = [self.encode(prompt) for prompt, _ in texts]
+        rows = [Row(index, text, config) for index, text in enumerate(said)]
+        return self._loop.run(self._attempts.all(rows, ask))
 
     def close(self) -> None:
         """End the connections."""

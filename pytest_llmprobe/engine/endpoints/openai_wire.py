@@ -68,7 +68,7 @@ class OpenAIWire(Wire):
         own_ids: bool = False,
         asking: Asking = AS_SERVED,
     ) -> None:
-        self._model, self._raw, self._own_ids, self._public = model, raw, own_ids, public
+        self._model, self._raw, self._own_ids, self.public = model, raw, own_ids, public
         self.asking = asking
         self._limit = "max_completion_tokens" if public else "max_tokens"
 
@@ -84,7 +84,7 @@ class OpenAIWire(Wire):
                 "it as `tokenizer` under [tool.llmprobe.models]"
             )
         if not isinstance(prompt, str):
-            if is_prefill(prompt) and self._public:
+            if is_prefill(prompt) and self.public:
                 raise UnsupportedError(
                     "the prompt's last message is the assistant's, to be gone on with, and "
                     "OpenAI's own service always begins a new one"

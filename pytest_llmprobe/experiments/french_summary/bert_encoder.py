@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 VARIABLE = "LLMPROBE_BERT_SCORE"
@@ -26,6 +27,9 @@ class BertEncoder:
 def find_bert_encoder() -> BertEncoder:
     """The encoder that ``LLMPROBE_BERT_SCORE`` names, or CamemBERT from the hub's cache."""
     name = os.environ.get(VARIABLE, "").strip() or DEFAULT
+    if find_spec("transformers") is None:
+        get = "pip install 'pytest-llmprobe[local]'"
+        return BertEncoder(name, None, f"{name} needs transformers: {get}")
     path = Path(name).expanduser()
     config = path / "config.json" if path.is_dir() else _cached(name)
     if config is None or not config.is_file():

@@ -6,8 +6,6 @@ from copy import copy
 from functools import cache
 from typing import Any
 
-from pytest_llmprobe.errors import LlmprobeError
-
 THRESHOLD = 0.9
 """Probability from which a language counts as told: below it an answer is too short or mixed."""
 
@@ -20,9 +18,6 @@ def language(text: str, threshold: float = THRESHOLD) -> str | None:
     Args:
         text: Any text; only its first 20,000 characters are looked at.
         threshold: The least probability.
-
-    Raises:
-        LlmprobeError: The detector (py3langid) is not installed.
     """
     code, probability = _detector().classify(text[:MAX_CHARACTERS])
     return str(code) if text.strip() and probability >= threshold else None
@@ -47,10 +42,6 @@ def _of_the_two() -> Any:
 
 @cache
 def _detector() -> Any:
-    try:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-    except ImportError:
-        raise LlmprobeError(
-            "telling languages needs py3langid: pip install 'pytest-llmprobe[languages]'"
-        ) from None
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # reads its model's file
+
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -38,6 +38,17 @@ def _any_of(values: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(f"{_BEFORE}(?:{'|'.join(map(re.escape, values))}){_AFTER}", re.IGNORECASE)
 
 
+@lru_cache(maxsize=64)
+def whole_words(values: tuple[str, ...], looks: str | None = None) -> re.Pattern[str]:
+    """A pattern of some words in upper or lower case, and of what looks like them as it stands.
+
+    Unlike numbers they may touch a number's mark: ``12,lantern``.
+    """
+    either = [f"(?i:{'|'.join(map(re.escape, values))})", *([looks] if looks else [])]
+    before, after = rf"(?<![{_GLUE}])(?<![{_GLUE}]-)", rf"(?![{_GLUE}]|-[{_GLUE}])"
+    return re.compile(f"{before}(?:{'|'.join(either)}){after}")
+
+
 def mentions(text: str, value: str) -> Iterator[tuple[int, int]]:
     """The places of a value in a text that is `plain` already."""
     return (found.span() for found in _pattern(value).finditer(text))

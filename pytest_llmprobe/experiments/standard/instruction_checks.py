@@ -155,7 +155,7 @@ def _quotation(text: str, _: Arguments) -> bool:
 
 
 def _capital_words(text: str, arguments: Arguments) -> bool:
-    count = sum(word.isupper() for word in re.findall(r"\w+(?:-\w+)*", text))
+    count = sum(word.isupper() for word in re.findall(r"\w+(?:[-./]\w+)*", text))
     return _compared(count, arguments, "capital_relation", "capital_frequency")
 
 

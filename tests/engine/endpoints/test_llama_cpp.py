@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_llmprobe import GenerateConfig, RawPrompt, Request
+from pytest_llmprobe import Engine, GenerateConfig, RawPrompt, Request
+from pytest_llmprobe.engine.answer_fidelity import answer_fidelity
 from pytest_llmprobe.errors import UnsupportedError
 from pytest_llmprobe.models.gguf import packaged_file
 
@@ -57,3 +58,27 @@ def test_log_probabilities_that_it_cannot_give_are_a_skip_after_one_request(llam
     (text,) = engine.backend.log_probabilities([RawPrompt("Paris is nice")])
     assert isinstance(text, UnsupportedError)
     assert "repeats no prompt" in str(text)
+
+
+def test_its_divergence_from_the_same_weights_in_this_process_is_that_of_its_arithmetic(
+    llama_cpp, ask, smollm2
+):
+    config = GenerateConfig(max_new_tokens=8)
+    asked = {
+        "chat": Request("What is the capital of France? One word.", config),
+        "text": Request(RawPrompt("The capital of France is"), config),
+    }
+    own = Engine(smollm2)
+    answered = dict(zip(asked, own.generate(list(asked.values())), strict=True))
+    looker = answer_fidelity(own)
+    kept = {one.name: one for one in looker.keep({n: (asked[n], answered[n]) for n in asked})}
+    served = answer_fidelity(ask(llama_cpp, timeout_s=120.0, concurrency=1))
+    found = served.compare(looker.maker("smollm2"), kept, asked)
+    for name, one in found.items():
+        print(name, one["kl_mean"], one["kl_max"], one["remark"], one["pieces"])
+        assert one["tokens"] == kept[name].text_tokens
+        assert 0 < one["kl_mean"] < 0.1  # it multiplies by 8-bit activations
+        assert "".join(one["pieces"]) == kept[name].text
+    again = served.keep({name: (asked[name], answered[name]) for name in asked})
+    found = served.compare(served.maker("m"), {one.name: one for one in again}, asked)
+    assert all(one["kl_max"] < 1e-3 and not one["prompt_changed"] for one in found.values())

@@ -97,6 +97,8 @@ FOLLOWED = [  # id, arguments, an answer that follows it, one that does not
     ("startend:quotation", {}, '"a"', '"'),
     ("change_case:capital_word_frequency",
      {"capital_frequency": 2, "capital_relation": "at least"}, "A BIG dog", "a BIG dog"),
+    ("change_case:capital_word_frequency",
+     {"capital_frequency": 2, "capital_relation": "less than"}, "P.S. it", "P.S. A/B C"),
     ("change_case:english_capital", {}, "ALL", "All"),
     ("change_case:english_lowercase", {}, "all", "All"),
     ("punctuation:no_comma", {}, "a b", "a, b"),

@@ -1,0 +1,129 @@
+"""``--model=A,B``: a run of each model, the first being the baseline, one table, one exit code."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from pytest_llmprobe.plugin import several_models
+
+
+@pytest.fixture
+def mode():
+    return ("-p", "no:xdist")
+
+
+def config(*arguments, before=(), **option):
+    """A configuration as pytest makes it of ``arguments``, after those of addopts."""
+    models = []
+    every = [*before, *arguments]
+    for number, argument in enumerate(every):
+        name, equals, value = argument.partition("=")
+        if argument == "--":
+            break
+        if name in ("--model", "--llmprobe-model"):
+            models.append((name, value if equals else every[number + 1]))
+    return SimpleNamespace(
+        option=SimpleNamespace(llmprobe_models=models, **option),
+        invocation_params=SimpleNamespace(args=arguments),
+        getini=lambda name: "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "before", "expected"),
+    [
+        (["evals", "--model=a,b"], [], ["a", "b"]),
+        (["--model", "a", "evals", "--llmprobe-model=b"], [], ["a", "b"]),
+        (["evals", "--model=a"], ["--model=mine"], ["a"]),
+        (["evals"], ["--model=mine"], ["mine"]),
+        (["evals"], ["--model=x", "--model=y,z"], ["y", "z"]),
+        (["--model=a,,b"], [], ["a", "", "b"]),
+        (["--model=a", "--", "--model=b"], [], ["a"]),
+    ],
+)
+def test_the_command_line_s_models_are_all_meant_and_overrule_those_of_addopts(
+    arguments, before, expected
+):
+    assert several_models.named_models(config(*arguments, before=before)) == expected
+
+
+def test_a_folder_with_a_comma_is_one_model(tmp_path):
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+    assert several_models.named_models(config(f"--model={folder}")) == [str(folder)]
+
+
+def test_the_models_alone_are_taken_from_the_arguments():
+    given = config("--model", "a", "evals", "-k", "x", "--llmprobe-model=b", "--", "--model=c")
+    assert several_models.without_models(given) == (["evals", "-k", "x"], ["--", "--model=c"])
+
+
+def test_two_models_run_and_the_worse_one_fails(project, probe, pytester):
+    pytester.makepyprojecttoml(
+        f"""
+        [tool.llmprobe.models.other]
+        source = "{_reference()}"
+        """
+    )
+    project(
+        answer="return '?' if OTHER else prompt.split()[-1]",
+        conftest="""
+        import sys
+        OTHER = any(argument == "--llmprobe-model=other" for argument in sys.argv)
+        """,
+    )
+    out = pytester.path / "out" / "all.json"
+    run = probe(
+        "--model=reference", "--model", "other", f"--llmprobe-json={out}", "--junit-xml=j.xml"
+    )
+    assert run.exit_code == 1, run.said
+    last = run.text.splitlines()[-1]
+    assert last.startswith("llmprobe: GATE FAIL (")
+    assert "other: FAIL (" in last
+    found = json.loads(out.read_text())
+    first, second = found["models"]
+    assert (first["model"], first["exit_code"], first["gate"]["verdict"]) == (
+        "reference",
+        0,
+        "PASS",
+    )
+    assert (second["exit_code"], second["gate"]["verdict"]) == (1, "FAIL")
+    assert (second["experiments"][0]["lost"], second["experiments"][0]["gained"]) == (20, 0)
+    assert sorted(p.name for p in pytester.path.glob("j*.xml")) == [
+        "j-other.xml",
+        "j-reference.xml",
+    ]
+    reports = [json.loads(path.read_text()) for path in run.folder.glob(".llmprobe/runs/*/*.json")]
+    assert {report["model"] for report in reports} == {"reference", "other"}
+
+
+def _reference():
+    from pytest_llmprobe.models.registry import REGISTRY
+
+    return REGISTRY["reference"].folder
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--model=reference,"], "a name between commas is empty"),
+        (["--model=reference,no-such-model"], "no-such-model"),
+        (["--model=reference,reference", "--llmprobe-compare=x"], "the first model is what the"),
+        (["--model=reference,reference", "--llmprobe-replay=x"], "a run's answers are one model's"),
+        (["--model=reference,reference", "--llmprobe-resume=x"], "each goes on with its own"),
+        (["--model=reference,reference", "--llmprobe-json=."], "is a folder"),
+    ],
+)
+def test_what_several_models_cannot_be_asked_is_one_error_before_any_runs(given, said, pytester):
+    result = pytester.runpytest_inprocess("-p", "no:xdist", *given)
+    assert result.ret == 4
+    (line,) = (line for line in [*result.errlines, *result.outlines] if "ERROR: llmprobe: " in line)
+    assert said in line
+    assert not (pytester.path / ".llmprobe" / "runs").exists()
+
+
+def test_cases_are_collected_once(project, probe):
+    project()
+    run = probe("--model=reference,reference", "--collect-only", "-q")
+    assert run.text.count("test_eval.py::test_echo[g0/c0]") == 1
