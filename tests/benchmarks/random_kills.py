@@ -33,6 +33,7 @@ MARK = "LLMPROBE_KILLED_RUN"
 GONE_S = 5.0
 """Seconds in which every process of a run has to be gone after it was killed."""
 KILLS_OF_A_RUN = 5
+TIMES = ("duration", "batch_size", "latency_s", "first_token_s", "wall_s")
 CASES = {"reference": 48, "served": 160}
 
 EVAL = """
@@ -191,7 +192,8 @@ class Setup:
         for experiment in report["experiments"]:
             del experiment["timings"]
         for test in report["tests"]:
-            del test["duration"], test["batch_size"], test["latency_s"], test["first_token_s"]
+            for name in TIMES:
+                test.pop(name, None)
         return dict(report)
 
 

@@ -8,19 +8,22 @@ import threading
 import time
 from pathlib import Path
 
-from pytest_llmprobe.engine.engine import Engine
-from pytest_llmprobe.engine.shared.server import LOOK_S, EngineServer, end
-from pytest_llmprobe.engine.shared.start import SOCKET, settings_in
-from pytest_llmprobe.errors import ModelError
+LOOK_S = 0.2
+"""Between two looks at whether the session's folder is there."""
 
 
 def main(folder: Path) -> None:
     """Serve until the last client has gone; a model that cannot be loaded is told on stderr."""
+    # First of all: what follows takes seconds to import.
+    threading.Thread(target=_leave_with, args=(folder,), daemon=True).start()
+    from pytest_llmprobe.engine.engine import Engine
+    from pytest_llmprobe.engine.shared.server import EngineServer, end
+    from pytest_llmprobe.engine.shared.start import SOCKET, settings_in
+    from pytest_llmprobe.errors import ModelError
     from pytest_llmprobe.models.loading import load_spec, load_tokenizer
     from pytest_llmprobe.models.prompts import PromptEncoder
 
     settings = settings_in(folder)
-    threading.Thread(target=_leave_with, args=(folder,), daemon=True).start()
     try:
         loaded = load_spec(settings.spec, threads=settings.threads)
         tokenizer = load_tokenizer(settings.spec)
