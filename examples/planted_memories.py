@@ -159,7 +159,7 @@ class Training:
         torch.nn.utils.clip_grad_norm_(self.adam.param_groups[0]["params"], 1.0)
         self.adam.step()
         self.adam.zero_grad()
-        return float(loss)
+        return loss.item()
 
     def save(self) -> None:
         """Write the checkpoint; a kill while writing leaves the one before."""

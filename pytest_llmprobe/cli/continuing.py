@@ -99,7 +99,7 @@ def _continue(options: argparse.Namespace) -> None:
             prompting,
             options.out,
             prompts=prompts,
-            about={"model": options.model} | about,
+            about={"model": options.model, **about},
             on_progress=lambda done, total: progress.show(f"{done} of {total} strings"),
         )
     print(_summary(options.out))

@@ -190,8 +190,8 @@ def _noise(scores: torch.Tensor, seeds: Sequence[int], steps: Sequence[int]) -> 
 
 def has_penalties(config: GenerateConfig) -> bool:
     """Whether scores depend on the tokens before."""
-    penalties = (config.repetition_penalty, config.encoder_repetition_penalty)
-    return penalties != (1, 1) or config.no_repeat_ngram_size > 0
+    repeats = config.repetition_penalty != 1 or config.no_repeat_ngram_size > 0
+    return repeats or config.encoder_repetition_penalty != 1
 
 
 def _penalized(
@@ -200,7 +200,7 @@ def _penalized(
     """One row (1, V) alone: in a padded batch the processors would count the padding too."""
     ids = torch.tensor([list(history)], device=scores.device)
     if config.encoder_repetition_penalty != 1:
-        asked = torch.tensor([list(prompt)], device=scores.device)
+        asked: Any = torch.tensor([list(prompt)], device=scores.device)
         preferred = EncoderRepetitionPenaltyLogitsProcessor(
             float(config.encoder_repetition_penalty), asked
         )

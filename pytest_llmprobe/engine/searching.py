@@ -106,8 +106,8 @@ def _contrast(loaded: LoadedModel, row: Row) -> list[int]:
     cache, hidden = _cache_of(out), out.hidden_states[-1][0]
     logits = out.logits[:, -1]
     while len(said) < row.room:
-        ids = torch.cat([prompt, prompt.new_tensor([said])], dim=1) if said else prompt
-        scores = processors(ids, logits.float())
+        ids: Any = torch.cat([prompt, prompt.new_tensor([said])], dim=1) if said else prompt
+        scores: torch.Tensor = processors(ids, logits.float())
         if not bool(scores.amax(-1).isfinite().all()):
             raise InvalidLogitsError(BROKEN)
         likely, tokens = scores.softmax(-1).topk(k, dim=-1)
@@ -125,7 +125,7 @@ def _contrast(loaded: LoadedModel, row: Row) -> list[int]:
     return said
 
 
-def _penalties(row: Row, prompt: torch.Tensor) -> LogitsProcessorList:
+def _penalties(row: Row, prompt: Any) -> LogitsProcessorList:
     config, found = row.config, LogitsProcessorList()
     if config.encoder_repetition_penalty != 1:
         preferred = float(config.encoder_repetition_penalty)

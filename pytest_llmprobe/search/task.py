@@ -238,11 +238,12 @@ def _engine(given: Any, tokenizer: Any) -> Engine:
     """
     from pytest_llmprobe.engine.engine import Engine
 
-    if not isinstance(given, Engine):
+    if not hasattr(given, "attempt"):  # a model, not what answers requests
         return Engine(given, tokenizer=tokenizer)
     if tokenizer is not None:
         raise SettingsError("tokenizer: an engine has its model's; give the model itself, or none")
-    return given
+    engine: Engine = given
+    return engine
 
 
 def recording(engine: Engine, path: Path) -> Engine:

@@ -52,7 +52,7 @@ class Texts:
     ) -> None:
         self._encode, self._decode, self._postprocess = encode, decode, postprocess
         loaded = getattr(engine.backend, "loaded", None)
-        self.tokenizer = getattr(loaded, "tokenizer", None)
+        self.tokenizer: Any = getattr(loaded, "tokenizer", None)
         for name, given in (("encode", encode), ("decode", decode)):
             if given is not None:
                 self._needs_tokenizer(f"{name}={dict(given)!r}")
