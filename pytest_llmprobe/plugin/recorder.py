@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -205,7 +204,7 @@ class Recorder:
             "model_info": info,
             "experiments": self._experiments,
             "timings": {
-                "total_s": time.time() - self._run.process.started,
+                "total_s": self._run.process.seconds,
                 "generation_s": sum(e["timings"]["generation_s"] for e in self._experiments),
             },
             "self_check": self._self_check,

@@ -15,11 +15,22 @@ Kind: TypeAlias = Literal["min", "max", "max_drop", "max_increase"]
 TIMINGS = {"latency_p50": "p50_s", "latency_p95": "p95_s", "tokens_per_s": "tokens_per_s"}
 """Scores that every experiment has: where its timings in the report keep them."""
 
+SPEEDS = {
+    "answer_s",
+    "decode_tokens_per_s",
+    "first_token_s",
+    "peak_memory_mib",
+    "prefill_tokens_per_s",
+}
+"""Scores of cases that are the machine's, too: compared on the same one alone."""
+
 LOWER_IS_BETTER = {
+    "answer_s",
     "bits_per_byte",
     "cer",
     "cross_entropy",
     "edit_distance",
+    "first_token_s",
     "kl",
     "latency_p50",
     "latency_p95",
@@ -27,6 +38,7 @@ LOWER_IS_BETTER = {
     "loss",
     "nll",
     "normalised_levenshtein",
+    "peak_memory_mib",
     "perplexity",
     "wer",
 }
