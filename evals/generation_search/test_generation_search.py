@@ -24,7 +24,7 @@ Answer with the value only.
 Key: "{key}"
 Corresponding value:"""
 
-HAYSTACKS = {"smoke": 4, "ci": 20, "full": 100}
+HAYSTACKS = {"smoke": 2, "ci": 20, "full": 100}
 SPACE = {
     "smoke": [{"temperature": [0.7, 1.5]}],
     "ci": "small",

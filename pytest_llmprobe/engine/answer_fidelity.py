@@ -16,26 +16,12 @@ from pytest_llmprobe.statistics.divergence import TOP, Distributions, fidelity
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine.engine import Engine
-    from pytest_llmprobe.engine.served_fidelity import ServedFidelity
     from pytest_llmprobe.generation import Completion, Request
 
 MOST_TOKENS = 1000
 """Tokens of an answer that are looked at, its first ones."""
 
 OTHER_TOKENS = "another tokenizer: only the text's log-probability is compared"
-
-
-def answer_fidelity(engine: Engine, full: bool = False) -> AnswerFidelity | ServedFidelity | None:
-    """What looks at the answers of an engine; None where nothing tells of its model's."""
-    loaded = getattr(engine.backend, "loaded", None)
-    if loaded is None:
-        served: Any = engine.backend
-        if not hasattr(served, "forced"):
-            return None
-        from pytest_llmprobe.engine.served_fidelity import ServedFidelity
-
-        return ServedFidelity(served)
-    return AnswerFidelity(TeacherForcing(loaded, engine.backend.shares_prefixes), engine, full)
 
 
 class AnswerFidelity:

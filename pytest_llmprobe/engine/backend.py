@@ -16,6 +16,9 @@ NO_LIKELIHOODS = "what answers here cannot tell how likely a given text is"
 OnTokens: TypeAlias = Callable[[int], None]
 """Called while a batch runs with the number of tokens that were just generated."""
 
+Arrived: TypeAlias = Callable[[Row, "Generated"], None]
+"""Called while a batch runs with the answer of a row that has ended."""
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -53,6 +56,9 @@ class Generated:
 @runtime_checkable
 class Backend(Protocol):
     """Encodes prompts and generates one planned batch at a time.
+
+    One that shares prefixes in another way, and takes batches of several configs, has an attribute
+    ``copies_prefixes`` that is True.
 
     One whose prompt and answer have a context each, not one together, says so by an attribute
     ``context_is_shared`` that is False.
@@ -101,6 +107,19 @@ class Backend(Protocol):
     def release_memory(self) -> None:
         """Give back what a failed batch holds."""
         return
+
+
+@runtime_checkable
+class AnswersRowByRow(Protocol):
+    """A backend that tells a row's answer when the row ends, which may be long before its batch."""
+
+    def receive(
+        self, rows: Sequence[Row], on_tokens: OnTokens, arrived: Arrived
+    ) -> list[Generated | RequestError]:
+        """As ``Backend.generate``; ``arrived`` may be called in another thread.
+
+        Rows that end with the batch need not be told, and one may be told twice.
+        """
 
 
 @runtime_checkable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -121,6 +122,7 @@ class CompletionStore:
             self.info = self.completed(info)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             self._synced = time.monotonic()
+            self._unsynced: OSError | None = None
             self.note(self.info)
         models = () if self._earlier is None else self._earlier.models
         tokenizers = {model["info"].get("tokenizer_hash") for model in models}
@@ -153,6 +155,10 @@ class CompletionStore:
                 stacklevel=3,
             )
         return store
+
+    def look_up(self) -> None:
+        """Look for answers from now on, also those that have been written since."""
+        self._there = CompletionFile(self.path)
 
     def _last_model(self) -> dict[str, Any] | None:
         return self._there.models[-1] if self._there and self._there.models else None
@@ -227,11 +233,25 @@ class CompletionStore:
         try:
             while data:  # one call, so that the lines of two processes do not mix
                 data = data[os.write(self._file, data) :]
-            if time.monotonic() - self._synced > SYNC_SECONDS:
-                os.fsync(self._file)
-                self._synced = time.monotonic()
+            if self._unsynced is not None:
+                raise self._unsynced
+            self._sync()
         except OSError as error:
             raise StorageError(f"{self.path} cannot be written: {error.strerror}") from None
+
+    def _sync(self) -> None:
+        """Now and then, in a thread: a slow disk may take longer than a server does to answer."""
+        now = time.monotonic()
+        if now - self._synced > SYNC_SECONDS:
+            self._synced = float("inf")  # until this one is through
+            threading.Thread(target=self._synchronise, name="llmprobe-sync", daemon=True).start()
+
+    def _synchronise(self) -> None:
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            self._unsynced = error
+        self._synced = time.monotonic()
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -54,25 +54,39 @@ def decode(
     endings: Endings,
     on_tokens: Callable[[int], None],
     look_up: bool = True,
+    on_end: Callable[[RowState], None] = lambda _: None,
 ) -> list[RowState]:
     """Decode all rows of a batch to their ends; each may have a config of its own.
 
     A guessed token is kept only if it is the one that the model chooses there, so the tokens are
     those of decoding without guesses: ``drafts``, or with ``look_up`` what the prompt says.
+    ``on_end`` is called with each row that ends while others go on.
     """
     states = [
         RowState(row, Guesser(row.prompt_ids, draft, look_up), endings.reader(row))
         for row, draft in zip(rows, drafts, strict=True)
     ]
-    most = min(TRIED, memory.most_scored(1) - 1)
+    most, told = min(TRIED, memory.most_scored(1) - 1), set[int]()
     for segments, logits in memory.prefill([draft[:most] for draft in drafts]):
         on_tokens(_step(logits, segments, states))
-    while active := [number for number, state in enumerate(states) if not state.over]:
+        _tell(states, told, on_end)
+    while active := _tell(states, told, on_end):
         memory.drop(active)
         most = memory.most_scored(len(active)) - 1
         segments = [_next_segment(number, states[number], most) for number in active]
         on_tokens(_step(memory.feed(segments), segments, states))
     return states
+
+
+def _tell(
+    states: Sequence[RowState], told: set[int], on_end: Callable[[RowState], None]
+) -> list[int]:
+    """Numbers of the rows that go on; if there are any, those that have ended are told once."""
+    active = [number for number, state in enumerate(states) if not state.over]
+    for ended in set(range(len(states))).difference(active, told) if active else ():
+        told.add(ended)
+        on_end(states[ended])
+    return active
 
 
 def _next_segment(number: int, state: RowState, most: int) -> Segment:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.case import Prompt, RawPrompt, check_prompt
 from pytest_llmprobe.engine.backend import (
     NO_LIKELIHOODS,
+    AnswersRowByRow,
+    Arrived,
     Backend,
     Generated,
     ScoresContinuations,
@@ -18,6 +19,7 @@ from pytest_llmprobe.engine.backend import (
 from pytest_llmprobe.engine.completion_file import Outcome
 from pytest_llmprobe.engine.completion_store import CompletionStore
 from pytest_llmprobe.engine.completions import completion_of
+from pytest_llmprobe.engine.meter import Meter, OnProgress
 from pytest_llmprobe.engine.planning import Room, Row, RowSteering, plan
 from pytest_llmprobe.errors import (
     BudgetError,
@@ -36,19 +38,6 @@ if TYPE_CHECKING:
 
 SCORED_ROWS = 512
 """Given continuations of a batch with shared prefixes at most: they are not decoded."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a call of the engine is."""
-
-    done: int
-    total: int
-    generated_tokens: int
-    seconds: float
-
-
-OnProgress: TypeAlias = Callable[[Progress], None]
 
 
 class Engine:
@@ -146,16 +135,20 @@ class Engine:
         batches = self._plan(rows)
         while batches:
             batch = batches.pop(0)
-            answers = self._run(batch, meter)
+            early: dict[int, Outcome] = {}
+            answers = self._run(requests, batch, meter, early)
             if isinstance(answers, str):
-                if len(batch) > 1:
-                    self._shrink(batch)
-                    batches = self._plan([row for rest in (batch, *batches) for row in rest])
+                outcomes |= early
+                left = [row for row in batch if row.index not in early]
+                if left and len(batch) > 1:
+                    self._shrink(left)
+                    batches = self._plan([row for rest in (left, *batches) for row in rest])
                     continue
-                answers = {batch[0].index: RequestError(f"out of memory with one row: {answers}")}
+                words = f"out of memory with one row: {answers}"
+                answers = {row.index: RequestError(words) for row in left}
             outcomes |= answers
             self._keep(requests, answers)
-            meter.add(0, len(batch))
+            meter.add(0, len(answers.keys() - early.keys()))
             for call in self.after_batch:
                 call()
         return [outcomes[index] for index in range(len(requests))]
@@ -171,7 +164,8 @@ class Engine:
     def _plan(self, rows: Sequence[Row]) -> list[list[Row]]:
         limits = (self.batch_size, self.backend.max_batch_size)
         size = min((limit for limit in limits if limit is not None), default=None)
-        share, most = self.backend.shares_prefixes, self._packed_rows
+        backend, most = self.backend, self._packed_rows
+        share = backend.shares_prefixes or getattr(backend, "copies_prefixes", False)
         scored = [row for row in rows if row.continuation]
         others = [row for row in rows if not row.continuation]
         batches = plan(others, size, self.token_budget, share, self._limits, most)
@@ -246,15 +240,39 @@ class Engine:
         except (CasesError, SettingsError) as error:
             raise RequestError(str(error)) from None
 
-    def _generated(self, batch: Sequence[Row], meter: Meter) -> Sequence[Generated | RequestError]:
-        return self.backend.generate(batch, meter.add)
+    def _generated(
+        self, batch: Sequence[Row], meter: Meter, arrived: Arrived
+    ) -> Sequence[Generated | RequestError]:
+        backend = self.backend
+        if isinstance(backend, AnswersRowByRow):
+            return backend.receive(batch, meter.add, arrived)
+        return backend.generate(batch, meter.add)
 
-    def _run(self, batch: Sequence[Row], meter: Meter) -> dict[int, Outcome] | str:
-        """The batch's outcomes by request, or what a library said when memory ran out."""
+    def _run(
+        self,
+        requests: Sequence[Request],
+        batch: Sequence[Row],
+        meter: Meter,
+        early: dict[int, Outcome],
+    ) -> dict[int, Outcome] | str:
+        """The batch's outcomes by request, or what a library said when memory ran out.
+
+        Answers of rows that end before the batch does are kept at once, and put into ``early``.
+        """
         start, before = time.perf_counter(), meter.generated
         failure = None  # words alone: the exception would hold the tensors
+
+        def arrived(row: Row, answer: Generated) -> None:
+            if row.index not in early:
+                # Its share of the batch's time is known when that ends: then it is kept again.
+                wall = time.perf_counter() - start
+                so_far = Timings(wall / len(batch), len(batch), wall_s=wall)
+                early[row.index] = completion_of(row, answer, so_far)
+                self._keep(requests, {row.index: early[row.index]})
+                meter.add(0, rows=1)
+
         try:
-            answers = self._generated(batch, meter)
+            answers = self._generated(batch, meter, arrived)
         except Exception as error:
             if not self.backend.is_out_of_memory(error):
                 raise
@@ -271,23 +289,6 @@ class Engine:
             else completion_of(row, answer, share)
             for row, answer in zip(batch, answers, strict=True)
         }
-
-
-class Meter:
-    """Turns what a backend reports into progress."""
-
-    def __init__(self, total: int, done: int, on_progress: OnProgress | None) -> None:
-        self._total, self.done, self.generated = total, done, 0
-        self._start = time.perf_counter()
-        self._on_progress = on_progress
-
-    def add(self, tokens: int, rows: int = 0) -> None:
-        """So many tokens more, and rows that are done."""
-        self.generated += tokens
-        self.done += rows
-        if self._on_progress is not None:
-            seconds = time.perf_counter() - self._start
-            self._on_progress(Progress(self.done, self._total, self.generated, seconds))
 
 
 def _check_apart(prompt: int, room: int, limit: int) -> None:

@@ -7,7 +7,7 @@ every architecture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -15,13 +15,14 @@ from itertools import takewhile
 
 import torch
 
-from pytest_llmprobe.engine.backend import Generated, OnTokens
+from pytest_llmprobe.engine.backend import Arrived, Generated, OnTokens
+from pytest_llmprobe.engine.copied_prefix import Leads, Prefix, batches, way_of
 from pytest_llmprobe.engine.decoding import RowState, decode
 from pytest_llmprobe.engine.layer_windows import layer_windows
 from pytest_llmprobe.engine.memory import TreeMemory
 from pytest_llmprobe.engine.packed_weights import PackedWeights, packed_weights
 from pytest_llmprobe.engine.planning import Row, RowSteering
-from pytest_llmprobe.engine.prefixes import depth_first, prefix_tree
+from pytest_llmprobe.engine.prefixes import Node, depth_first, prefix_tree
 from pytest_llmprobe.engine.sampling import CLOSE_CALL
 from pytest_llmprobe.engine.searching import BROKEN
 from pytest_llmprobe.engine.transformers_backend import TransformersBackend
@@ -43,12 +44,15 @@ class FastBackend(TransformersBackend):
     def __init__(self, loaded: LoadedModel, drafts: bool = True) -> None:
         super().__init__(loaded)
         self.shares_prefixes = packs_rows(loaded)
+        self._way = "" if self.shares_prefixes else way_of(loaded)
+        self.copies_prefixes = bool(self._way)
         self._drafts = drafts
 
     @property
     def path(self) -> str:
         """How this model is run and why, in one sentence."""
-        run = how_run(self.shares_prefixes, self._encoder, self.max_batch_size is None)
+        padded = self.max_batch_size is None
+        run = how_run(self.shares_prefixes, self._encoder, padded, self.copies_prefixes)
         if not self.shares_prefixes:
             return run
         weights = self._packed
@@ -62,14 +66,82 @@ class FastBackend(TransformersBackend):
             return "not copied: their owner may change them"
         return packed_weights(self.model)
 
-    def together(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
+    def unending(self) -> FastBackend:
+        """Without guesses, too."""
+        same = super().unending()
+        assert isinstance(same, FastBackend)
+        same._drafts = False
+        if self.shares_prefixes:
+            same.__dict__["_packed"] = self._packed  # measured once
+        return same
+
+    def together(
+        self, rows: Sequence[Row], on_tokens: OnTokens, arrived: Arrived
+    ) -> list[Generated | RequestError]:
         """One batch; close calls in float32 are decided alone, ties by plain ``generate``."""
         if not self.shares_prefixes or self.turns_others(rows[0]):
-            return super().together(rows, on_tokens)
+            if self.copies_prefixes:
+                return self._copied(rows, on_tokens, arrived)
+            return super().together(rows, on_tokens, arrived)
         drafts = [self._draft(row) for row in rows]
         packed = isinstance(self._packed, PackedWeights)
-        states = self._decoded(rows, drafts, on_tokens, look_up=self._drafts, packed=packed)
-        return [self._settled(state, len(rows) == 1 and not packed) for state in states]
+        alone = len(rows) == 1 and not packed
+
+        def ended(state: RowState) -> None:
+            if not state.broken and not self._is_close(state, alone):
+                arrived(state.row, self._said(state))
+
+        states = self._decoded(
+            rows, drafts, on_tokens, look_up=self._drafts, packed=packed, on_end=ended
+        )
+        if any(self._is_close(state, alone) for state in states):
+            for state in states:
+                ended(state)
+        return [self._settled(state, alone) for state in states]
+
+    def _copied(
+        self, rows: Sequence[Row], on_tokens: OnTokens, arrived: Arrived
+    ) -> list[Generated | RequestError]:
+        """Batches on copies of what prompts share; close calls are decided by the row alone."""
+        found: dict[int, Generated | RequestError] = {}
+        tree = prefix_tree(rows)
+        if rows[0].steering is not None:  # its biases are for whole prompts
+            tree = Node(0, (), tuple(rows), ())
+        for prefix, batch in batches(self.model, tree, Prefix(self.model, self._way)):
+            for row, answer in self._watched(batch, on_tokens, arrived, prefix):
+                found[row.index] = answer
+                if len(found) < len(rows) and isinstance(answer, Generated):
+                    arrived(row, answer)
+        return [found[row.index] for row in rows]
+
+    def _watched(
+        self, rows: Sequence[Row], on_tokens: OnTokens, arrived: Arrived, prefix: Prefix
+    ) -> Iterator[tuple[Row, Generated | RequestError]]:
+        watcher, places = Leads(), {row.index: place for place, row in enumerate(rows)}
+        checked = prefix.length > 0 and self.model.dtype == torch.float32
+
+        def is_close(row: Row, answer: Generated | RequestError) -> bool:
+            if not checked or not isinstance(answer, Generated):
+                return False
+            return watcher.least(places[row.index], len(answer.token_ids)) < CLOSE_CALL
+
+        def ended(row: Row, answer: Generated) -> None:
+            if not is_close(row, answer):
+                arrived(row, answer)
+
+        watching, shared = (watcher if checked else None), (prefix if prefix.length else None)
+        answers = self.generated(rows, on_tokens, ended, watching, shared)
+        for row, answer in zip(rows, answers, strict=True):
+            if is_close(row, answer):
+                (answer,) = self.generated([row], lambda _: None, lambda row, answer: None)
+                if isinstance(answer, Generated):
+                    answer = replace(answer, redone=True, wall_s=None)
+            yield row, answer
+
+    def _is_close(self, state: RowState, alone: bool) -> bool:
+        """Whether a row's choices could turn with the shape of a pass."""
+        least = TIE if alone else CLOSE_CALL
+        return bool(self.model.dtype == torch.float32 and state.margin < least)
 
     def _settled(self, state: RowState, alone: bool) -> Generated | RequestError:
         """The row's answer; after a close call, the one of the model's own products for it alone.
@@ -77,7 +149,7 @@ class FastBackend(TransformersBackend):
         The answer so far is the draft, so a few passes over prompt and answer decide nearly always.
         Nobody watches a row that is redone.
         """
-        if self.model.dtype == torch.float32 and state.margin < CLOSE_CALL and not alone:
+        if self._is_close(state, alone) and not alone:
             row = state.row
             draft = [] if _prompt_alone(row) else state.tokens[: row.room - 1]
             (decided,) = self._decoded([row], [draft], lambda _: None, look_up=False, packed=False)
@@ -85,10 +157,11 @@ class FastBackend(TransformersBackend):
             if isinstance(answer, RequestError):
                 return answer
             return replace(answer, redone=True, wall_s=None)  # it waited for its batch before
-        if self.model.dtype == torch.float32 and state.margin < TIE:
-            return super().together([state.row], lambda _: None)[0]
-        if state.broken:
-            return InvalidLogitsError(BROKEN)
+        if self._is_close(state, alone):
+            return super().together([state.row], lambda _: None, lambda row, answer: None)[0]
+        return InvalidLogitsError(BROKEN) if state.broken else self._said(state)
+
+    def _said(self, state: RowState) -> Generated:
         answer = replace(state.reader.generated(), wall_s=state.wall_s)
         how = state.row.steering
         return answer if how is None else replace(answer, steered_layers=self._reached(how))
@@ -108,6 +181,7 @@ class FastBackend(TransformersBackend):
         *,
         look_up: bool,
         packed: bool,
+        on_end: Callable[[RowState], None] = lambda _: None,
     ) -> list[RowState]:
         tree = prefix_tree(rows)
         ordered = depth_first(tree)
@@ -118,7 +192,7 @@ class FastBackend(TransformersBackend):
         if packed and isinstance(self._packed, PackedWeights):
             weights = self._packed.active()
         with memory.attached(), weights:
-            states = decode(memory, ordered, guessed, self.endings, on_tokens, look_up)
+            states = decode(memory, ordered, guessed, self.endings, on_tokens, look_up, on_end)
         state_of = {state.row.index: state for state in states}
         return [state_of[row.index] for row in rows]
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmprobe.case import Prompt
 from pytest_llmprobe.engine.backend import Backend
 from pytest_llmprobe.engine.completion_file import Outcome
-from pytest_llmprobe.engine.engine import Engine, OnProgress
+from pytest_llmprobe.engine.engine import Engine
+from pytest_llmprobe.engine.meter import OnProgress
 from pytest_llmprobe.errors import BudgetError, RequestError, ServerError
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
 from pytest_llmprobe.statistics.intervals import Interval, wilson
@@ -104,6 +105,7 @@ def self_check(
     batch_size: int | None = None,
     token_budget: int | None = None,
     drafts: bool = True,
+    other: Backend | None = None,
     on_progress: OnProgress | None = None,
 ) -> SelfCheck:
     """Ask the same prompts in four ways, greedy, and count the answers that differ.
@@ -122,6 +124,8 @@ def self_check(
         batch_size: Rows of a batch of the batched way; None lets the engine choose.
         token_budget: Tokens of a batch; None lets the engine choose.
         drafts: Whether the engine may guess tokens for the model to check.
+        other: Another program's engine, which answers in all ways but one by one: that is the
+            model's own plain ``generate``.
         on_progress: Told how far each way is.
     """
     start = time.perf_counter()
@@ -134,11 +138,13 @@ def self_check(
         ("padded", split + 1, [*alone, long], numbered[:split]),
         ("shared", len(shared), shared, numbered[split:]),
     ):
-        engine = Engine(model, batch_size=size, token_budget=token_budget, drafts=drafts)
+        asking = other or model
+        engine = Engine(asking, batch_size=size, token_budget=token_budget, drafts=drafts)
         ways.append(_compared(name, reference, _asked(engine, asked, on_progress)))
     return SelfCheck(
-        dtype=_dtype(model),
-        shares_prefixes=engine.backend.shares_prefixes,
+        dtype=_dtype(model, other),
+        shares_prefixes=engine.backend.shares_prefixes
+        or bool(getattr(engine.backend, "copies_prefixes", False)),
         prompts=len(prompts),
         failed=tuple(dict.fromkeys(str(e) for e in expected if isinstance(e, RequestError))),
         tokens=sum(e.usage.generated_tokens or 0 for e in expected if isinstance(e, Completion)),
@@ -191,7 +197,9 @@ def _first_difference(alone: Completion, answer: Outcome) -> int | None:
     return next((at for at, (x, y) in enumerate(both, 1) if x != y), min(len(a), len(b)) + 1)
 
 
-def _dtype(model: LoadedModel | Backend) -> str | None:
+def _dtype(model: LoadedModel | Backend, other: Backend | None) -> str | None:
+    if other is not None:
+        return "{precision} by {name} {version}".format_map(other.info["engine"])
     if isinstance(model, Backend):
         dtype: str | None = model.info.get("dtype")
         return dtype

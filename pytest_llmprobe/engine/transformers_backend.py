@@ -5,8 +5,9 @@ This is the reference path: at batch size 1 it is plain ``generate``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria
 
 from pytest_llmprobe.case import Prompt
-from pytest_llmprobe.engine.backend import Backend, Generated, OnTokens
+from pytest_llmprobe.engine.backend import Arrived, Backend, Generated, OnTokens
+from pytest_llmprobe.engine.copied_prefix import Prefix
 from pytest_llmprobe.engine.endings import AnswerReader, Endings
 from pytest_llmprobe.engine.log_likelihood import answers
 from pytest_llmprobe.engine.planning import Row, RowSteering
@@ -78,20 +80,36 @@ class TransformersBackend(Backend):
         return RowSteering(found.bias(steer.delta), tuple(sorted(layers)), steer.phase, texts)
 
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
+        """As ``receive``."""
+        return self.receive(rows, on_tokens, _nobody)
+
+    def receive(
+        self, rows: Sequence[Row], on_tokens: OnTokens, arrived: Arrived
+    ) -> list[Generated | RequestError]:
         """A batch together, but for rows that turn others or are searched for: those one by one."""
         if any(row.continuation for row in rows):
             alike = not any(map(self.turns_others, rows))
             return answers(self.loaded, rows, tree=self.shares_prefixes and alike)
-        near = [row for row in rows if not (row.config.searches or self.turns_others(row))]
-        together = iter(self.together(near, on_tokens) if near else ())
-        return [
-            self.searched(row, on_tokens)
-            if row.config.searches
-            else self.together([row], on_tokens)[0]
-            if self.turns_others(row)
-            else next(together)
-            for row in rows
-        ]
+        apart = [row.config.searches or self.turns_others(row) for row in rows]
+        near = [row for row, alone in zip(rows, apart, strict=True) if not alone]
+        far = [[row] for row, alone in zip(rows, apart, strict=True) if alone]
+        found: dict[int, Generated | RequestError] = {}
+        for batch in [near] * bool(near) + far:
+            if batch[0].config.searches:
+                said = [self.searched(batch[0], on_tokens)]
+            else:
+                said = self.together(batch, on_tokens, arrived)
+            for row, answer in zip(batch, said, strict=True):
+                found[row.index] = answer
+                if len(found) < len(rows) and isinstance(answer, Generated):
+                    arrived(row, answer)
+        return [found[row.index] for row in rows]
+
+    def together(
+        self, rows: Sequence[Row], on_tokens: OnTokens, arrived: Arrived
+    ) -> list[Generated | RequestError]:
+        """One ``generate`` call; every field that a checkpoint's own config could set is set."""
+        return self.generated(rows, on_tokens, arrived)
 
     def searched(self, row: Row, on_tokens: OnTokens) -> Generated | RequestError:
         """A row whose answer is searched for, with beams or by contrast, alone."""
@@ -109,16 +127,41 @@ class TransformersBackend(Backend):
         return replace(reader.generated(), steered_layers=len(reach))
 
     @torch.inference_mode()
-    def together(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
-        """One ``generate`` call; every field that a checkpoint's own config could set is set."""
+    def generated(
+        self,
+        rows: Sequence[Row],
+        on_tokens: OnTokens,
+        arrived: Arrived,
+        watcher: LogitsProcessor | None = None,
+        prefix: Prefix | None = None,
+    ) -> list[Generated | RequestError]:
+        """As ``together``; a ``watcher`` sees the scores that decide.
+
+        With a ``prefix``, which all rows share, prompts have one length.
+        """
         config = rows[0].config
         ids, mask = self._padded([row.prompt_ids for row in rows])
+        cached: dict[str, Any] = {}
+        if prefix is not None:
+            ids, cached = prefix.asked(ids)
+            mask = torch.ones_like(ids)
         # A decoder behind an encoder begins with a token of its own.
         lengths = [1 if self._encoder else len(row.prompt_ids) for row in rows]
         prompts = [row.prompt_ids for row in rows]
         sampler = RowSampler(config, [row.seed for row in rows], lengths, prompts)
-        readers = _RowReaders([self.endings.reader(row) for row in rows], on_tokens)
         with self._steered(rows) as steering:
+
+            def answer_of(place: int) -> Generated | None:
+                if bool(sampler.broken[place]):
+                    return None
+                reach = () if steering is None else steering.reach()[place]
+                return replace(readers.rows[place].generated(), steered_layers=len(reach))
+
+            def ended(place: int) -> None:
+                if (answer := answer_of(place)) is not None:
+                    arrived(rows[place], answer)
+
+            readers = _RowReaders([self.endings.reader(row) for row in rows], on_tokens, ended)
             self.model.generate(
                 ids,
                 attention_mask=mask,
@@ -128,17 +171,18 @@ class TransformersBackend(Backend):
                     eos_token_id=list(self.loaded.end_ids) or None,
                     pad_token_id=self.loaded.pad_id,
                 ),
-                logits_processor=LogitsProcessorList([sampler]),
+                logits_processor=LogitsProcessorList([sampler, *([watcher] if watcher else [])]),
                 stopping_criteria=[readers],
+                **cached,
             )
-        broken = sampler.broken.tolist()
-        reach = [()] * len(rows) if steering is None else steering.reach()
-        return [
-            InvalidLogitsError(BROKEN)
-            if broken[row]
-            else replace(readers.rows[row].generated(), steered_layers=len(reach[row]))
-            for row in range(len(rows))
-        ]
+        return [answer_of(place) or InvalidLogitsError(BROKEN) for place in range(len(rows))]
+
+    def unending(self) -> TransformersBackend:
+        """The same without what ends an answer, so that each takes all its room: for timing."""
+        same = copy(self)
+        same.loaded = replace(self.loaded, end_ids=(), turn_ids=())
+        same.endings = Endings(self.tokenizer, frozenset())
+        return same
 
     @contextmanager
     def _steered(self, rows: Sequence[Row]) -> Iterator[Steering | None]:
@@ -178,6 +222,10 @@ class TransformersBackend(Backend):
         return ids.to(self.model.device), mask.to(self.model.device)
 
 
+def _nobody(row: Row, answer: Generated) -> None:
+    """Nobody wants to know before the batch is over."""
+
+
 class _RowReaders(StoppingCriteria):
     """Ends each row where its answer ends.
 
@@ -185,8 +233,10 @@ class _RowReaders(StoppingCriteria):
     ``generate`` goes on with it, and its reader reads no more.
     """
 
-    def __init__(self, rows: Sequence[AnswerReader], on_tokens: OnTokens) -> None:
-        self.rows, self._on_tokens = rows, on_tokens
+    def __init__(
+        self, rows: Sequence[AnswerReader], on_tokens: OnTokens, on_end: Callable[[int], None]
+    ) -> None:
+        self.rows, self._on_tokens, self._on_end = rows, on_tokens, on_end
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         going_on = [row for row, reader in enumerate(self.rows) if reader.ended is None]
@@ -194,4 +244,7 @@ class _RowReaders(StoppingCriteria):
         for row, token in zip(going_on, input_ids[going_on, -1].tolist(), strict=True):
             self.rows[row].add(token)
         ended = [reader.ended is not None for reader in self.rows]
+        for row in going_on if not all(ended) else ():
+            if ended[row]:
+                self._on_end(row)
         return torch.tensor(ended, device=input_ids.device)

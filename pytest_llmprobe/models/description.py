@@ -33,13 +33,14 @@ OWN_ATTENTION = ("bloom", "codegen", "falcon", "gpt_neo", "gptj", "mpt")
 """Kinds of models whose attention does not go through transformers' interface for it."""
 
 
-def how_run(packed: bool, encoder: bool, padded: bool) -> str:
+def how_run(packed: bool, encoder: bool, padded: bool, copied: bool = False) -> str:
     """How a model is run and why, in one sentence.
 
     Args:
         packed: Its layers attend to a tree of prompts as to each prompt alone.
         encoder: An encoder reads the prompt.
         padded: Pads do not change its answers.
+        copied: Rows go on from copies of what it keeps of a shared prefix.
     """
     if packed:
         return "own decode loop, shared prefixes stored once: rows give the logits of each"
@@ -48,6 +49,8 @@ def how_run(packed: bool, encoder: bool, padded: bool) -> str:
         why = "an encoder reads the prompt"
     if not padded:
         return f"generate, one prompt at a time: {why}, and pads change its answers"
+    if copied:
+        return f"generate, shared prefixes computed once and copied to each row: {why}"
     return f"generate, padded batches: {why}"
 
 
@@ -216,7 +219,12 @@ def _thoughts(template: str | None, tokens: list[str], arguments: frozenset[str]
 def _path(spec: ModelSpec, config: Mapping[str, Any]) -> str:
     """As it was measured when the model was loaded, or else as its config lets one expect."""
     measured = {
-        how_run(found["packed_rows"], each["encoder"], each["left_padding"])
+        how_run(
+            found["packed_rows"],
+            each["encoder"],
+            each["left_padding"],
+            found.get("copied_prefixes", False),
+        )
         for found in KeptFacts.of_spec(spec).known().values()
         if "packed_rows" in found and isinstance(each := found.get("capabilities"), dict)
     }

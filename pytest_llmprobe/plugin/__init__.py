@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     command_line.declare_markers(config)
     if not process_of(config).is_worker:
         if command_line.names_model_or_report(config):
-            from pytest_llmprobe.plugin.options import check_explicit
+            from pytest_llmprobe.plugin.reachable import check_explicit
 
             check_explicit(config)
         config.pluginmanager.register(Controller(config), "llmprobe-controller")

@@ -16,7 +16,7 @@ from pytest_llmprobe.generation import Request
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
-    from pytest_llmprobe.engine.engine import OnProgress, Progress
+    from pytest_llmprobe.engine.meter import OnProgress, Progress
 
 
 AHEAD = 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,19 +66,43 @@ def read_generation(option: Any) -> dict[str, Any]:
     return dict(option.llmprobe_generate) | ({} if room is None else {"thinking_tokens": room})
 
 
-def read_shared(option: Any, spec: ModelSpec) -> bool:
-    """Whether one process answers for all workers.
+OTHER_ENGINES = {"openvino": ("openvino_genai", "openvino-genai"), "vllm": ("vllm", "vllm")}
+"""Engines of other programs: the module that is imported, and the package that brings it."""
+
+
+def read_engine(option: Any, spec: ModelSpec) -> str:
+    """What generates: a model in each process, in one for all, or another program's engine.
 
     Raises:
-        SettingsError: A server does so already.
+        SettingsError: It cannot have this model, or is not installed.
     """
-    if option.llmprobe_engine == "shared" and spec.protocol is not None:
-        raise SettingsError(
-            f"--llmprobe-engine shared: {spec.name!r} is behind a server, which all workers share"
-        )
-    if option.llmprobe_engine == "shared" and spec.in_memory:
-        raise SettingsError("--llmprobe-engine shared: this model is in the memory of its caller")
-    return bool(option.llmprobe_engine == "shared")
+    name: str = option.llmprobe_engine
+    if name == "process" or option.llmprobe_replay:
+        return name
+    said = f"--llmprobe-engine {name}"
+    if spec.protocol is not None:
+        raise SettingsError(f"{said}: {spec.name!r} is behind a server, which has its own engine")
+    if spec.in_memory:
+        raise SettingsError(f"{said}: this model is in the memory of its caller")
+    if name != "shared":
+        _check_other(name, said, spec)
+    return name
+
+
+def _check_other(name: str, said: str, spec: ModelSpec) -> None:
+    """Whether another program's engine is here, and would read the weights that are named."""
+    module, package = OTHER_ENGINES[name]
+    if find_spec(module) is None:
+        raise SettingsError(f"{said} needs the package {package}, which is absent: pip install it")
+    for field in ("adapter", "quantization", "device_map"):
+        if getattr(spec, field) is not None:
+            raise SettingsError(f"{said} reads the checkpoint as it is: leave out {field}")
+    if spec.random_weights:
+        raise SettingsError(f"{said}: {spec.name!r} has no weights on disk")
+    if name == "openvino" and spec.gguf is None:
+        raise SettingsError(f"{said} reads GGUF files: {spec.name!r} is none")
+    if name == "vllm" and spec.gguf is not None:
+        raise SettingsError(f"{said} reads folders and hub ids: {spec.name!r} is a GGUF file")
 
 
 def read_self_check(option: Any, spec: ModelSpec) -> bool:

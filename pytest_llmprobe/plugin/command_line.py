@@ -52,6 +52,7 @@ MARKERS = (
     "memorization: texts that a model must not know by heart",
     "generation_search: which generation parameters serve the model best",
     "output_length: what hidden states know about the length of an answer",
+    "speed: how fast the model is on this machine; only where it is asked for",
     "whitebox: needs the model in this process: hidden states, attention",
     "slow: takes minutes even on the reference model",
 )
@@ -195,8 +196,8 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "engine",
         "process: a model in each worker; shared: one process with the model answers for all "
-        "workers (default: process)",
-        choices=("process", "shared"),
+        "workers; openvino, vllm: that program answers, too (default: process)",
+        choices=("process", "shared", "openvino", "vllm"),
         default="process",
     )
     add("config", "TOML file with models and gates (default: pyproject.toml)", metavar="FILE")

@@ -5,13 +5,14 @@ Imported in every pytest run of the environment; the recorder is imported with t
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_llmprobe.errors import StorageError
 from pytest_llmprobe.plugin.command_line import names_model_or_report
-from pytest_llmprobe.plugin.ending import ENDED, Signals, end_run, heard, unwritten
+from pytest_llmprobe.plugin.ending import ENDED, Signals, end_run, has_line, heard, unwritten
 from pytest_llmprobe.plugin.process import PROPERTY, RUN, process_of
 from pytest_llmprobe.plugin.refusal import refused_by_workers
 
@@ -78,8 +79,10 @@ class Controller:
             self._progress.start()
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Hear why a worker has ended the run, if it has."""
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Hear why a worker has ended the run, if it has, and tell the others if it has died."""
+        if error is not None:
+            self.process.lost(str(node.gateway.id))
         heard(self.config, node)
 
     def pytest_collection_finish(self) -> None:
@@ -88,9 +91,10 @@ class Controller:
             self._signals.listen()
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_keyboard_interrupt(self) -> None:
-        """The report comes first."""
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """The report comes first, and pytest must be able to show where the run was."""
         self._signals.interrupted()
+        excinfo.traceback = excinfo.traceback.filter(has_line)
 
     def pytest_unconfigure(self) -> None:
         """Leave signals as they were."""
@@ -111,9 +115,11 @@ class Controller:
         for line in header_lines(run):
             reporter.write_line(line)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the record that a report carries."""
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_logreport(
+        self, report: pytest.TestReport
+    ) -> Generator[None, object, object]:
+        """Keep the record that a report carries; a long run keeps little of the report."""
         try:
             self._keep(report)
         except (OSError, StorageError) as error:
@@ -121,6 +127,17 @@ class Controller:
             end_run(self._session, unwritten(error))
         # The record is not for other reporters, which would show it whole.
         report.user_properties = [pair for pair in report.user_properties if pair[0] != PROPERTY]
+        result = yield
+        if self._recorder is not None and report.passed:
+            self._let_go(report)
+        return result
+
+    def _let_go(self, report: pytest.TestReport) -> None:
+        """What nobody reads again of what the terminal keeps of every test until the end."""
+        report.keywords = {}
+        terminal = terminal_of(self.config)
+        if terminal is not None and self.config.getoption("durations", None) is None:
+            terminal.stats.pop("", None)  # setup and teardown, which only --durations asks for
 
     def _keep(self, report: pytest.TestReport) -> None:
         crashed = str(report.when) == "???"  # how xdist reports the test that its worker died in

@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -31,6 +33,9 @@ ENDED = pytest.StashKey[tuple[int, str]]()
 WORD = "llmprobe_ended"
 """What a worker tells its controller when it goes."""
 
+LOOK_S = 0.25
+"""Between two looks at whether the controller is there."""
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """Errors of a disk that every later case would meet alike."""
 
@@ -40,11 +45,11 @@ def end_run(session: pytest.Session, error: BaseException) -> None:
     config = session.config
     code = code_of(error)
     if code is not None and ENDED not in config.stash:
-        config.stash[ENDED] = (code, f"{error}; {GO_ON[code]}")
+        config.stash[ENDED] = (code, f"{_words(error)}; {GO_ON[code]}")
         output: dict[str, Any] | None = getattr(config, "workeroutput", None)
         if output is not None:
             output[WORD] = [code, config.stash[ENDED][1]]
-    session.shouldfail = f"llmprobe: {error}"
+    session.shouldfail = f"llmprobe: {_words(error)}"
     controller: Any = config.pluginmanager.get_plugin("dsession")
     if controller is not None:  # xdist's controller has a loop of its own
         controller.shouldstop = session.shouldfail
@@ -55,7 +60,12 @@ def code_of(error: BaseException | None) -> int | None:
     if isinstance(error, AccessError):
         return SERVER_FAILED
     full = isinstance(error, OSError) and error.errno in FULL
-    return MACHINE_FAILED if full or isinstance(error, StorageError) else None
+    failed = full or isinstance(error, StorageError | MemoryError)
+    return MACHINE_FAILED if failed else None
+
+
+def _words(error: BaseException) -> str:
+    return "this machine has no memory left" if isinstance(error, MemoryError) else str(error)
 
 
 def heard(config: pytest.Config, node: Any) -> None:
@@ -98,6 +108,34 @@ class Signals:
             if signal.getsignal(signal.SIGINT) is _leave:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             self._before = None
+
+
+def leave_with_controller(last: Callable[[], None]) -> None:
+    """In a worker: end when the controller has ended, who may have been killed, at whatever it is.
+
+    Without this a worker goes on for 5 to 15 seconds, asks a server and writes beside a run that
+    goes on.
+
+    Args:
+        last: What is done before.
+    """
+    controller = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == controller:
+            time.sleep(LOOK_S)
+        last()
+        os._exit(pytest.ExitCode.INTERRUPTED)
+
+    threading.Thread(target=watch, name="llmprobe-controller", daemon=True).start()
+
+
+def has_line(entry: Any) -> bool:
+    """Whether a traceback's entry has a line: an interrupt may come where Python knows of none.
+
+    pytest would end in a TypeError of its own.
+    """
+    return entry._rawentry.tb_lineno is not None
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,6 +18,7 @@ from pytest_llmprobe.report.cores import cpu_threads
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
+    from pytest_llmprobe.engine.other_engine import OtherEngineBackend
     from pytest_llmprobe.models.loading import LoadedModel
 
 
@@ -73,13 +73,40 @@ def session_engine(run: Run, request: pytest.FixtureRequest) -> Engine:
     try:
         if options.spec.protocol is not None:
             return _server_engine(session, run, options.spec)
-        if options.shared:
+        if options.engine == "shared":
             return _shared_engine(session, run)
     except ModelError as error:
         end_run(session, error)
         raise
     model = request.getfixturevalue("model")
-    return Engine(model, batch_size=size, token_budget=budget, drafts=options.drafts)
+    if options.engine == "process" or size == 1:
+        return Engine(model, batch_size=size, token_budget=budget, drafts=options.drafts)
+    try:
+        backend = other_backend(model, options)
+    except ModelError as error:
+        end_run(session, error)
+        raise
+    return Engine(backend, batch_size=size, token_budget=budget or backend.other.batch_tokens)
+
+
+def other_backend(model: LoadedModel, options: Options) -> OtherEngineBackend:
+    """A backend on another program's engine, which loads the model's weights once more.
+
+    Raises:
+        ModelError: It cannot.
+    """
+    from pytest_llmprobe.engine.other_engine import OtherEngine, OtherEngineBackend
+
+    other: OtherEngine
+    if options.engine == "openvino":
+        from pytest_llmprobe.engine.openvino import OpenVinoEngine
+
+        other = OpenVinoEngine(model)
+    else:
+        from pytest_llmprobe.engine.vllm import VllmEngine
+
+        other = VllmEngine(model)
+    return OtherEngineBackend(model, other, options.drafts)
 
 
 def _folder(spec: ModelSpec) -> Path | None:
@@ -146,7 +173,7 @@ def _server_engine(
         prices = Prices(spec.input_price, spec.output_price)
     # The account that all workers of a run share.
     ledger = process.make_scratch() / account if process.is_worker else None
-    left = None if asked.max_time is None else asked.max_time - (time.time() - process.started)
+    left = None if asked.max_time is None else asked.max_time - process.seconds
     backend = EndpointBackend(
         connect(spec, asked.timeout_s, asked.options),
         concurrency=max(1, asked.concurrency // workers()),
@@ -164,7 +191,7 @@ def need_model(options: Options) -> None:
         skip_incapable("--llmprobe-replay loads no model, and this looks into one")
     if options.spec.protocol is not None:
         skip_incapable("this looks into the model, and the model is behind a server")
-    if options.shared:
+    if options.engine == "shared":
         skip_incapable("this looks into the model, and --llmprobe-engine shared keeps it elsewhere")
 
 

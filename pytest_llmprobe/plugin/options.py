@@ -22,9 +22,9 @@ from pytest_llmprobe.models.token_counter import counter_of
 from pytest_llmprobe.plugin.answer_options import (
     model_said,
     read_endpoint,
+    read_engine,
     read_generation,
     read_self_check,
-    read_shared,
     read_spec,
 )
 from pytest_llmprobe.plugin.command_line import REPEAT
@@ -36,14 +36,11 @@ from pytest_llmprobe.plugin.earlier_run import (
     find_answers,
     resumed_run,
 )
-from pytest_llmprobe.plugin.fidelity import checked_file
 from pytest_llmprobe.plugin.gate_options import Require, as_repeat, read_require, refuse_empty
 from pytest_llmprobe.plugin.process import HELD
-from pytest_llmprobe.plugin.reachable import check_reachable
 from pytest_llmprobe.plugin.run_texts import read_texts
 from pytest_llmprobe.plugin.units import UNIT_SIZE
 from pytest_llmprobe.report.baseline import baseline_path
-from pytest_llmprobe.report.files import check_writable
 from pytest_llmprobe.report.model_names import canonical_name
 from pytest_llmprobe.report.plan import Bar
 from pytest_llmprobe.suite import AnswerRoom, Suite
@@ -77,7 +74,7 @@ class Options:
         deltas: Values of Delta for every case with spans; empty: what the evaluation says.
         layers: Sets of layers to steer, each tried by itself.
         phase: When to steer.
-        shared: One process with the model answers for all workers.
+        engine: What generates: ``process``, ``shared``, ``openvino`` or ``vllm``.
         endpoint: How a server is asked, if the model is behind one.
         gates: Bars by model and experiment; False for an experiment that is not gated.
         storage: Folder of runs and baselines.
@@ -115,7 +112,7 @@ class Options:
     markdown: Path | None = None
     save: Path | None = None
     compare: tuple[str, Path] | None = None
-    shared: bool = False
+    engine: str = "process"
     endpoint: EndpointOptions = field(default_factory=EndpointOptions)
     resume: Path | None = None
     replay: Path | None = None
@@ -176,7 +173,7 @@ class Options:
             "gate": self.gate,
             "allowed_drop": self.allowed_drop,
             "compare": self.compare[0] if self.compare else None,
-            "engine": "shared" if self.shared else "process",
+            "engine": self.engine,
             "endpoint": self.endpoint.as_dict() if self.spec.protocol else None,
             "replay": self.replay.name if self.replay else None,
             "judge": self.judge.name if self.judge else None,
@@ -198,31 +195,6 @@ def options_of(config: pytest.Config) -> Options:
         except (SettingsError, ModelError, ReportError) as error:
             raise pytest.UsageError(f"llmprobe: {error}") from None
     return config.stash[OPTIONS]
-
-
-def check_explicit(config: pytest.Config) -> None:
-    """Find out now whether what the command line names can be had: model, files, data.
-
-    Raises:
-        pytest.UsageError: No such model, run to compare with, data, or file that can be written.
-    """
-    try:
-        options = options_of(config)
-        if options.resume is not None:  # found once, for the workers too
-            config.option.llmprobe_resume = str(options.resume)
-        for path in (options.report, options.html, options.markdown, options.save):
-            if path is not None:
-                check_writable(path)
-        if options.compare is not None:
-            from pytest_llmprobe.report.run_file import read_run
-
-            read_run(options.compare[1])
-            checked_file(options.compare[1], options.texts)
-        asked = [options.judge] if options.replay else [options.spec, options.judge]
-        for spec in filter(None, asked):
-            check_reachable(spec, here_only=config.option.collectonly)
-    except (ModelError, ReportError) as error:
-        raise pytest.UsageError(f"llmprobe: {error}") from None
 
 
 def _read(config: pytest.Config) -> Options:
@@ -278,7 +250,7 @@ def _read(config: pytest.Config) -> Options:
         deltas=option.llmprobe_delta,
         layers=option.llmprobe_layers,
         phase=option.llmprobe_phase,
-        shared=read_shared(option, spec),
+        engine=read_engine(option, spec),
         endpoint=read_endpoint(option),
         require=read_require(option),
         gates=read_gates(settings, model, storage.parent),

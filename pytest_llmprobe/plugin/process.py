@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,11 @@ HELD = pytest.StashKey[Any]()
 """The model of a run whose caller has it in memory."""
 
 SCRATCH, STARTED, WATCHED = "llmprobe_scratch", "llmprobe_started", "llmprobe_watched"
+KEEPS, BEGUN = "llmprobe_keeps", "llmprobe_begun"
 """What the controller sends to a worker."""
+
+LOST = "lost-"
+"""A file for each worker that has died."""
 
 
 class Process:
@@ -41,6 +46,7 @@ class Process:
         is_worker: Whether this is an xdist worker.
         name: A worker's, such as ``gw0``.
         started: When the session began, in seconds since the epoch: a worker's is its controller's.
+        keeps: Whether a worker runs all that it is given: no other takes it away.
         scratch: The folder where workers leave what the controller must know beside reports. The
             controller chooses its name, which nobody can guess; the first process that leaves
             something makes it, so that a run without probe cases leaves nothing behind.
@@ -51,9 +57,11 @@ class Process:
         self.is_worker = hasattr(config, "workerinput")
         self.name = str(sent.get("workerid", ""))
         self.started = float(sent.get(STARTED) or time.time())
+        self._begun = float(sent.get(BEGUN) or time.monotonic())
         self.scratch = Path(sent.get(SCRATCH) or new_path())
         self._held: int | None = None
         self._watched = sent.get(WATCHED)
+        self.keeps = bool(sent.get(KEEPS))
         self._config = config
 
     @property
@@ -61,6 +69,11 @@ class Process:
         """Whether this worker takes the place of one that has died."""
         number = self.name.removeprefix("gw")
         return self.is_worker and number.isdecimal() and int(number) >= workers()
+
+    @property
+    def seconds(self) -> float:
+        """How long the session has lasted, by a clock that nobody sets."""
+        return time.monotonic() - self._begun
 
     @property
     def plan_file(self) -> Path:
@@ -83,7 +96,9 @@ class Process:
 
     def for_worker(self) -> dict[str, Any]:
         """What the controller sends to a worker."""
-        return {SCRATCH: str(self.scratch), STARTED: self.started, WATCHED: self.watched}
+        keeps = self._config.getoption("dist", "no") == "load"
+        sent = {SCRATCH: str(self.scratch), STARTED: self.started, WATCHED: self.watched}
+        return sent | {KEEPS: keeps, BEGUN: self._begun}
 
     @property
     def workers(self) -> int:
@@ -109,6 +124,19 @@ class Process:
         if self._held is not None:
             os.close(self._held)
             self._held = None
+
+    def lost(self, worker: str) -> None:
+        """A worker has died: others get its tests, and look for what it was answered."""
+        with suppress(OSError):  # no scratch folder yet, or no room: then more is asked again
+            (self.scratch / f"{LOST}{worker}").touch()
+
+    @property
+    def lost_workers(self) -> int:
+        """How many have died."""
+        try:
+            return sum(path.name.startswith(LOST) for path in self.scratch.iterdir())
+        except FileNotFoundError:
+            return 0
 
     def is_first(self, what: str) -> bool:
         """Whether no other process of this session has asked for ``what`` before."""

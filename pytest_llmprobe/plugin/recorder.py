@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from pytest_llmprobe.report.record import Record, build_record
 from pytest_llmprobe.report.self_check_text import self_check_warning
 from pytest_llmprobe.report.server_text import server_lines
 from pytest_llmprobe.report.terminal import failed_summaries, printable, remarks, summaries, table
+from pytest_llmprobe.report.weights_text import weights_lines
 
 if TYPE_CHECKING:
     from pytest_llmprobe.report.comparison import Comparison
@@ -204,7 +204,7 @@ class Recorder:
             "model_info": info,
             "experiments": self._experiments,
             "timings": {
-                "total_s": time.time() - self._run.process.started,
+                "total_s": self._run.process.seconds,
                 "generation_s": sum(e["timings"]["generation_s"] for e in self._experiments),
             },
             "self_check": self._self_check,
@@ -259,6 +259,7 @@ class Recorder:
             *summaries(self._experiments),
             *remarks(self._experiments),
             *server_lines(self._model_info),
+            *weights_lines(self._model_info),
             *compared_lines(self._comparison),
             *fidelity_lines(self._experiments),
             *texts_lines(self._texts),

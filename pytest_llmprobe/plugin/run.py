@@ -7,14 +7,15 @@ only process it is made of what was collected, in the controller of what the wor
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_llmprobe.errors import SettingsError, StorageError
 from pytest_llmprobe.plugin.collection import PROBES, plan_session, refuse_unknown_data
-from pytest_llmprobe.plugin.ending import end_run, unwritten
+from pytest_llmprobe.plugin.distribution import waiting_tests
+from pytest_llmprobe.plugin.ending import end_run, leave_with_controller, unwritten
 from pytest_llmprobe.plugin.fidelity import RunFidelity
 from pytest_llmprobe.plugin.gated_names import check_experiments
 from pytest_llmprobe.plugin.options import options_of
@@ -59,6 +60,7 @@ class Run:
     def __init__(
         self, config: pytest.Config, plan: Plan, items: Mapping[str, pytest.Function]
     ) -> None:
+        self._config = config
         self.options, self.process = options_of(config), process_of(config)
         self.plan, self._items = plan, items
         size = self.options.unit_size
@@ -84,21 +86,27 @@ class Run:
     def asks_ahead(self) -> bool:
         """Whether a server is asked for a unit before its turn.
 
-        Not where another worker may have that unit, or the user says how many at once are waited
-        for.
+        Not where another worker may get that unit, or the user says how many are waited for.
         """
         options = self.options
         served = options.spec.protocol is not None and options.replay is None
-        return served and not self.process.is_worker and options.batch_size is None
+        own = self.process.keeps or not self.process.is_worker
+        return served and own and options.batch_size is None
 
     def next_units(self, item: pytest.Item, count: int) -> Iterator[list[pytest.Function]]:
         """The tests of so many units after this one's, as far as there are any."""
-        unit = self._unit_of[item.nodeid]
-        for _ in range(count):
-            if (after := self._next.get(unit)) is None:
-                return
-            unit = after
+        for unit in islice(self._following(self._unit_of[item.nodeid]), count):
             yield [self._items[node_id] for node_id in unit]
+
+    def _following(self, unit: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        """The units that this process will run after one, in order; of a worker as far as known."""
+        if self.process.is_worker:
+            given = waiting_tests(self._config)
+            theirs = dict.fromkeys(self._unit_of[name] for name in given if name in self._unit_of)
+            yield from (one for one in theirs if given.keys() >= set(one))
+            return
+        while (after := self._next.get(unit)) is not None:
+            yield (unit := after)
 
     def recorded(self, engine: Engine) -> Engine:
         """The engine, which keeps its answers beside the run's records from now on.
@@ -109,6 +117,7 @@ class Run:
         if engine.store is None and self.plan:
             self.self_check.make_once(engine, self.progress)
             engine.store = self.folder.store(engine.backend)
+        self.folder.look_for_lost()
         return engine
 
     def answered(self, engine: Engine) -> None:
@@ -166,6 +175,8 @@ def begin(session: pytest.Session) -> Run:
     if plan and run.process.is_worker and not run.process.plan_file.exists():
         run.process.make_scratch()
         write_plan(plan, run.process.plan_file)
+    if plan and run.process.is_worker:
+        leave_with_controller(run.process.leave_scratch)
     return run
 
 

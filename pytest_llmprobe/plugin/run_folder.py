@@ -41,6 +41,8 @@ class RunFolder:
     def __init__(self, process: Process, options: Options, root: Path) -> None:
         self._process, self._options, self._root = process, options, root
         self._store: CompletionStore | None = None
+        self._written: list[CompletionStore] = []
+        self._lost = 0
 
     @property
     def _start(self) -> datetime:
@@ -127,14 +129,25 @@ class RunFolder:
             compared = options.compare[1] if options.compare else None
             earlier = guessed_from(options.model, compared, options.storage, folder)
         path = folder / COMPLETIONS
-        return CompletionStore(path, backend.info, options.batch_size, look_up, earlier)
+        store = CompletionStore(path, backend.info, options.batch_size, look_up, earlier)
+        self._written.append(store)
+        return store
+
+    def look_for_lost(self) -> None:
+        """Find what workers that have died since were answered: this one may get their tests."""
+        if self._process.is_worker and (lost := self._process.lost_workers) > self._lost:
+            self._lost = lost
+            for store in self._written:
+                store.look_up()
 
     def judge_store(self, backend: Backend) -> CompletionStore:
         """The judge's answers: found again where a run goes on, beside those of the model."""
         options = self._options
         path = (options.resume or self.files.report.parent) / JUDGED
         look_up = options.resume is not None or self._process.replaces
-        return CompletionStore(path, backend.info, options.batch_size, look_up)
+        store = CompletionStore(path, backend.info, options.batch_size, look_up)
+        self._written.append(store)
+        return store
 
     @property
     def replayed_judge(self) -> CompletionStore | None:

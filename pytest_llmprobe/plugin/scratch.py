@@ -19,7 +19,7 @@ NAME = re.compile(r"llmprobe-[0-9a-f]{16}")
 ALIVE = "alive"
 """A file that every process of the session holds a lock on: it ends with the process."""
 
-NEW_S = 60.0
+NEW_S = 5.0
 """A younger folder may be one whose first process has not locked it yet."""
 
 

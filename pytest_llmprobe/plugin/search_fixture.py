@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pytest_llmprobe.engine import Engine
     from pytest_llmprobe.engine.completion_file import Outcome
-    from pytest_llmprobe.engine.engine import OnProgress
+    from pytest_llmprobe.engine.meter import OnProgress
 
 LENGTH = ("max_new_tokens", "stop")
 """Options that are the task's and not a choice of how to decode."""

@@ -37,9 +37,11 @@ class SessionCheck:
         if options.spec.protocol is not None and size is None:
             size = len(prompts.alone) + len(prompts.shared)  # a server plans its own batches
         with progress.unit("self-check") as on_progress:
+            backend, loaded = engine.backend, getattr(engine.backend, "loaded", None)
             found = self_check(
-                getattr(engine.backend, "loaded", None) or engine.backend,
+                loaded or backend,
                 *prompts,
+                other=backend if hasattr(backend, "other") else None,
                 batch_size=size,
                 token_budget=options.token_budget,
                 drafts=options.drafts,

@@ -10,7 +10,7 @@ from typing import Any
 from pytest_llmprobe.report.baseline import Baseline, CaseResult
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment
 from pytest_llmprobe.report.gate import Check, Verdict
-from pytest_llmprobe.report.limits import TIMINGS, Kind, amount
+from pytest_llmprobe.report.limits import SPEEDS, TIMINGS, Kind, amount
 from pytest_llmprobe.statistics.intervals import Interval, mean_interval
 from pytest_llmprobe.statistics.paired import change_interval
 
@@ -72,6 +72,9 @@ def limit_checks(
                 limit = _Limit(experiment.name, metric, kind, given)
                 if missing := pairless.get(experiment.name):
                     checks.append(replace(limit.check(0.0), reason=missing))
+                elif metric in SPEEDS and (other := _another_machine(first, second)):
+                    reason = f"{metric} is only compared on the same machine: {other}"
+                    checks.append(replace(limit.check(0.0), reason=reason))
                 elif metric in TIMINGS:
                     checks.append(_timing(limit, first, second))
                 else:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +24,7 @@ from pytest_llmprobe.report.misses_text import cut_off_warnings, miss_lines
 from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded
 from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
 from pytest_llmprobe.report.terminal import measured, remarks, said_in_summary, with_interval
+from pytest_llmprobe.report.weights_text import weights_lines
 from pytest_llmprobe.report.word_diff import word_diff
 
 PAGE = Path(__file__).with_name("page")
@@ -40,6 +41,11 @@ MAX_FACT = 500
 
 
 def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str:
+    """The whole page of a report as one text; `html_pieces`."""
+    return "".join(html_pieces(report, comparison))
+
+
+def html_pieces(report: Mapping[str, Any], comparison: Comparison | None = None) -> Iterator[str]:
     """The whole page of a report: verdict, experiments, charts, timings, every case, options.
 
     Names, answers and data are untrusted: all text is escaped, cases are data that the page's own
@@ -51,7 +57,7 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
     experiments = report["experiments"]
     compared = comparison.experiments if comparison else []
     drawn = any(is_drawn(data) for e in experiments for data in e["summary"].values())
-    return environment.get_template("page.html.jinja").render(
+    return environment.get_template("page.html.jinja").generate(
         report=report,
         comparison=comparison,
         compared_text=comparison_text,
@@ -62,6 +68,7 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
         notes=[
             *miss_lines(experiments),
             *remarks(experiments),
+            *weights_lines(report["model_info"]),
             *self_check_lines(report.get("self_check")),
         ],
         fidelity=(FIDELITY, fidelity_rows(experiments), fidelity_notes(experiments)),
@@ -71,7 +78,7 @@ def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str
         charts=[(e["name"], c) for e in experiments for c in charts(e["summary"], e["chance"])],
         other=_other(experiments),
         outcomes=[*get_args(Outcome), *(("lost", "gained") if comparison else ())],
-        cases=Markup(_cases(report, compared)),
+        cases=map(Markup, _cases(report, compared)),
         facts=[
             (title, [(key, _fact(report[part][key])) for key in sorted(report[part])])
             for title, part in FACTS.items()
@@ -167,21 +174,22 @@ def _fact(value: object) -> str:
     return said_in_summary(text, MAX_FACT)
 
 
-def _cases(report: Mapping[str, Any], compared: Sequence[ComparedExperiment]) -> str:
-    """The cases as JSON that cannot end the script element it stands in."""
+def _cases(report: Mapping[str, Any], compared: Sequence[ComparedExperiment]) -> Iterator[str]:
+    """The cases as JSON that cannot end the script element it stands in, in pieces."""
     flips = {
         flip.id: {"change": what, "before": flip.first, "diff": word_diff(flip.first, flip.second)}
         for experiment in compared
         for what, flipped in (("lost", experiment.lost), ("gained", experiment.gained))
         for flip in flipped
     }
-    cases = [
-        {
+    yield "["
+    for number, test in enumerate(report["tests"]):
+        case = {
             key: bounded(value, MAX_TEXT) if isinstance(value, str) else value
             for key, value in (test | flips.get(test["id"], {})).items()
             if value not in (None, "", [], {}) and value is not False and key != "is_correct"
         }
-        for test in report["tests"]
-    ]
-    text = json.dumps(cases, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+        text = json.dumps(case, separators=(",", ":"), allow_nan=False)
+        safe = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+        yield f"{',' if number else ''}{safe}"
+    yield "]"

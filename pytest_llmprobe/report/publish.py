@@ -38,9 +38,11 @@ def publish(
     """
     said = []
     if page is not None:
-        from pytest_llmprobe.report.html import html  # numpy, for the intervals of a comparison
+        from pytest_llmprobe.report.html import (
+            html_pieces,  # numpy, for the intervals of a comparison
+        )
 
-        write_atomically(page, html(report, comparison))
+        write_atomically(page, html_pieces(report, comparison))
         said.append(f"page: {page}")
     if text is not None or os.environ.get(JOB_SUMMARY):
         from pytest_llmprobe.report.markdown import markdown

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmprobe.engine.backend import Backend
 from pytest_llmprobe.engine.completion_file import Outcome
 from pytest_llmprobe.engine.completion_store import CompletionStore, request_like
-from pytest_llmprobe.engine.engine import Engine, OnProgress
+from pytest_llmprobe.engine.engine import Engine
+from pytest_llmprobe.engine.meter import OnProgress
 from pytest_llmprobe.generation import GenerateConfig, Request
 from pytest_llmprobe.search.space import SEED, Configuration, configuration
 from pytest_llmprobe.search.task import CALL

@@ -33,7 +33,8 @@ from pytest_llmprobe.search.texts import Texts
 from pytest_llmprobe.suite import seed_of
 
 if TYPE_CHECKING:
-    from pytest_llmprobe.engine.engine import Engine, OnProgress
+    from pytest_llmprobe.engine.engine import Engine
+    from pytest_llmprobe.engine.meter import OnProgress
 
 CALL = 512
 """Requests of one call of the engine, which encodes them all before the first batch."""

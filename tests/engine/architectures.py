@@ -82,6 +82,22 @@ WINDOWS = {
     "mistral longer": BASE | {"sliding_window": 140},
     "gemma2 longer": BASE | {"head_dim": 16, "sliding_window": 140, "query_pre_attn_scalar": 16},
 }
+# Kept states beside attention, and attention in chunks, of which no prompt is in one.
+HYBRIDS = {
+    "granitemoehybrid": BASE
+    | {"layer_types": ["mamba", "attention", "mamba"], "mamba_n_heads": 8, "mamba_d_head": 16}
+    | {"mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 16, "mamba_expand": 2}
+    | {"num_local_experts": 4, "num_experts_per_tok": 2, "shared_intermediate_size": 64},
+    "qwen3_next": BASE
+    | {"head_dim": 16, "num_hidden_layers": 4, "linear_num_key_heads": 2}
+    | {"linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 16}
+    | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    | {"shared_expert_intermediate_size": 32},
+    "llama4_text": BASE
+    | {"head_dim": 16, "attention_chunk_size": 32, "intermediate_size_mlp": 96}
+    | {"num_local_experts": 2, "num_hidden_layers": 4},
+}
+COPIED = ("mamba", "mamba2", "falcon_h1", "lfm2", "bloom", "gptj", *HYBRIDS)
 # The others keep a state, or have an attention of their own: through generate.
 PACKED = {"gemma", "gpt2", "gpt_neox", "llama", "olmo2", "opt", "phi3", "qwen2", "qwen3"} | {
     "stablelm",
@@ -92,7 +108,7 @@ PACKED = {"gemma", "gpt2", "gpt_neox", "llama", "olmo2", "opt", "phi3", "qwen2",
 @cache
 def tiny(architecture):
     """A loaded model whose weights are sharp enough for logits to differ clearly."""
-    known = ARCHITECTURES | WINDOWS | TURNED
+    known = ARCHITECTURES | WINDOWS | TURNED | HYBRIDS
     config = AutoConfig.for_model(architecture.split()[0], **known[architecture])
     with torch.random.fork_rng():
         torch.manual_seed(0)

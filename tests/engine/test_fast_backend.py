@@ -364,15 +364,15 @@ def test_equal_prompts_are_computed_once_whatever_the_config(llama, monkeypatch,
 
 def test_halving_keeps_the_finished_rows_of_a_mixed_batch(llama, monkeypatch):
     engine = Engine(llama)
-    generate, sizes = engine.backend.generate, []
+    receive, sizes = engine.backend.receive, []
 
-    def tight(rows, on_tokens):
+    def tight(rows, *told):
         sizes.append(len(rows))
         if len(rows) > 9:
             raise torch.OutOfMemoryError
-        return generate(rows, on_tokens)
+        return receive(rows, *told)
 
-    monkeypatch.setattr(engine.backend, "generate", tight)
+    monkeypatch.setattr(engine.backend, "receive", tight)
     requests = [Request(p, config, seed=4) for p in SHARED for config in MIXED]
     expected = said(Engine(llama).generate(requests))
     assert said(engine.generate(requests)) == expected

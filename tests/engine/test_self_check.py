@@ -27,22 +27,20 @@ def ways(found):
     return {way.name: way for way in found.ways}
 
 
-@pytest.mark.parametrize(
-    ("architecture", "packed"), [("llama", True), ("mistral", True), ("gptj", False)]
-)
-def test_no_answer_in_float32_depends_on_the_batch(architecture, packed):
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gptj"])
+def test_no_answer_in_float32_depends_on_the_batch(architecture):
     found = self_check(tiny(architecture), ALONE, SHARED, LONG)
     assert {name: (way.n, way.flipped) for name, way in ways(found).items()} == {
         name: (n, 0) for name, n in SIZES.items()
     }
-    assert (found.dtype, found.shares_prefixes, found.failed) == ("float32", packed, ())
+    assert (found.dtype, found.shares_prefixes, found.failed) == ("float32", True, ())
     assert ways(found)["padded"].rows == len(ALONE) + 1
     assert ways(found)["shared"].rows == len(SHARED)
     assert found.tokens > len(PROMPTS)
 
 
 def test_the_reference_is_plain_generate_whatever_the_other_ways_do(llama, monkeypatch):
-    monkeypatch.setattr(FastBackend, "generate", lambda self, rows, on_tokens: 1 / 0)
+    monkeypatch.setattr(FastBackend, "receive", lambda self, rows, *told: 1 / 0)
     alone = Engine(llama, batch_size=1).generate(PROMPTS)
     assert len(alone) == len(PROMPTS)
     with pytest.raises(ZeroDivisionError):

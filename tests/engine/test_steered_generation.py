@@ -234,18 +234,18 @@ def test_steered_rows_share_keys_as_far_as_ids_and_biases_agree(llama, monkeypat
 @pytest.mark.parametrize("architecture", ["llama", "mistral"])
 def test_when_memory_runs_out_steered_batches_are_halved(architecture, monkeypatch):
     model, requests = tiny(architecture), requests_of()
-    generate, tried = FastBackend.generate, []
+    receive, tried = FastBackend.receive, []
 
-    def limited(self, rows, on_tokens):
+    def limited(self, rows, *told):
         tried.append(len(rows))
         how = rows[0].steering
         block = how and steer(self.model, layers=how.layers, phase=how.phase)
         with block or nullcontext():  # left by an exception
             if len(rows) > 2:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-        return generate(self, rows, on_tokens)
+        return receive(self, rows, *told)
 
-    monkeypatch.setattr(FastBackend, "generate", limited)
+    monkeypatch.setattr(FastBackend, "receive", limited)
     assert tokens(Engine(model), requests) == expected(architecture, requests)
     assert max(tried) > 2
     assert sum(size for size in tried if size <= 2) == len(requests)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -20,6 +22,7 @@ from pytest_llmprobe.plugin.scratch import hold, remove_abandoned
         (StorageError("full"), 7),
         (OSError(28, "No space left on device"), 7),
         (OSError(2, "No such file"), None),
+        (MemoryError(), 7),
         (ValueError("a test's own"), None),
         (None, None),
     ],
@@ -84,3 +87,30 @@ def test_a_scratch_folder_that_cannot_be_made_says_where_another_may_be(tmp_path
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="TMPDIR names another place"):
         hold(tmp_path / "file" / "llmprobe-x")
+
+
+ORPHAN = """
+import os, pathlib, time
+from pytest_llmprobe.plugin.ending import leave_with_controller
+
+if os.fork():
+    pathlib.Path("ready").touch()
+    time.sleep(60)
+leave_with_controller(pathlib.Path("left").touch)
+time.sleep(60)
+"""
+
+
+def test_a_worker_leaves_with_a_controller_that_is_killed(tmp_path):
+    controller = subprocess.Popen([sys.executable, "-c", ORPHAN], cwd=tmp_path)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.3)
+    assert not (tmp_path / "left").exists()
+    controller.kill()
+    controller.wait()
+    while not (tmp_path / "left").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

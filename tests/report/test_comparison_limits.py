@@ -123,6 +123,21 @@ def test_a_timing_of_another_machine_is_not_judged(header, words):
     assert words in check.reason
 
 
+def test_a_measured_speed_is_held_to_that_of_the_same_machine():
+    speeds = [100.0, 200.0, 150.0, 120.0, 90.0, 300.0]
+    before = scored(speeds, name="decode_tokens_per_s")
+    slower = [speed * 0.8 for speed in speeds]
+
+    def verdict(**header):
+        after = scored(slower, name="decode_tokens_per_s", **header)
+        return limit_check(before, after, "decode_tokens_per_s", max_drop="10%")
+
+    assert verdict().verdict == "FAIL"
+    elsewhere = verdict(environment=OTHER_CPU)
+    assert elsewhere.verdict == "NOT JUDGED"
+    assert "only compared on the same machine: cpu" in elsewhere.reason
+
+
 def recovering(least, outcomes, before=None, **more):
     first = run(records(before or "p" * len(outcomes)))
     return compare(first, held(run(records(outcomes)), recovery=least, **more))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, TypeAlias, get_args
+from typing import Any, get_args
 
 from pytest_llmprobe.case import Prompt, RawPrompt
-from pytest_llmprobe.engine.backend import Backend, Generated, OnTokens
+from pytest_llmprobe.engine.backend import Arrived, Backend, Generated, OnTokens
 from pytest_llmprobe.engine.endpoints.adaptation import REFUSING, Adaptation, AdaptedError
 from pytest_llmprobe.engine.endpoints.attempts import Attempts
 from pytest_llmprobe.engine.endpoints.budget import Budget
@@ -42,8 +42,6 @@ from pytest_llmprobe.generation import (
     Steer,
     Usage,
 )
-
-Arrived: TypeAlias = Callable[[Row, Generated], None]
 
 RETRIES = 4
 
@@ -127,9 +125,11 @@ class EndpointBackend(Backend):
 
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """Send rows whose prompts begin alike one after another: servers cache prefixes."""
-        return self.receive(rows, lambda row, answer: on_tokens(_generated_tokens(answer)))
+        return self.receive(rows, on_tokens, lambda row, answer: None)
 
-    def receive(self, rows: Sequence[Row], arrived: Arrived) -> list[Generated | RequestError]:
+    def receive(
+        self, rows: Sequence[Row], on_tokens: OnTokens, arrived: Arrived
+    ) -> list[Generated | RequestError]:
         """As ``generate``; each answer is told as it arrives, in another thread.
 
         Several threads may call: requests of an earlier call are sent before those of a later one.
@@ -141,6 +141,7 @@ class EndpointBackend(Backend):
             score = self._score if row.continuation else self._ask
             answer = await score(row, reserved)
             arrived(row, answer)
+            on_tokens(_generated_tokens(answer))
             return answer
 
         return self._loop.run(self._attempts.all(rows, ask))

@@ -41,6 +41,8 @@ TRY_AGAIN = {408, 409, 425, 429}
 LASTING = {501, 505, 511}
 """Of those from 500 up: a server that cannot do it will not learn it."""
 
+NO_MEMORY = "this machine has no memory left"
+
 QUOTA = ("insufficient_quota", "billing_not_active", "account_deactivated")
 """Codes of an account that has to be seen to, whatever the status."""
 
@@ -75,6 +77,8 @@ def failure_of(error: Exception, client: ModuleType, url: str, timeout_s: float)
     Raises:
         StorageError: Not the server, this machine is at fault.
     """
+    if any(isinstance(each, MemoryError) for each in _chain(error)):
+        raise StorageError(NO_MEMORY) from None
     if isinstance(error, ErrorInsideError):
         return of_words(_coded(error.body) or 0, error.body, words_of(error.body), url, error.where)
     if isinstance(error, RequestError):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from pytest_llmprobe.case import Prompt, prompt_json
-from pytest_llmprobe.engine.backend import Generated, OnTokens
+from pytest_llmprobe.engine.backend import Arrived, Generated, OnTokens
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.shared.messages import outcome_in, receive, send, steering_in
 from pytest_llmprobe.errors import LlmprobeError, ModelError, RequestError
@@ -30,6 +30,7 @@ class SharedBackend:
         self.max_batch_size: int | None = hello["max_batch_size"]
         self.context_is_shared: bool = hello["context_is_shared"]
         self.shares_prefixes: bool = hello["shares_prefixes"]
+        self.copies_prefixes: bool = hello["copies_prefixes"]
         self.thinks: bool = hello["thinks"]
         self.info: dict[str, Any] = hello["info"]
 
@@ -53,7 +54,23 @@ class SharedBackend:
 
     def generate(self, rows: Sequence[Row], on_tokens: OnTokens) -> list[Generated | RequestError]:
         """One batch."""
-        found = self._call("generate", on_tokens, rows=[asdict(row) for row in rows])
+        return self.receive(rows, on_tokens, lambda row, answer: None)
+
+    def receive(
+        self, rows: Sequence[Row], on_tokens: OnTokens, arrived: Arrived
+    ) -> list[Generated | RequestError]:
+        """One batch; the process tells answers as rows end."""
+        row_of = {row.index: row for row in rows}
+
+        def told(reply: dict[str, Any]) -> None:
+            if "tokens" in reply:
+                on_tokens(reply["tokens"])
+                return
+            answer = outcome_in(reply)
+            assert isinstance(answer, Generated)
+            arrived(row_of[reply["arrived"]], answer)
+
+        found = self._call("generate", told, rows=[asdict(row) for row in rows])
         return [
             a if isinstance(a, Generated | RequestError) else RequestError(str(a))
             for a in map(outcome_in, found)
@@ -72,12 +89,16 @@ class SharedBackend:
             with suppress(OSError):  # the file may still want to write
                 each.close()
 
-    def _call(self, method: str, on_tokens: OnTokens | None = None, **arguments: Any) -> Any:
+    def _call(
+        self,
+        method: str,
+        told: Callable[[dict[str, Any]], None] = lambda _: None,
+        **arguments: Any,
+    ) -> Any:
         try:
             send(self._file, {"call": method} | arguments)
-            while "tokens" in (reply := self._receive()):
-                if on_tokens is not None:
-                    on_tokens(reply["tokens"])
+            while not {"tokens", "arrived"}.isdisjoint(reply := self._receive()):
+                told(reply)
         except OSError as error:
             self.close()
             raise ModelError(f"the shared engine is gone: {error}") from None

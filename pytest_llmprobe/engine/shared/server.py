@@ -8,12 +8,20 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from io import BufferedRWPair
 from pathlib import Path
 from typing import Any
 
-from pytest_llmprobe.engine.backend import NO_LIKELIHOODS, Backend, ScoresContinuations
+from pytest_llmprobe.engine.backend import (
+    NO_LIKELIHOODS,
+    AnswersRowByRow,
+    Backend,
+    Generated,
+    ScoresContinuations,
+)
+from pytest_llmprobe.engine.planning import Row
 from pytest_llmprobe.engine.shared.messages import (
     outcome_out,
     prompt_in,
@@ -22,7 +30,7 @@ from pytest_llmprobe.engine.shared.messages import (
     send,
     steer_in,
 )
-from pytest_llmprobe.errors import LlmprobeError, UnsupportedError
+from pytest_llmprobe.errors import LlmprobeError, RequestError, UnsupportedError
 
 LINGER_S = 5.0
 """A worker may be replaced, or come later than another leaves."""
@@ -46,9 +54,12 @@ class EngineServer:
     def serve(self, path: Path) -> None:
         """Until nobody is there any more."""
         with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
-            path.chmod(0o600)
+            bound = path.with_suffix(".new")  # who finds the path may connect at once
+            bound.unlink(missing_ok=True)
+            listener.bind(str(bound))
+            bound.chmod(0o600)
             listener.listen(128)
+            bound.replace(path)
             clients: list[socket.socket] = []
             last = time.monotonic() + FIRST_S - LINGER_S
             while time.monotonic() - last < LINGER_S and path.exists():
@@ -67,7 +78,8 @@ class EngineServer:
                 told = ("context_length", "max_batch_size", "shares_prefixes", "thinks", "info")
                 hello = {name: getattr(self._backend, name) for name in told}
                 shared = getattr(self._backend, "context_is_shared", True)
-                send(file, hello | {"context_is_shared": shared})
+                copies = getattr(self._backend, "copies_prefixes", False)
+                send(file, hello | {"context_is_shared": shared, "copies_prefixes": copies})
                 while (message := receive(file)) is not None:
                     send(file, self._reply(message, file))
         except OSError:  # it has gone
@@ -104,12 +116,22 @@ class EngineServer:
             with self._model:
                 prompt = prompt_in(message["prompt"])
                 return asdict(self._backend.steering(prompt, steer_in(message["steer"])))
+        rows = [row_in(row) for row in message["rows"]]
         with self._model:
-            answers = self._backend.generate(
-                [row_in(row) for row in message["rows"]],
-                lambda tokens: send(file, {"tokens": tokens}),
-            )
+            answers = self._generated(rows, lambda reply: send(file, reply))
         return [outcome_out(answer) for answer in answers]
+
+    def _generated(
+        self, rows: Sequence[Row], tell: Callable[[dict[str, Any]], None]
+    ) -> Sequence[Generated | RequestError]:
+        def told(tokens: int) -> None:
+            tell({"tokens": tokens})
+
+        if not isinstance(self._backend, AnswersRowByRow):
+            return self._backend.generate(rows, told)
+        return self._backend.receive(
+            rows, told, lambda row, answer: tell({"arrived": row.index} | outcome_out(answer))
+        )
 
 
 def _has_hung_up(client: socket.socket) -> bool:

@@ -151,6 +151,22 @@ def test_a_worker_that_takes_anothers_place_asks_nothing_again(server, run):
     assert len(asked.asked) == 20
 
 
+def test_what_a_dead_worker_was_answered_is_not_asked_again_by_another(server, run):
+    evaluation = EVAL.replace("range(4)", "range(26)").replace(
+        "        assert completion",
+        """        import os, pathlib
+        died = pathlib.Path("died")
+        if case.target == "21" and not died.exists():
+            died.touch()
+            os._exit(3)
+        assert completion""",
+    )
+    asked = server(echo)
+    _, text, report = run(asked, "--llmprobe-concurrency=4", evaluation=evaluation, workers=2)
+    assert [test["outcome"] for test in report["tests"]].count("passed") == 129, text
+    assert len(asked.asked) <= 130 + 2  # what was under way as it died; its unit has 32
+
+
 def test_a_run_that_goes_on_knows_what_the_served_model_calls_itself(server, run):
     asked = server(lambda asked: chat(asked.prompt.split()[-1], "flagged"))
     run(asked)
@@ -175,6 +191,24 @@ def test_the_next_unit_is_asked_while_one_waits_for_its_slowest_answer(server, r
     result, text, report = run(server(answer), "--llmprobe-concurrency=4", evaluation=evaluation)
     assert result.ret == 0, text
     assert report["experiments"][0]["passed"] == 50
+
+
+def test_so_does_each_worker(server, run):
+    evaluation = EVAL.replace("range(4)", "range(39)")  # units of 32, the first and third gw0's
+    later = threading.Event()
+
+    def answer(asked):
+        if asked.prompt == "say 150":
+            later.set()
+        if asked.prompt == "say 01":
+            assert later.wait(10)
+        return echo(asked)
+
+    asked = server(answer)
+    result, text, report = run(asked, "--llmprobe-concurrency=4", evaluation=evaluation, workers=2)
+    assert result.ret == 0, text
+    assert report["experiments"][0]["passed"] == 195
+    assert len(asked.asked) == 195
 
 
 def test_what_a_server_refuses_is_said_once(server, run):

@@ -15,7 +15,7 @@ import pytest
 from pytest_llmprobe import Engine, GenerateConfig, RawPrompt, Request, ScriptedModel, Steer
 from pytest_llmprobe.case import Span
 from pytest_llmprobe.engine.planning import Row, RowSteering
-from pytest_llmprobe.engine.shared import SharedSettings, join, messages
+from pytest_llmprobe.engine.shared import SharedSettings, join, messages, server
 from pytest_llmprobe.errors import ModelError, RequestError, SettingsError, SteeringError
 from pytest_llmprobe.models.registry import resolve, with_options
 
@@ -234,3 +234,18 @@ def test_the_engine_ends_after_the_controller_was_killed(pytester, tmp_path_fact
     controller.send_signal(signal.SIGKILL)
     controller.wait()
     assert eventually(lambda: engines(temporary) == [], 30), pid
+
+
+def test_the_path_is_there_when_somebody_listens_and_not_before(tmp_path, monkeypatch):
+    seen = []
+
+    class Watched(server.socket.socket):
+        def listen(self, backlog):
+            seen.append((tmp_path / "s").exists())
+            super().listen(backlog)
+
+    monkeypatch.setattr(server.socket, "socket", Watched)
+    monkeypatch.setattr(server, "FIRST_S", 0.0)
+    model = ScriptedModel(str)
+    server.EngineServer(model, model.encode).serve(tmp_path / "s")
+    assert seen == [False]

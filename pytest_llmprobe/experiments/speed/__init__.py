@@ -1,0 +1,1 @@
+"""How fast a model answers: prompts of a length, and what is told of a round."""
