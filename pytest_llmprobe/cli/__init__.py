@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from pytest_llmprobe.cli import (
     bars,
+    continuing,
     fidelity,
     influence,
     init,
@@ -69,7 +70,7 @@ def command_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     parser.set_defaults(takes_pytest_options=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    groups = (init, models, reports, show, bars, fidelity, memorization, output_length)
-    for group in (*groups, influence, search):
+    groups = (init, models, reports, show, bars, fidelity, memorization, continuing)
+    for group in (*groups, output_length, influence, search):
         group.add_commands(commands)
     return parser

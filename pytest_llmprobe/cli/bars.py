@@ -13,6 +13,7 @@ from typing import Any
 from pytest_llmprobe.cli.reports import STORAGE, print_line, read_report
 from pytest_llmprobe.errors import ReportError, SettingsError
 
+CLUSTERED = "ci95_clustered"
 FEWEST = 5
 """Cases that a bar needs."""
 
@@ -22,7 +23,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser("bars", help="keep a run's pass rates as its model's bars")
     parser.description = (
         "Write [tool.llmprobe.gates.MODEL]: for each experiment of the run the lower end of the "
-        "95 % interval of its pass rate, rounded down to hundredths. Everything else in the file "
+        "95 % interval of its pass rate, rounded down to hundredths; each with the rate that it "
+        "finds and how often it would fail this model on other cases. Everything else in the file "
         "stays as it is, and so does an experiment that is false there."
     )
     parser.add_argument("report", metavar="RUN", help="a report, a run's folder, or its name")
@@ -53,6 +55,9 @@ def _bars(options: argparse.Namespace) -> None:
         print_line(f"# {line}")
     if not bars:
         raise SettingsError("no experiment of this run has a pass rate to keep")
+    for experiment in report["experiments"]:
+        if (bar := bars.get(experiment["name"])) is not None:
+            print_line(f"# {power_of(experiment, bar)}")
     for line in lines_of(table, bars):
         print_line(line)
     if options.print:
@@ -110,6 +115,8 @@ def bars_of_run(
         bar = lower_bar(experiment["ci95_clustered"][0]) if n else None
         if present.get(name) is False:
             left.append(f"{name}: stays false")
+        elif not experiment.get("judged", True):
+            left.append(f"{name}: no bar, its marker says that it is no ground for a verdict")
         elif own and name not in present:
             left.append(f"{name}: its eval file has a bar for every model")
         elif n < collected:
@@ -121,3 +128,25 @@ def bars_of_run(
         else:
             bars[name] = bar
     return bars, left
+
+
+def power_of(experiment: Mapping[str, Any], bar: float) -> str:
+    """What a bar on the pass rate does to a model that is as good as this one, and what it finds.
+
+    Args:
+        experiment: Of the report. Where cases share a haystack, so many independent ones count as
+            make its interval as wide.
+        bar: Below this pass rate the gate fails.
+    """
+    from pytest_llmprobe.statistics.power import bar_power, found_by_bar
+
+    n, rate = experiment["n"], experiment["pass_rate"]
+    plain, clustered = (high - low for low, high in (experiment[k] for k in ("ci95", CLUSTERED)))
+    effective = max(1, round(n * min(1.0, (plain / clustered) ** 2)))
+    counted = f", as {effective} independent ones" if effective < n else ""
+    found = found_by_bar(effective, bar)
+    finds = "no rate" if found is None else f"a true rate of {found:.2f}"
+    return (
+        f"{experiment['name']}: {n} cases{counted}: {bar:.2f} fails {finds} in 80 % of runs, this "
+        f"model's {rate:.3f} on other cases in {bar_power(effective, bar, rate):.1%}"
+    )

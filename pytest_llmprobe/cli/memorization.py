@@ -1,4 +1,4 @@
-"""``llmprobe prefixes``, ``continue`` and ``canaries``: what a model has memorised.
+"""``llmprobe prefixes`` and ``canaries``: what goes into a look at what a model has memorised.
 
 Models and arrays are imported when a command runs: listing commands must stay quick.
 """
@@ -8,14 +8,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_llmprobe.cli.progress import Progress
 from pytest_llmprobe.errors import CasesError, LlmprobeError
 from pytest_llmprobe.models.settings import project_models
+
+if TYPE_CHECKING:
+    from pytest_llmprobe.data.sources import Dataset
+    from pytest_llmprobe.experiments.memorization.prefix_map.files import Document
+    from pytest_llmprobe.models.registry import ModelSpec
 
 PREFIXES = Path(".llmprobe/prefixes")
 
@@ -23,7 +29,6 @@ PREFIXES = Path(".llmprobe/prefixes")
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the commands on the parser's subparsers."""
     _add_prefixes(commands.add_parser("prefixes", help="cut a prefix map from a corpus"))
-    _add_continue(commands.add_parser("continue", help="have a model go on from a prefix map"))
     _add_canaries(commands.add_parser("canaries", help="make sentences with a secret to plant"))
 
 
@@ -39,34 +44,22 @@ def _add_prefixes(parser: argparse.ArgumentParser) -> None:
     where = "start (default), random, or a place in tokens from 0"
     add = parser.add_argument
     add("--model", default="reference", metavar="M", help="whose tokenizer (default: reference)")
+    tokenizer = "a model behind a server tells no tokens: those of NAME (default: reference)"
+    add("--tokenizer", metavar="NAME", help=tokenizer)
     add("--dataset", required=True, metavar="D", help=source)
     add("--prefix-tokens", type=int, default=10, metavar="N", help="of a prefix (default: 10)")
     add("--location", type=_location, default="start", metavar="WHERE", help=where)
     add("--size", type=_size, default=None, metavar="N|all", help="entries at most (default: all)")
-    add("--crop", type=int, metavar="N", help="use the first N tokens of each document only")
+    add("--document-tokens", type=int, metavar="N", help="of each document, the first N count only")
+    add("--label", metavar="FIELD", help="field that is kept as the label, such as title")
+    add("--info", metavar="FIELD", help="field that is kept as the info, such as url")
+    add("--save", action="store_true", help="keep the corpus in the folder, as corpus.jsonl")
+    add(
+        "--crop", action="store_true", help="of the corpus that is saved, what --size asks for only"
+    )
     add("--seed", type=int, default=0, metavar="S", help="of random places (default: 0)")
     add("--out", type=Path, default=PREFIXES, metavar="DIR", help=f"default: {PREFIXES}")
     parser.set_defaults(run=_prefixes)
-
-
-def _add_continue(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Write a JSON line for each string: what the model said, what is true, scores. The same "
-        "command goes on with a file that is not complete."
-    )
-    strings = "how many; after the last prefix comes the first again (default: one for each)"
-    add = parser.add_argument
-    add("--prefix-map", type=Path, required=True, metavar="DIR", help="what `prefixes` printed")
-    add("--model", default="reference", metavar="M", help="which model (default: reference)")
-    add("--num-strings", type=int, metavar="N", help=strings)
-    add("--batch-size", type=int, default=10, metavar="B", help="generated together (default: 10)")
-    add("--max-length", type=int, default=20, metavar="L", help="new tokens (default: 20)")
-    add("--temperature", type=float, default=0.0, metavar="T", help="0 (default): greedy")
-    add("--top-k", type=int, default=0, metavar="K", help="0 (default): off")
-    add("--top-p", type=float, default=1.0, metavar="P", help="1 (default): off")
-    add("--seed", type=int, default=0, metavar="S", help="of sampling (default: 0)")
-    add("--out", type=Path, required=True, metavar="FILE", help="JSON lines")
-    parser.set_defaults(run=_continue)
 
 
 def _add_canaries(parser: argparse.ArgumentParser) -> None:
@@ -96,26 +89,30 @@ def _number(given: str, words: str) -> int:
 def _prefixes(options: argparse.Namespace) -> None:
     from pytest_llmprobe.data.sources import read_datasets
     from pytest_llmprobe.experiments.memorization.prefix_map import cutting
-    from pytest_llmprobe.models.registry import resolve
+    from pytest_llmprobe.models.registry import resolve, with_options
 
     cut = cutting.PrefixCut(
-        options.prefix_tokens, options.location, options.size, options.crop, options.seed
+        options.prefix_tokens, options.location, options.size, options.document_tokens, options.seed
     )
-    spec = resolve(options.model, project_models())
+    spec = with_options(resolve(options.model, project_models()), tokenizer=options.tokenizer)
+    tokenizer_of = spec if spec.protocol is None else tokenizer_of_served(spec)
     with _named(options.dataset):
         corpus = read_datasets([f"corpus={options.dataset}"], Path.cwd())["corpus"]
     from pytest_llmprobe.models.loading import load_tokenizer
     from pytest_llmprobe.models.text_tokenizer import text_tokenizer
 
-    tokenizer, empty = text_tokenizer(load_tokenizer(spec)), list[str]()
+    tokenizer, empty = text_tokenizer(load_tokenizer(tokenizer_of)), list[str]()
     with Progress() as progress, _named(options.dataset):
         folder = cutting.make_prefix_map(
-            corpus.documents(empty.append),
+            _documents(corpus, options.label, options.info, empty.append),
             tokenizer,
             cut,
             options.out,
             model=options.model,
             dataset=options.dataset,
+            tokenizer_of=tokenizer_of.name,
+            save=options.save,
+            crop=options.crop,
             on_progress=lambda n, skipped: progress.show(
                 f"{n} prefixes, {skipped} documents too short"
             ),
@@ -123,6 +120,30 @@ def _prefixes(options: argparse.Namespace) -> None:
     if empty:
         print(f"{len(empty)} documents without text left out", file=sys.stderr)
     print(folder)
+
+
+def tokenizer_of_served(spec: ModelSpec) -> ModelSpec:
+    """The model whose tokens stand for those of one behind a server; says which, if not told."""
+    from pytest_llmprobe.models.registry import resolve
+
+    if spec.tokenizer is None:
+        print(
+            f"llmprobe: {spec.name} is behind a server: its texts are cut into the tokens of "
+            "`reference`; --tokenizer names its own",
+            file=sys.stderr,
+        )
+    return resolve(spec.tokenizer or "reference", project_models())
+
+
+def _documents(
+    corpus: Dataset, label: str | None, info: str | None, left_out: Callable[[str], object]
+) -> Iterator[Document]:
+    """What a map is cut from."""
+    from pytest_llmprobe.experiments.memorization.prefix_map.files import Document
+
+    named = {name: field for name, field in (("label", label), ("info", info)) if field is not None}
+    for id, text, found in corpus.documents_with(list(named.values()), left_out):
+        yield Document(id, text, **dict(zip(named, found, strict=True)))
 
 
 @contextmanager
@@ -135,57 +156,6 @@ def _named(given: str) -> Iterator[None]:
     except LlmprobeError as error:
         words = str(error).replace(f"{OPTION} corpus={given}", f"--dataset {given}")
         raise type(error)(words) from None
-
-
-def _continue(options: argparse.Namespace) -> None:
-    from pytest_llmprobe.experiments.memorization import continuations
-    from pytest_llmprobe.experiments.memorization.prefix_map.files import load_prefix_map
-
-    entries = load_prefix_map(options.prefix_map, None)
-    prompting = continuations.Prompting(
-        len(entries) if options.num_strings is None else options.num_strings,
-        options.max_length,
-        options.batch_size,
-        options.temperature,
-        options.top_k,
-        options.top_p,
-        options.seed,
-    )
-    from pytest_llmprobe.engine.engine import Engine
-    from pytest_llmprobe.models.loading import load_model
-    from pytest_llmprobe.models.text_tokenizer import text_tokenizer
-    from pytest_llmprobe.report.cores import cpu_threads
-
-    loaded = load_model(options.model, models=project_models(), threads=cpu_threads())
-    tokenizer = text_tokenizer(loaded.tokenizer)
-    if prompting.num_strings > len(entries) and prompting.temperature == 0:
-        print(f"llmprobe: {len(entries)} prefixes: {continuations.REPEATED}", file=sys.stderr)
-    with Progress() as progress:
-        continuations.write_continuations(
-            load_prefix_map(options.prefix_map, tokenizer.hash),
-            Engine(loaded, batch_size=options.batch_size).generate,
-            prompting,
-            options.out,
-            before=tokenizer.before,
-            about={"model": options.model}
-            | {name: loaded.info[name] for name in ("fingerprint", "dtype")},
-            on_progress=lambda done, total: progress.show(f"{done} of {total} strings"),
-        )
-    print(_summary(options.out))
-
-
-def _summary(path: Path) -> str:
-    """How much of the suffixes was given back."""
-    from pytest_llmprobe.experiments.memorization.continuations import read_continuations
-
-    scores = [result["scores"] for result in read_continuations(path)]
-    if not (known := [found for found in scores if found]):
-        return f"{path}: {len(scores)} strings, and no prefix has a true suffix to compare with"
-    exact, accuracy = (sum(found[key] for found in known) for key in ("exact", "token_accuracy"))
-    return (
-        f"{path}: {len(scores)} strings, {exact} of {len(known)} true suffixes given back exactly, "
-        f"token accuracy {accuracy / len(known):.3f}"
-    )
 
 
 def _canaries(options: argparse.Namespace) -> None:

@@ -190,3 +190,15 @@ def reason(error: BaseException) -> str:
         return error.strerror
     first = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first[:300]}"
+
+
+def field_text(where: str, row: Mapping[str, Any], name: str) -> str | None:
+    """A field of a row, as text; None where it is null.
+
+    Raises:
+        CasesError: There is no such field; names those that there are.
+    """
+    if name not in row:
+        has = ", ".join(sorted(row)[:20]) or "no field at all"
+        raise CasesError(f"{where} has no field {name!r}: it has {has}")
+    return None if row[name] is None else str(row[name])[:MAX_TEXT]

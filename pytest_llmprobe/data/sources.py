@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -30,6 +30,7 @@ from pytest_llmprobe.data.rows import (
     INSTALL,
     MAX_TEXT,
     Row,
+    field_text,
     hub_rows,
     json_rows,
     jsonl_rows,
@@ -105,12 +106,12 @@ class Dataset:
             kept: list[str] = []
             references: list[str | None] = []
             total, empty, digest = 0, 0, hashlib.sha256()
-            for _, text, reference in self._documents():
+            for _, _, text, row in self._documents():
                 if not text.strip():
                     empty += 1
                     continue
                 kept.append(text[:longest])
-                references.append(reference)
+                references.append(reference := _reference(row))
                 total += len(kept[-1])
                 for used in (kept[-1], reference):
                     if used is not None:
@@ -145,27 +146,32 @@ class Dataset:
         Raises:
             CasesError: As for `texts`.
         """
-        for name, text, _ in self._documents():
+        return ((name, text) for name, text, _ in self.documents_with((), left_out))
+
+    def documents_with(
+        self, fields: Sequence[str], left_out: Callable[[str], object] | None = None
+    ) -> Iterator[tuple[str, str, list[str | None]]]:
+        """As `documents`, each with other fields of its row, which must be there, as texts."""
+        for where, name, text, row in self._documents():
             if text.strip():
-                yield name, text
+                yield name, text, [field_text(where, row, field) for field in fields]
             elif left_out is not None:
                 left_out(name)
 
-    def _documents(self) -> Iterator[tuple[str, str, str | None]]:
-        """Those without text, too; with the references."""
+    def _documents(self) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+        """Where each text is, its id, the text, and its row; those without text, too."""
         with self._named():
-            for where, name, text, reference in self._texts():
+            for where, name, text, row in self._texts():
                 try:
-                    f"{text}{reference}".encode()
+                    f"{text}{_reference(row)}".encode()
                 except UnicodeEncodeError:
                     raise CasesError(f"{where} holds half of a surrogate pair") from None
-                yield name, text, reference
+                yield where, name, text, row
 
-    def _texts(self) -> Iterator[tuple[str, str, str, str | None]]:
-        """Where each text is, its id, the text, and its reference."""
+    def _texts(self) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
         if self.path is not None and (self.path.is_dir() or self.path.suffix == ".txt"):
             for file in text_files(self.path):
-                yield str(file), file.name, read_text(file), None
+                yield str(file), file.name, read_text(file), {}
             return
         for where, row in self._rows():
             own = row.get("id")
@@ -179,11 +185,7 @@ class Dataset:
                     f"{where} has no text in the field {self.text_field!r}; choose another with "
                     f"SOURCE#FIELD: it has {has or 'no text at all'}"
                 )
-            reference = row.get(REFERENCE)
-            kept = (
-                reference[:MAX_TEXT] if isinstance(reference, str) and reference.strip() else None
-            )
-            yield where, name[:MAX_NAME], text[:MAX_TEXT], kept
+            yield where, name[:MAX_NAME], text[:MAX_TEXT], row
 
     def rows(self) -> Iterator[Row]:
         """Every row, after the words that say where it is, such as ``a.jsonl line 3``.
@@ -229,6 +231,11 @@ class Dataset:
             yield
         except CasesError as error:
             raise CasesError(f"{self}: {error}") from None
+
+
+def _reference(row: Mapping[str, Any]) -> str | None:
+    given = row.get(REFERENCE)
+    return given[:MAX_TEXT] if isinstance(given, str) and given.strip() else None
 
 
 def read_datasets(options: Iterable[str], start: Path) -> Mapping[str, Dataset]:

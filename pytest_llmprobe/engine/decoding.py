@@ -115,7 +115,8 @@ def _step(logits: torch.Tensor, segments: Sequence[Segment], states: Sequence[Ro
     rows = [states[s.row].row for s in segments for _ in range(s.scored)]
     seeds, configs = [row.seed for row in rows], [row.config for row in rows]
     logits = logits.float()
-    scores = sampled(logits, configs, seeds, steps, _histories(segments, states))
+    prompts = [row.prompt_ids for row in rows]
+    scores = sampled(logits, configs, seeds, steps, _histories(segments, states), prompts)
     best = best_of(scores)
     leading = leads(logits, scores, best, configs, seeds, steps)
     found = torch.stack([best.token.double(), best.score.double(), leading.double()])

@@ -54,6 +54,7 @@ class Engine:
 
     Attributes:
         store: Where answers are kept, and looked for before the model is asked; None: nowhere.
+        after_batch: Called after each batch.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Engine:
         self.batch_size = batch_size
         self.token_budget, self._packed_rows = token_budget or room.tokens, room.rows
         self.store: CompletionStore | None = None
+        self.after_batch: Sequence[Callable[[], object]] = ()
         self._limits: dict[int, int] = {}
 
     def generate(
@@ -147,6 +149,8 @@ class Engine:
             outcomes |= answers
             self._keep(requests, answers)
             meter.add(0, len(answers.keys() - early.keys()))
+            for call in self.after_batch:
+                call()
         return [outcomes[index] for index in range(len(requests))]
 
     def _keep(self, requests: Sequence[Request], outcomes: Mapping[int, Outcome]) -> None:

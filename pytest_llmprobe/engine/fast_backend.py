@@ -24,7 +24,8 @@ from pytest_llmprobe.engine.packed_weights import PackedWeights, packed_weights
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.prefixes import Node, depth_first, prefix_tree
 from pytest_llmprobe.engine.sampling import CLOSE_CALL
-from pytest_llmprobe.engine.transformers_backend import BROKEN, TransformersBackend
+from pytest_llmprobe.engine.searching import BROKEN
+from pytest_llmprobe.engine.transformers_backend import TransformersBackend
 from pytest_llmprobe.engine.tree_trial import packs_rows
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
 from pytest_llmprobe.models.description import how_run

@@ -30,6 +30,25 @@ class TailFree(LogitsProcessor):
         return scores.masked_fill(dropped.scatter(-1, places, dropped), float("-inf"))
 
 
+class Eta(LogitsProcessor):
+    """Eta sampling: drop tokens less likely than min(e, sqrt(e) exp(-entropy)).
+
+    Hewitt, Manning, Liang 2022 (arXiv 2210.15191). The likeliest always stays. transformers' own
+    holds a tensor on one device.
+    """
+
+    def __init__(self, epsilon: float) -> None:
+        self._epsilon = epsilon
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores (N, V) to scores (N, V)."""
+        likely = scores.softmax(-1)
+        entropy = torch.special.entr(likely).sum(-1, keepdim=True)
+        least = (self._epsilon**0.5 * (-entropy).exp()).clamp(max=self._epsilon)
+        dropped = (likely < least) & (scores < scores.amax(-1, keepdim=True))
+        return scores.masked_fill(dropped, float("-inf"))
+
+
 class TopA(LogitsProcessor):
     """Top-a sampling: drop tokens less likely than ``a`` times the square of the likeliest one's.
 

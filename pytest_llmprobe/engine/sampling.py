@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import (
+    EncoderRepetitionPenaltyLogitsProcessor,
+    EpsilonLogitsWarper,
     LogitsProcessor,
     LogitsProcessorList,
     MinPLogitsWarper,
@@ -26,7 +28,7 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
-from pytest_llmprobe.engine.filters import TailFree, TopA
+from pytest_llmprobe.engine.filters import Eta, TailFree, TopA
 from pytest_llmprobe.generation import GenerateConfig
 
 CLOSE_CALL = 1e-3
@@ -37,6 +39,8 @@ FILTERS: dict[str, Callable[[Any], LogitsProcessor]] = {
     "top_p": TopPLogitsWarper,
     "min_p": MinPLogitsWarper,
     "typical_p": TypicalLogitsWarper,
+    "epsilon_cutoff": EpsilonLogitsWarper,
+    "eta_cutoff": Eta,
     "tfs": TailFree,
     "top_a": TopA,
 }
@@ -57,6 +61,7 @@ def sampled(
     seeds: Sequence[int],
     steps: Sequence[int],
     histories: Sequence[Sequence[int]],
+    prompts: Sequence[Sequence[int]] | None = None,
 ) -> torch.Tensor:
     """Scores whose largest is the chosen token: penalties, temperature, filters, then noise.
 
@@ -70,18 +75,21 @@ def sampled(
         steps: For each row which token of its answer this is, from 1 up.
         histories: For each row the tokens of its prompt and answer so far; asked for by
             ``has_penalties`` only.
+        prompts: For each row the tokens of its prompt, which a penalty may count apart.
     """
+    prompts = [()] * len(configs) if prompts is None else prompts
     places: dict[GenerateConfig, list[int]] = {}
     for place, config in enumerate(configs):
         places.setdefault(config, []).append(place)
     if len(places) == 1:
-        scores = _filtered(scores, configs[0], histories)
+        scores = _filtered(scores, configs[0], histories, prompts)
         return scores + _noise(scores, seeds, steps) if configs[0].temperature > 0 else scores
     scores = scores.clone()
     for config, some in places.items():
         if config.temperature > 0 or has_penalties(config):
             at = torch.tensor(some, device=scores.device)
-            scores[at] = _filtered(scores[at], config, [histories[place] for place in some])
+            its = ([of[place] for place in some] for of in (histories, prompts))
+            scores[at] = _filtered(scores[at], config, *its)
     drawn = [place for place, config in enumerate(configs) if config.temperature > 0]
     at = torch.tensor(drawn, dtype=torch.long, device=scores.device)
     scores[at] += _noise(scores[at], [seeds[i] for i in drawn], [steps[i] for i in drawn])
@@ -153,12 +161,15 @@ def leads(
 
 
 def _filtered(
-    scores: torch.Tensor, config: GenerateConfig, histories: Sequence[Sequence[int]]
+    scores: torch.Tensor,
+    config: GenerateConfig,
+    histories: Sequence[Sequence[int]],
+    prompts: Sequence[Sequence[int]],
 ) -> torch.Tensor:
     """Penalties, temperature and filters."""
     if has_penalties(config):
-        rows = zip(histories, scores.split(1), strict=True)
-        scores = torch.cat([_penalized(row, history, config) for history, row in rows])
+        rows = zip(scores.split(1), histories, prompts, strict=True)
+        scores = torch.cat([_penalized(*row, config) for row in rows])
     if config.temperature == 0:
         return scores
     # The filters look at scores only, so any ids will do.
@@ -179,14 +190,21 @@ def _noise(scores: torch.Tensor, seeds: Sequence[int], steps: Sequence[int]) -> 
 
 def has_penalties(config: GenerateConfig) -> bool:
     """Whether scores depend on the tokens before."""
-    return config.repetition_penalty != 1 or config.no_repeat_ngram_size > 0
+    repeats = config.repetition_penalty != 1 or config.no_repeat_ngram_size > 0
+    return repeats or config.encoder_repetition_penalty != 1
 
 
 def _penalized(
-    scores: torch.Tensor, history: Sequence[int], config: GenerateConfig
+    scores: torch.Tensor, history: Sequence[int], prompt: Sequence[int], config: GenerateConfig
 ) -> torch.Tensor:
     """One row (1, V) alone: in a padded batch the processors would count the padding too."""
     ids = torch.tensor([list(history)], device=scores.device)
+    if config.encoder_repetition_penalty != 1:
+        asked: Any = torch.tensor([list(prompt)], device=scores.device)
+        preferred = EncoderRepetitionPenaltyLogitsProcessor(
+            float(config.encoder_repetition_penalty), asked
+        )
+        scores = preferred(ids, scores)
     if config.repetition_penalty != 1:
         scores = RepetitionPenaltyLogitsProcessor(float(config.repetition_penalty))(ids, scores)
     if config.no_repeat_ngram_size:
@@ -208,16 +226,22 @@ def _filters(config: GenerateConfig) -> LogitsProcessorList:
 class RowSampler(LogitsProcessor):
     """For ``generate`` with do_sample=False: makes each row's largest score its chosen token.
 
-    Prompts of these ``lengths`` are padded on the left.
+    Prompts of these ``lengths`` are padded on the left; behind an encoder these are not those of
+    the ``prompts``, which it has read.
 
     Attributes:
         broken: Whether a row's best score was not finite once (B,).
     """
 
     def __init__(
-        self, config: GenerateConfig, seeds: Sequence[int], lengths: Sequence[int]
+        self,
+        config: GenerateConfig,
+        seeds: Sequence[int],
+        lengths: Sequence[int],
+        prompts: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self._config, self._seeds, self._lengths = config, seeds, lengths
+        self._prompts = prompts
         self._step = 0
         self.broken = torch.zeros(len(seeds), dtype=torch.bool)
 
@@ -233,7 +257,7 @@ class RowSampler(LogitsProcessor):
         self._step += 1
         rows = len(self._seeds)
         configs, steps = [self._config] * rows, [self._step] * rows
-        return sampled(scores.float(), configs, self._seeds, steps, histories)
+        return sampled(scores.float(), configs, self._seeds, steps, histories, self._prompts)
 
 
 def gumbel(seeds: torch.Tensor, steps: torch.Tensor, vocabulary: int) -> torch.Tensor:

@@ -5,8 +5,8 @@ This is the reference path: at batch size 1 it is plain ``generate``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,7 @@ from pytest_llmprobe.engine.endings import AnswerReader, Endings
 from pytest_llmprobe.engine.log_likelihood import answers
 from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.sampling import RowSampler
+from pytest_llmprobe.engine.searching import BROKEN, searched_tokens
 from pytest_llmprobe.errors import InvalidLogitsError, ModelError, RequestError, SteeringError
 from pytest_llmprobe.generation import Steer
 from pytest_llmprobe.models.context_length import even_to
@@ -34,12 +35,6 @@ from pytest_llmprobe.whitebox.steering import Steering, chosen_layers, left_padd
 
 if TYPE_CHECKING:
     from pytest_llmprobe.models.loading import LoadedModel
-
-
-BROKEN = (
-    "the model computed NaN or infinite scores for this prompt; try --llmprobe-dtype=float32, "
-    "and check that the weights are whole"
-)
 
 
 class TransformersBackend(Backend):
@@ -91,14 +86,20 @@ class TransformersBackend(Backend):
     def receive(
         self, rows: Sequence[Row], on_tokens: OnTokens, arrived: Arrived
     ) -> list[Generated | RequestError]:
-        """A batch together, but for rows that turn others: those one by one."""
+        """A batch together, but for rows that turn others or are searched for: those one by one."""
         if any(row.continuation for row in rows):
             alike = not any(map(self.turns_others, rows))
             return answers(self.loaded, rows, tree=self.shares_prefixes and alike)
-        near = [row for row in rows if not self.turns_others(row)]
+        apart = [row.config.searches or self.turns_others(row) for row in rows]
+        near = [row for row, alone in zip(rows, apart, strict=True) if not alone]
+        far = [[row] for row, alone in zip(rows, apart, strict=True) if alone]
         found: dict[int, Generated | RequestError] = {}
-        for batch in [near] * bool(near) + [[row] for row in rows if self.turns_others(row)]:
-            for row, answer in zip(batch, self.together(batch, on_tokens, arrived), strict=True):
+        for batch in [near] * bool(near) + far:
+            if batch[0].config.searches:
+                said = [self.searched(batch[0], on_tokens)]
+            else:
+                said = self.together(batch, on_tokens, arrived)
+            for row, answer in zip(batch, said, strict=True):
                 found[row.index] = answer
                 if len(found) < len(rows) and isinstance(answer, Generated):
                     arrived(row, answer)
@@ -109,6 +110,21 @@ class TransformersBackend(Backend):
     ) -> list[Generated | RequestError]:
         """One ``generate`` call; every field that a checkpoint's own config could set is set."""
         return self.generated(rows, on_tokens, arrived)
+
+    def searched(self, row: Row, on_tokens: OnTokens) -> Generated | RequestError:
+        """A row whose answer is searched for, with beams or by contrast, alone."""
+        try:
+            with self._steered([row]) as steering:
+                tokens = searched_tokens(self.loaded, row)
+        except RequestError as error:
+            return error
+        reader = self.endings.reader(row)
+        for token in tokens:
+            if reader.ended is None:
+                reader.add(token)
+        on_tokens(len(tokens))
+        reach = () if steering is None else steering.reach()[0]
+        return replace(reader.generated(), steered_layers=len(reach))
 
     @torch.inference_mode()
     def generated(
@@ -131,15 +147,9 @@ class TransformersBackend(Backend):
             mask = torch.ones_like(ids)
         # A decoder behind an encoder begins with a token of its own.
         lengths = [1 if self._encoder else len(row.prompt_ids) for row in rows]
-        sampler = RowSampler(config, [row.seed for row in rows], lengths)
-        how = rows[0].steering
-        block: AbstractContextManager[Steering | None] = nullcontext()
-        if how is not None:
-            block = steer(self.model, layers=how.layers, phase=how.phase)
-        with block as steering:
-            if steering is not None:
-                biases = [row.steering.bias for row in rows if row.steering is not None]
-                steering.set_batch(left_padded(biases))
+        prompts = [row.prompt_ids for row in rows]
+        sampler = RowSampler(config, [row.seed for row in rows], lengths, prompts)
+        with self._steered(rows) as steering:
 
             def answer_of(place: int) -> Generated | None:
                 if bool(sampler.broken[place]):
@@ -173,6 +183,18 @@ class TransformersBackend(Backend):
         same.loaded = replace(self.loaded, end_ids=(), turn_ids=())
         same.endings = Endings(self.tokenizer, frozenset())
         return same
+
+    @contextmanager
+    def _steered(self, rows: Sequence[Row]) -> Iterator[Steering | None]:
+        """Steers the rows of a batch in the block, if they are to be."""
+        how = rows[0].steering
+        if how is None:
+            yield None
+            return
+        with steer(self.model, layers=how.layers, phase=how.phase) as steering:
+            biases = [row.steering.bias for row in rows if row.steering is not None]
+            steering.set_batch(left_padded(biases))
+            yield steering
 
     def turns_others(self, row: Row) -> bool:
         """Whether a row is so long that the rows of its batch would be rotated otherwise."""

@@ -105,6 +105,7 @@ def _of_checkpoint(spec: ModelSpec) -> dict[str, Any] | None:
 
 def _check_checkpoint(spec: ModelSpec, method: dict[str, Any]) -> None:
     """Ask transformers' own loader of the method whether this machine has what it needs."""
+    import transformers
     from transformers.quantizers.auto import AutoHfQuantizer
 
     name = method["quant_method"]
@@ -112,7 +113,12 @@ def _check_checkpoint(spec: ModelSpec, method: dict[str, Any]) -> None:
         quantizer = AutoHfQuantizer.from_config(dict(method), pre_quantized=True)
         quantizer.validate_environment(device_map=spec.device_map, weights_only=True)
     except Exception as error:
-        why = " ".join(str(error).split())[:500]
+        why = " ".join(str(error).split())
+        if isinstance(error, ModuleNotFoundError):
+            why += f". Install what reads it: pip install {name}"
+        elif "unknown quantization" in why.lower():
+            why = f"transformers {transformers.__version__} does not know that method"
         raise ModelError(
-            f"{spec.name!r} is quantised with {name} and cannot be loaded here: {why}"
+            f"{spec.name!r} is quantised with {name} and cannot be loaded here: {why[:500]}. A "
+            "server that reads it can be asked instead: openai:NAME"
         ) from None

@@ -169,6 +169,7 @@ _HUB = {
     "llama-3.1-8b-instruct": "meta-llama/Llama-3.1-8B-Instruct",
     "gemma-2b": "google/gemma-2b",
     "open_llama-3b": "openlm-research/open_llama_3b",
+    "mamba-130m": "state-spaces/mamba-130m-hf",
     "mamba-3b": "state-spaces/mamba-2.8b-hf",
     "qwen3-0.6b": "Qwen/Qwen3-0.6B",
     "qwen3-4b": "Qwen/Qwen3-4B",

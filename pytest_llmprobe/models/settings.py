@@ -91,7 +91,8 @@ def in_tables(path: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
 def _need_table(value: object, where: str) -> None:
     if not isinstance(value, Mapping):
         what = "a list of tables, as [[...]] makes it" if isinstance(value, list) else repr(value)
-        raise SettingsError(f"{where} is {what[:80]}: give one table, such as [gates.MODEL]")
+        example = "[models.NAME]" if where.endswith("models") else "[gates.MODEL]"
+        raise SettingsError(f"{where} is {what[:80]}: give one table, such as {example}")
 
 
 def read_gates(settings: Mapping[str, Any], model: str, root: Path) -> Gates:

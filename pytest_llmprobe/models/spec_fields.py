@@ -42,6 +42,7 @@ def _is_marks(value: Any) -> bool:
 TEXT = Field("a text", lambda value: isinstance(value, str) and bool(value.strip()))
 SWITCH = Field("true or false", lambda value: isinstance(value, bool))
 PRICE = Field("a number from 0 up", _is_price)
+COUNT = Field("a whole number from 1 up", lambda value: type(value) is int and value > 0)
 ANYTHING = Field("", lambda value: True)
 
 FIELDS: Mapping[str, Field] = {
@@ -54,6 +55,7 @@ FIELDS: Mapping[str, Field] = {
     "thinking": _one_of(SWITCHES),
     **dict.fromkeys(("trust_remote_code", "random_weights", "completions"), SWITCH),
     **dict.fromkeys(("input_price", "output_price"), PRICE),
+    "context": COUNT,
     "template": Field("a table", lambda value: isinstance(value, dict)),
     "thought": Field("two marks, or false", _is_marks),
 }

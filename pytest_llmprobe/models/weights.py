@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.models.auto.modeling_auto import (
@@ -41,6 +42,19 @@ _NO_LANGUAGE_MODEL = re.compile(
     "|Reward|RewardModel)$|RewardModel$"
 )
 """Architectures of folders whose weights may fit a language model's and are not one's."""
+
+_HALF_READ = {
+    re.compile(r"(?:^|\.)(?:weight_scale\w*|weight\._scale|scales|SCB|absmax|quant_map|qzeros)$"): (
+        "are the scales of quantised weights, which are wrong without: config.json has no "
+        "quantization_config. Save it with the tool that quantised it, or serve it with what reads "
+        "it and use openai:NAME"
+    ),
+    re.compile(r"(?:^|\.)lora_(?:[ABE]|embedding_[AB]|magnitude_vector)(?:\.|$)"): (
+        "are an adapter's, which would be left out. Merge it and save the whole model, or give the "
+        "adapter's folder with --llmprobe-adapter"
+    ),
+}
+"""Tensors without which those beside them are another model's, and why."""
 
 SHOWN = 3
 """Names that an error lists, and eight times as many in a report."""
@@ -79,6 +93,14 @@ def load_weights(
     missing, unexpected = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
     if missing:
         raise ModelError(_lacks(spec, len(model.state_dict()), missing, unexpected))
+    stored = getattr(config, "quantization_config", None)
+    if stored is None:
+        _refuse_half_read(spec, unexpected)
+    elif getattr(model, "hf_quantizer", None) is None:
+        # Only what was stored in fewer bits is bfloat16 now: it would be multiplied by float32.
+        dtype = arguments["dtype"]
+        model = model.to(getattr(torch, dtype) if dtype != "auto" else model.dtype)
+        notes["dequantized"] = str(config.to_dict()["quantization_config"]["quant_method"])
     if unexpected:
         notes["unused"] = {"n": len(unexpected), "first": unexpected[: 8 * SHOWN]}
     return model, notes
@@ -167,6 +189,15 @@ def _lacks(spec: ModelSpec, tensors: int, missing: list[str], unexpected: list[s
         f"the checkpoint ({_some(missing)}) and would be random{instead}. Save it with "
         "save_pretrained of the unwrapped model, adapters merged"
     )
+
+
+def _refuse_half_read(spec: ModelSpec, unexpected: list[str]) -> None:
+    for names, why in _HALF_READ.items():
+        if found := [name for name in unexpected if names.search(name)]:
+            raise ModelError(
+                f"model {spec.name!r} cannot be loaded: {len(found)} of the checkpoint's tensors "
+                f"({_some(found)}) {why}"
+            )
 
 
 def _some(names: list[str]) -> str:

@@ -161,7 +161,7 @@ def prefix_map(
 ) -> Callable[..., PrefixMap]:
     """Cut prefixes from data: ``prefix_map(suite.dataset("documents"), prefix_tokens=10)``.
 
-    The other arguments are those of ``PrefixCut``: location, size, crop, seed.
+    The other arguments are those of ``PrefixCut``: location, size, document_tokens, seed.
     """
     from pytest_llmprobe.plugin.engines import in_process
     from pytest_llmprobe.plugin.text_fixtures import PrefixCutter
@@ -176,6 +176,7 @@ def continuations(engine: Engine) -> Callable[..., list[dict[str, Any]]]:
     Gives a dictionary for each string; the other arguments are those of ``Prompting``.
     """
     from pytest_llmprobe.experiments.memorization import continuations as after_prefixes
+    from pytest_llmprobe.experiments.memorization.prefix_prompts import TokenPrompts
     from pytest_llmprobe.models.text_tokenizer import text_tokenizer
     from pytest_llmprobe.plugin.engines import in_process
 
@@ -186,8 +187,8 @@ def continuations(engine: Engine) -> Callable[..., list[dict[str, Any]]]:
     ) -> list[dict[str, Any]]:
         asked = len(entries) if num_strings is None else num_strings
         prompting = after_prefixes.Prompting(asked, **how)
-        before = text_tokenizer(loaded.tokenizer).before
-        return after_prefixes.continuations(entries, engine.generate, prompting, before)
+        prompts = TokenPrompts.of(text_tokenizer(loaded.tokenizer))
+        return after_prefixes.continuations(entries, engine.generate, prompting, prompts)
 
     return prompted
 

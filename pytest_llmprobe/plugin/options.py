@@ -13,7 +13,8 @@ import pytest
 from pytest_llmprobe.data.sources import Dataset, read_datasets
 from pytest_llmprobe.engine.endpoints.options import EndpointOptions
 from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
-from pytest_llmprobe.generation import THINKING_TOKENS, Layers, Phase
+from pytest_llmprobe.generation import Layers, Phase
+from pytest_llmprobe.generation.config import THINKING_TOKENS
 from pytest_llmprobe.models.dates import clock
 from pytest_llmprobe.models.registry import ModelSpec, registered, resolve
 from pytest_llmprobe.models.settings import Gates, read_gates, read_settings, settings_file

@@ -27,6 +27,7 @@ from pytest_llmprobe.report.record import Record, build_record
 from pytest_llmprobe.report.self_check_text import self_check_warning
 from pytest_llmprobe.report.server_text import server_lines
 from pytest_llmprobe.report.terminal import failed_summaries, printable, remarks, summaries, table
+from pytest_llmprobe.report.weights_text import weights_lines
 
 if TYPE_CHECKING:
     from pytest_llmprobe.report.comparison import Comparison
@@ -261,6 +262,7 @@ class Recorder:
             *summaries(self._experiments),
             *remarks(self._experiments),
             *server_lines(self._model_info),
+            *weights_lines(self._model_info),
             *compared_lines(self._comparison, width),
             *fidelity_lines(self._experiments),
             *texts_lines(self._texts),

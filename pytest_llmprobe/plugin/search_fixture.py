@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,13 @@ class _Recorded:
     def __init__(self, engine: Engine, trace: Trace) -> None:
         self._engine, self._trace = engine, trace
         self.backend = engine.backend
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "after_batch":  # the engine has the batches; others use it, too
+            self._engine = copy(self._engine)
+            self._engine.after_batch = value
+        else:
+            super().__setattr__(name, value)
 
     def attempt(
         self, requests: Sequence[Request], on_progress: OnProgress | None = None

@@ -24,6 +24,7 @@ from pytest_llmprobe.report.misses_text import cut_off_warnings, miss_lines
 from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded
 from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
 from pytest_llmprobe.report.terminal import measured, remarks, said_in_summary, with_interval
+from pytest_llmprobe.report.weights_text import weights_lines
 from pytest_llmprobe.report.word_diff import word_diff
 
 PAGE = Path(__file__).with_name("page")
@@ -67,6 +68,7 @@ def html_pieces(report: Mapping[str, Any], comparison: Comparison | None = None)
         notes=[
             *miss_lines(experiments),
             *remarks(experiments),
+            *weights_lines(report["model_info"]),
             *self_check_lines(report.get("self_check")),
         ],
         fidelity=(FIDELITY, fidelity_rows(experiments), fidelity_notes(experiments)),

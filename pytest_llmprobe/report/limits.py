@@ -82,12 +82,24 @@ class Limits:
         if not isinstance(given, Mapping):
             if not is_number(given):
                 raise SettingsError(f"{name}={given!r}: the bar is no number, and no table")
-            return cls(**{"max" if name in LOWER_IS_BETTER else "min": given})
+            given = {"max" if name in LOWER_IS_BETTER else "min": given}
         refuse_unknown(given, [f.name for f in fields(cls)], name)
         try:
-            return cls(**given)
+            limits = cls(**given)
         except SettingsError as error:
             raise SettingsError(f"{name}: {error}") from None
+        if name in TIMINGS:
+            limits._refuse_for_timing(name)
+        return limits
+
+    def _refuse_for_timing(self, name: str) -> None:
+        """A time and a speed are above 0: no value is below such a limit, or every one beyond."""
+        for kind, limit in self.alone:
+            if limit <= 0:
+                raise SettingsError(f"{name}: {kind}={limit:g} is not above 0, as each {name} is")
+        drop, is_part = amount(self.max_drop or 0)
+        if is_part and drop >= 1:
+            raise SettingsError(f"{name}: no {name} falls by more than {self.max_drop}")
 
     @property
     def alone(self) -> list[tuple[Kind, float]]:

@@ -20,6 +20,7 @@ from pytest_llmprobe.report.misses_text import (
 from pytest_llmprobe.report.record import bounded
 from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
 from pytest_llmprobe.report.terminal import gate_cell, measured, printable, remarks, summaries
+from pytest_llmprobe.report.weights_text import weights_lines
 
 HEADER = ("experiment", "n", "pass rate [95% CI]", "chance", "errors", "gate", "tokens/s")
 
@@ -59,7 +60,10 @@ def markdown(report: Mapping[str, Any], comparison: Comparison | None = None) ->
     experiments, checked = report["experiments"], report.get("self_check")
     blocks += ["### Experiments", markdown_table([HEADER, *map(_row, experiments)])]
     blocks += _list(miss_lines(experiments))
-    blocks += _list([*summaries(experiments), *remarks(experiments), *self_check_lines(checked)])
+    read = weights_lines(report["model_info"])
+    blocks += _list(
+        [*summaries(experiments), *remarks(experiments), *read, *self_check_lines(checked)]
+    )
     warnings = [*cut_off_warnings(experiments), self_check_warning(checked)]
     blocks += [f"**{_whole(warning)}**" for warning in warnings if warning]
     failed = failed_names(gate["checks"])

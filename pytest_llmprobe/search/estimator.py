@@ -37,10 +37,17 @@ class GenerationEstimator(BaseEstimator):  # type: ignore[misc]
         top_p: float = 1.0,
         min_p: float = 0.0,
         typical_p: float = 1.0,
+        epsilon_cutoff: float = 0.0,
+        eta_cutoff: float = 0.0,
         tfs: float = 1.0,
         top_a: float = 0.0,
         repetition_penalty: float = 1.0,
         no_repeat_ngram_size: int = 0,
+        encoder_repetition_penalty: float = 1.0,
+        num_beams: int = 1,
+        length_penalty: float = 1.0,
+        early_stopping: bool = False,
+        penalty_alpha: float = 0.0,
         max_new_tokens: int | None = None,
         generation_seed: int = 0,
     ) -> None:
@@ -76,5 +83,9 @@ class GenerationEstimator(BaseEstimator):  # type: ignore[misc]
         return [answer.text for answer in answers]
 
     def score(self, X: Data, y: object = None) -> float:
-        """The mean score of the rows, by the task's scorer."""
-        return self.task.mean(read_rows(X), **self._parameters())
+        """The mean score of the rows, by the task's scorer; negative where less is better.
+
+        scikit-learn looks for the largest.
+        """
+        mean = self.task.mean(read_rows(X), **self._parameters())
+        return mean if self.task.greater_is_better else -mean

@@ -20,7 +20,7 @@ Space: TypeAlias = str | Parameters | Iterable[str | Parameters]
 
 SEED = "generation_seed"
 
-SAMPLING = ("top_k", "top_p", "min_p", "typical_p", "tfs", "top_a")
+SAMPLING = ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "tfs", "top_a")
 """They choose what is sampled from, so with temperature 0 they would do nothing."""
 
 NAMES = (*(field.name for field in fields(GenerateConfig)), SEED)
@@ -37,6 +37,7 @@ PRESETS: dict[str, tuple[dict[str, list[Any]], ...]] = {
     ),
     "greedy": (
         {"temperature": [0.0], "repetition_penalty": [1.0, 1.05, 1.1, 1.2, 1.3]},
+        {"temperature": [0.0], "encoder_repetition_penalty": [1.05, 1.2]},
         {"temperature": [0.0], "no_repeat_ngram_size": [3, 5]},
     ),
     "temperature": ({"temperature": [0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5]},),
@@ -44,26 +45,28 @@ PRESETS: dict[str, tuple[dict[str, list[Any]], ...]] = {
     "top_p": ({"temperature": [0.7, 1.0, 1.3], "top_p": [0.8, 0.9, 0.95]},),
     "min_p": ({"temperature": [0.7, 1.0, 1.5], "min_p": [0.05, 0.1, 0.2]},),
     "typical_p": ({"temperature": [0.7, 1.0, 1.3], "typical_p": [0.2, 0.5, 0.9]},),
+    "epsilon": ({"temperature": [0.7, 1.0, 1.3], "epsilon_cutoff": [3e-4, 1e-3, 3e-3]},),
+    "eta": ({"temperature": [0.7, 1.0, 1.3], "eta_cutoff": [3e-4, 1e-3, 3e-3]},),
     "tail_free": ({"temperature": [0.7, 1.0, 1.3], "tfs": [0.5, 0.8, 0.95]},),
     "top_a": ({"temperature": [0.7, 1.0, 1.5], "top_a": [0.1, 0.2, 0.5]},),
+    "beams": (
+        {"num_beams": [2, 4], "length_penalty": [0.5, 1.0]},
+        {"num_beams": [4], "early_stopping": [True]},
+    ),
+    "contrastive": ({"penalty_alpha": [0.3, 0.6], "top_k": [4, 8]},),
 }
 """Spaces by name, each a tuple of grids as scikit-learn takes them: a small one of all kinds, and
 one for each way of decoding."""
 
 _GONE = "is a mode that transformers no longer has"
-_BEAMS = "belongs to beam search, which scores several answers of a row; the engine decodes one"
 _ELSEWHERE = {
     "do_sample": "is said by temperature here: 0 is greedy, above 0 samples",
-    "penalty_alpha": f"(contrastive search) {_GONE}",
     "low_memory": f"(contrastive search) {_GONE}",
     "dola_layers": f"(DoLa) {_GONE}",
     "num_beam_groups": f"(group beam search) {_GONE}",
     "diversity_penalty": f"(group beam search) {_GONE}",
     "constraints": f"(constrained beam search) {_GONE}",
     "force_words_ids": f"(constrained beam search) {_GONE}",
-    "num_beams": _BEAMS,
-    "length_penalty": _BEAMS,
-    "early_stopping": _BEAMS,
     "num_return_sequences": f"would give several answers; search over {SEED} instead",
     "stop_strings": "is called stop here",
     "max_length": "counts the prompt; give max_new_tokens",
@@ -122,6 +125,8 @@ def configuration(parameters: Parameters, base: GenerateConfig) -> Configuration
     if config.temperature == 0:
         off = GenerateConfig()
         for name in SAMPLING:
+            if name == "top_k" and config.penalty_alpha > 0:
+                continue  # contrastive search chooses among them
             if getattr(config, name) != getattr(off, name):
                 raise SettingsError(
                     f"{name}={getattr(config, name)!r} samples, but temperature=0 is greedy: it "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from pytest_llmprobe.search.space import (
     configuration,
     configurations,
 )
+from pytest_llmprobe.search.texts import Texts
 from pytest_llmprobe.suite import seed_of
 
 if TYPE_CHECKING:
@@ -63,12 +64,12 @@ class SearchTask:
     """A model, data and a scorer; every answer is generated once.
 
     Args:
-        engine: What generates.
+        engine: What generates: an engine, or a model that is in memory, with its ``tokenizer``.
         data: A JSON-lines file, or rows: dictionaries, a ``datasets`` data set, or cases. A row's
             ``id`` seeds its sampling (a hash of the row if there is none); rows with an equal
             ``group`` stay on one side of a split and count as one cluster in intervals.
         prompt: A template such as ``"Question: {question} Answer:"``, or a function of the row that
-            gives a string or chat messages.
+            gives a string or chat messages; one that takes a ``tokenizer`` is given the model's.
         score: A function of rows and answers that gives a number for each row, or one for all.
         input_columns: What a prompt function gets to see of a row; everything if left out.
         evaluation_columns: What the scorer gets to see; everything if left out.
@@ -77,6 +78,13 @@ class SearchTask:
         folder: Every answer is recorded there when its batch is done, and those of the same model
             that are there are not generated again.
         on_progress: Told how many of the answers that were asked for are there.
+        tokenizer: Of a model in memory.
+        encode: Arguments of the tokenizer for each prompt, such as ``truncation=True,
+            max_length=512``; the prompts are then texts, without a chat template.
+        decode: Arguments of the tokenizer's ``decode`` for each answer.
+        postprocess: Makes of an answer's text the one that is scored, such as ``str.strip``.
+        after_batch: Functions that are called, without arguments, after each generated batch.
+        greater_is_better: Whether the best score is the largest one.
 
     Raises:
         CasesError: The data cannot be read, a column is missing, or a prompt cannot be made.
@@ -86,7 +94,7 @@ class SearchTask:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Engine | Any,
         data: Data,
         prompt: Prompter = "{prompt}",
         score: Scorer | None = None,
@@ -97,20 +105,31 @@ class SearchTask:
         stop: Sequence[str] = (),
         folder: str | Path | None = None,
         on_progress: OnProgress | None = None,
+        tokenizer: Any = None,
+        encode: Mapping[str, Any] | None = None,
+        decode: Mapping[str, Any] | None = None,
+        postprocess: Callable[[str], str] | None = None,
+        after_batch: Sequence[Callable[[], object]] = (),
+        greater_is_better: bool = True,
     ) -> None:
         if score is None:
             raise SettingsError("a search needs score=..., such as ExactMatch('answer')")
-        self.engine, self.scorer = engine, score
+        self.engine, self.scorer = _engine(engine, tokenizer), score
+        self.texts = Texts(self.engine, encode, decode, postprocess)
+        self.greater_is_better = greater_is_better
         self.base = GenerateConfig.of(max_new_tokens=max_new_tokens, stop=stop)
         self.rows = read_rows(data)
         self.columns = tuple(evaluation_columns or getattr(score, "columns", ()))
         self._hidden = bool(evaluation_columns)
-        self._prompter, self._inputs = prompt, tuple(input_columns)
+        self._prompter, self._inputs = self.texts.prompter(prompt), tuple(input_columns)
         self._prompts: dict[str, Prompt] = {}
         self.prompts(self.rows)
         self._answers: dict[str, Answer] = {}
         if folder is not None:
-            self.engine = recording(engine, Path(folder) / COMPLETIONS)
+            self.engine = recording(self.engine, Path(folder) / COMPLETIONS)
+        if after_batch:
+            self.engine = copy(self.engine)
+            self.engine.after_batch = tuple(after_batch)
         self._on_progress = on_progress
 
     def __repr__(self) -> str:
@@ -129,7 +148,8 @@ class SearchTask:
             CasesError: A column is missing, or a prompt cannot be made.
         """
         check_columns(rows, self.columns, "the scorer")
-        return make_prompts(rows, self._prompter, self._inputs)
+        made = make_prompts(rows, self._prompter, self._inputs)
+        return self.texts.prompts(made, [row["id"] for row in rows])
 
     def configurations(self, space: Space) -> list[Configuration]:
         """The configurations of a space, checked."""
@@ -183,7 +203,8 @@ class SearchTask:
                 if isinstance(out, RequestError):
                     refused.append(type(out)(f"row {one.row}: {out}"))
                 else:
-                    self._answers[one.key] = Answer(out.text, out.usage.generated_tokens or 0)
+                    text = self.texts.answer(out, one.request.config.stop)
+                    self._answers[one.key] = Answer(text, out.usage.generated_tokens or 0)
             if refused:
                 raise refused[0]
 
@@ -206,6 +227,23 @@ class SearchTask:
         (answers,) = self.answers([self.configuration(parameters)], rows)
         scores = self.judge(rows, answers)
         return scores if isinstance(scores, float) else sum(scores) / len(scores)
+
+
+def _engine(given: Any, tokenizer: Any) -> Engine:
+    """An engine as it is, or one of a model.
+
+    Raises:
+        ModelError: It is no model.
+        SettingsError: An engine has its own tokenizer.
+    """
+    from pytest_llmprobe.engine.engine import Engine
+
+    if not hasattr(given, "attempt"):  # a model, not what answers requests
+        return Engine(given, tokenizer=tokenizer)
+    if tokenizer is not None:
+        raise SettingsError("tokenizer: an engine has its model's; give the model itself, or none")
+    engine: Engine = given
+    return engine
 
 
 def recording(engine: Engine, path: Path) -> Engine:

@@ -65,6 +65,7 @@ class SearchResult:
         ci95: Paired interval of the difference, or None where there are too few clusters.
         n_search: Rows that were searched on.
         n_held_out: Rows that were held out.
+        greater_is_better: Whether the best score is the largest one.
     """
 
     table: tuple[Tried, ...]
@@ -76,23 +77,29 @@ class SearchResult:
     ci95: Interval | None
     n_search: int
     n_held_out: int
+    greater_is_better: bool = True
 
     @property
     def is_better(self) -> bool:
         """Whether the best configuration is significantly better on the held-out rows."""
-        return self.ci95 is not None and self.ci95[0] > 0
+        return self._significant(self.greater_is_better)
 
     @property
     def is_worse(self) -> bool:
         """Whether it is significantly worse there."""
-        return self.ci95 is not None and self.ci95[1] < 0
+        return self._significant(not self.greater_is_better)
+
+    def _significant(self, above: bool) -> bool:
+        """Whether the whole interval is on one side of 0."""
+        return self.ci95 is not None and (self.ci95[0] > 0 if above else self.ci95[1] < 0)
 
     @property
     def verdict(self) -> str:
         """One sentence; begins with "no configuration is better" unless one is."""
         rows = f"on {self.n_held_out} held-out rows"
         if self.best.key == self.default.key:
-            return f"{NOTHING_BETTER}: of {len(self.table)} tried none scores above the default"
+            where = "above" if self.greater_is_better else "below"
+            return f"{NOTHING_BETTER}: of {len(self.table)} tried none scores {where} the default"
         if self.ci95 is None:
             return f"{NOTHING_BETTER}, as far as can be told: too few independent rows"
         change = f"{self.difference:+.3f} [{self.ci95[0]:+.3f}, {self.ci95[1]:+.3f}] {rows}"
@@ -115,6 +122,7 @@ class SearchResult:
             "held_out_default": self.held_out_default.mean,
             "difference": self.difference,
             "difference_ci95": None if self.ci95 is None else list(self.ci95),
+            **({} if self.greater_is_better else {"greater_is_better": False}),
             "configurations": [tried.as_dict() for tried in self.table],
         }
 
@@ -125,7 +133,8 @@ class SearchResult:
 
 def lines(found: Mapping[str, Any]) -> list[str]:
     """A search's result as text, from what ``SearchResult.as_dict`` gives."""
-    ordered = sorted(found["configurations"], key=lambda tried: -tried["mean"])
+    sign = -1 if found.get("greater_is_better", True) else 1
+    ordered = sorted(found["configurations"], key=lambda tried: sign * tried["mean"])
     width = max(map(len, ("configuration", *(tried["value"] for tried in ordered))))
     rows = f"{found['search_rows']} search rows"
     table = [f"{'configuration':{width}}  score on {rows} [95% CI]  tokens"]
@@ -188,7 +197,7 @@ def search(
     different = [one for one in task.configurations(space) if one.key != standard.key]
     rows, others = split_rows(task.rows, held_out, seed)
     table = _tried(task, [standard, *different], rows)
-    best = best_of(table)
+    best = best_of(table, task.greater_is_better)
     judged = _tried(task, [best] if best is standard else [best, standard], others)
     difference, interval = _difference(task, judged[0], judged[-1], others)
     return SearchResult(
@@ -201,12 +210,14 @@ def search(
         ci95=interval,
         n_search=len(rows),
         n_held_out=len(others),
+        greater_is_better=task.greater_is_better,
     )
 
 
-def best_of(table: Sequence[Tried]) -> Configuration:
+def best_of(table: Sequence[Tried], greater_is_better: bool = True) -> Configuration:
     """The configuration with the best score; of equals the first."""
-    return max(table, key=lambda tried: tried.mean).configuration
+    best = max if greater_is_better else min
+    return best(table, key=lambda tried: tried.mean).configuration
 
 
 def split_rows(

@@ -1,4 +1,4 @@
-"""How likely the exact McNemar test finds a change, and the smallest that it most likely finds."""
+"""How likely the exact McNemar test or a bar finds a loss, and what they most likely find."""
 
 from __future__ import annotations
 
@@ -37,6 +37,29 @@ def minimum_detectable_change(
         enough = mcnemar_power(n, change, max(discordance, change), level) >= power
         low, high = (low, middle) if enough else (middle, high)
     return high / 10_000
+
+
+def bar_power(n: int, bar: float, rate: float) -> float:
+    """The probability that a model of this true pass rate passes fewer than ``bar`` of ``n`` cases.
+
+    At the rate that the bar was measured at it is the chance of a false alarm on other cases.
+    """
+    fewest = math.ceil(bar * n - 1e-9)
+    return float(_binomial(np.array([n]), rate, np.array([fewest - 1]))[0].sum()) if fewest else 0.0
+
+
+def found_by_bar(n: int, bar: float, power: float = 0.8) -> float | None:
+    """The highest true pass rate that a bar on ``n`` cases fails with this probability.
+
+    Rounded down to 0.001; None if it fails no model so often.
+    """
+    low, high = 0, 1000
+    if bar_power(n, bar, 0.0) < power:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if bar_power(n, bar, middle / 1000) >= power else (low, middle)
+    return low / 1000
 
 
 def mcnemar_power(n: int, change: float, discordance: float, level: float = 0.05) -> float:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from scipy.stats import binom
 
 from pytest_llmprobe.cli import main
 from pytest_llmprobe.models.settings import read_gates, read_settings
@@ -101,6 +102,24 @@ def test_the_named_file_is_written_in_the_form_that_it_has(saved, run):
         for table in (*prefix, "gates", "org/model"):
             found = found[table]
         assert found == {"needle": {"pass_rate": 0.83}}
+
+
+def test_each_bar_says_what_it_finds_and_how_often_it_is_wrong(saved, run):
+    _, out, _ = run(saved(records("p" * 18 + "m" * 2, "needle")), "--print")
+    found = re.search(r"# needle: 20 cases: 0\.69 fails a true rate of (\S+) in 80 %.*0\.900", out)
+    alarm = re.search(r"on other cases in (\S+)%", out)
+    assert binom.cdf(13, 20, float(found[1])) >= 0.8 > binom.cdf(13, 20, float(found[1]) + 0.011)
+    assert float(alarm[1]) == pytest.approx(100 * binom.cdf(13, 20, 0.9), abs=0.05)
+
+
+def test_what_is_no_ground_for_a_verdict_gets_no_bar(saved, run):
+    path = saved(records("p" * 20, "needle"), records("p" * 20, "probed"))
+    made = json.loads(Path(path).read_text())
+    next(e for e in made["experiments"] if e["name"] == "probed")["judged"] = False
+    Path(path).write_text(json.dumps(made))
+    _, out, _ = run(path)
+    assert "# probed: no bar, its marker says that it is no ground for a verdict" in out
+    assert "probed" not in Path("llmprobe.toml").read_text()
 
 
 def test_what_gets_no_bar_is_said_with_the_reason(saved, run):

@@ -1,15 +1,20 @@
 """``llmprobe prefixes``, ``continue`` and ``canaries`` on the embedded model."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from pytest_llmprobe.cli import main
 from pytest_llmprobe.experiments.memorization.known_texts import known_texts
 from pytest_llmprobe.experiments.memorization.prefix_map.files import load_prefix_map
+from pytest_llmprobe.models.registry import REFERENCE
 
 
 @pytest.fixture
@@ -71,13 +76,30 @@ def test_what_the_reference_model_was_shown_comes_back_and_nothing_else(
 
 
 def test_prefixes_takes_its_options(corpus, run, tmp_path):
-    options = ("--location", "random", "--seed", 3, "--size", 5, "--crop", 20, "--out", tmp_path)
+    options = (
+        "--location",
+        "random",
+        "--seed",
+        3,
+        "--size",
+        5,
+        "--document-tokens",
+        20,
+        "--out",
+        tmp_path,
+    )
     folders = [
-        run("prefixes", "--dataset", corpus, "--prefix-tokens", 4, *options).rstrip("\n")
+        run("prefixes", "--dataset", corpus, "--prefix-tokens", 4, *options, "--out", tmp_path)[:-1]
         for _ in range(2)
     ]
     maps = [load_prefix_map(tmp_path / folder, None) for folder in folders]
-    parameters = {"prefix_tokens": 4, "location": "random", "size": 5, "crop": 20, "seed": 3}
+    parameters = {
+        "prefix_tokens": 4,
+        "location": "random",
+        "size": 5,
+        "document_tokens": 20,
+        "seed": 3,
+    }
     assert maps[0].metadata["parameters"] == parameters
     assert maps[0].metadata["dataset"] == str(corpus)
     assert len({entry.start for entry in maps[0]}) > 1
@@ -102,7 +124,9 @@ def test_an_error_names_the_option_of_this_command(fails, tmp_path, corpus):
     assert fails("prefixes", "--dataset", empty, "--out", tmp_path / "maps").startswith(
         f"llmprobe: --dataset {empty}: {empty} line 1 has no text"
     )
-    assert "crop=3: it must be 11 or more" in fails("prefixes", "--dataset", corpus, "--crop", 3)
+    assert "document_tokens=3: it must be 11 or more" in fails(
+        "prefixes", "--dataset", corpus, "--document-tokens", 3
+    )
 
 
 def test_continue_without_a_map_or_strings_is_one_line(fails, tmp_path, corpus, run):
@@ -148,3 +172,61 @@ print(sorted({{"torch", "transformers", "numpy", "pytest", "datasets"}} & sys.mo
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_label_and_info_go_with_the_strings_and_the_nearest_are_shown(corpus, run, fails, tmp_path):
+    rows = [json.loads(line)["text"] for line in corpus.read_text().splitlines()]
+    lines = [{"text": t, "title": f"T{n}", "url": f"u/{n}"} for n, t in enumerate(rows)]
+    corpus.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    cut = ("prefixes", "--dataset", corpus, "--prefix-tokens", 12, "--out", tmp_path / "maps")
+    folder = run(*cut, "--label", "title", "--info", "url")[:-1]
+    out = tmp_path / "out.jsonl"
+    run("continue", "--prefix-map", folder, "--max-length", 16, "--out", out)
+    results = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(r["label"], r["info"]) for r in results] == [(f"T{n}", f"u/{n}") for n in range(8)]
+    assert all(r["suffix_text"] in text for r, text in zip(results, rows, strict=False))
+    shown = run("similar", out, "--measure", "levenshtein", "--top", 4)
+    assert shown.count("levenshtein") == 4
+    assert shown.startswith("levenshtein 1: 0 (string 0, line 1, T0, u/0)\n  prefix  ")
+    run("similar", out, "--top", 3, "--out", tmp_path / "near.jsonl")
+    near = [json.loads(line) for line in (tmp_path / "near.jsonl").read_text().splitlines()]
+    assert len(near) == 3 * len({pair["measure"] for pair in near}) == 27
+    assert {pair["index"] for pair in near if pair["rank"] == 1} <= {0, 1, 2, 3}
+    assert "line 1 has no field 'name': it has text, title, url" in fails(*cut, "--label", "name")
+
+
+@pytest.mark.parametrize(("options", "saved"), [((), 9), (("--crop",), 2)])
+def test_the_corpus_is_saved_whole_or_as_far_as_the_map_goes(corpus, run, tmp_path, options, saved):
+    folder = run(
+        "prefixes", "--dataset", corpus, "--size", 2, "--save", *options, "--out", tmp_path
+    )[:-1]
+    assert len(load_prefix_map(tmp_path / folder, None)) == 2
+    rows = [json.loads(line) for line in corpus.read_text().splitlines()]
+    kept = [
+        json.loads(line) for line in (tmp_path / folder / "corpus.jsonl").read_text().splitlines()
+    ]
+    assert kept == [{"id": f"line {n}"} | row for n, row in enumerate(rows, 1)][:saved]
+
+
+def test_crop_without_save_would_do_nothing(corpus, fails):
+    assert "ask for save, too" in fails("prefixes", "--dataset", corpus, "--crop")
+
+
+def test_a_mamba_checkpoint_goes_on_as_transformers_does(corpus, run, tmp_path):
+    folder = tmp_path / "mamba"
+    shutil.copytree(REFERENCE, folder, ignore=shutil.ignore_patterns("*.safetensors", "unlearned"))
+    config = AutoConfig.for_model(
+        "mamba", vocab_size=2048, hidden_size=32, num_hidden_layers=2, state_size=8, eos_token_id=2
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(folder)
+    maps, out = tmp_path / "maps", tmp_path / "out.jsonl"
+    cut = ("prefixes", "--model", folder, "--dataset", corpus, "--prefix-tokens", 6)
+    entries = load_prefix_map(Path(run(*cut, "--out", maps)[:-1]), None)
+    go_on = ("continue", "--prefix-map", entries.folder, "--model", folder, "--max-length", 8)
+    run(*go_on, "--out", out, "--batch-size", 3)
+    for entry, line in zip(entries, out.read_text().splitlines(), strict=True):
+        ids = torch.tensor([[1, *entry.prefix_ids.tolist()]])
+        said = model.generate(ids, max_new_tokens=8, do_sample=False, pad_token_id=0)
+        assert json.loads(line)["generated_ids"] == said[0, ids.shape[1] :].tolist()

@@ -23,6 +23,7 @@ from transformers import (
 from pytest_llmprobe import load_model
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.registry import REFERENCE
+from pytest_llmprobe.report.weights_text import weights_lines
 
 SMALL = {"vocab_size": 2048, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
 SMALL |= {"num_attention_heads": 2, "pad_token_id": 0}
@@ -67,6 +68,15 @@ def test_what_generates_is_what_transformers_loads(tmp_path, what):
         assert torch.equal(loaded.model(**ids).logits, expected(**ids).logits)
 
 
+def test_what_is_left_over_is_unused_and_said(tmp_path):
+    with_tensors(k_scale=(1,), visual__weight=(2, 2))(tmp_path / "m")
+    loaded = load_model(str(tmp_path / "m"))
+    assert loaded.info["weights"]["unused"]["n"] == 2
+    (line,) = weights_lines(loaded.info)
+    assert "no place for 2 tensors" in line
+    assert "up_proj.visual.weight" in line
+
+
 def without_a_shard(folder):
     saved(folder, "llama", BASE, max_shard_size="100KB")
     sorted(folder.glob("*.safetensors"))[1].unlink()
@@ -91,6 +101,21 @@ def without_tensors(kind, fields, part, auto=AutoModelForCausalLM):
         path = saved(folder, kind, fields, auto) / "model.safetensors"
         kept = {name: tensor for name, tensor in load_file(path).items() if part not in name}
         save_file(kept, path, metadata={"format": "pt"})
+
+    return made
+
+
+def with_tensors(kind=None, **more):
+    """A whole checkpoint whose first layer has other tensors beside its weights."""
+
+    def made(folder):
+        path = saved(folder, "llama", BASE) / "model.safetensors"
+        tensors = load_file(path)
+        name = "model.layers.0.mlp.up_proj."
+        if kind is not None:
+            tensors[name + "weight"] = tensors[name + "weight"].to(kind)
+        tensors |= {name + key.replace("__", "."): torch.ones(size) for key, size in more.items()}
+        save_file(tensors, path, metadata={"format": "pt"})
 
     return made
 
@@ -149,6 +174,16 @@ REFUSED = {
     "no tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "has no tokenizer"),
     "a config that is no JSON": (written("config.json", "{"), "cannot be read"),
     "a tokenizer that is no JSON": (written("tokenizer.json", "{"), "tokenizer"),
+    "FP8 without its config": (
+        with_tensors(torch.float8_e4m3fn, weight_scale_inv=(1, 1)), "scales of quantised weights"),
+    "FP8 of modelopt": (
+        with_tensors(torch.float8_e4m3fn, weight_scale=(1,), input_scale=(1,)), "openai:NAME"),
+    "LLM.int8() without its config": (with_tensors(torch.int8, SCB=(96,)), "up_proj.SCB"),
+    "GPTQ beside the weights": (with_tensors(scales=(1, 96), qzeros=(1, 12)), "no quantiz"),
+    "LoRA beside the weights": (
+        with_tensors(lora_A__default__weight=(2, 64), lora_B__default__weight=(96, 2)),
+        r"2 of the checkpoint's tensors \(.*lora_A.* are an adapter's"),
+    "LoRA of loralib": (with_tensors(lora_A=(2, 64), lora_B=(96, 2)), "--llmprobe-adapter"),
     "an empty folder": (lambda folder: folder.mkdir(), r"no config\.json"),
 }  # fmt: skip
 

@@ -9,11 +9,11 @@ from architectures import END, PAD, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_fast_backend import ALONE, SHARED
-from transformers import GenerationConfig
+from transformers import EtaLogitsWarper, GenerationConfig
 
 from pytest_llmprobe import Engine, GenerateConfig, Request
 from pytest_llmprobe.engine.fast_backend import FastBackend
-from pytest_llmprobe.engine.filters import TailFree, TopA
+from pytest_llmprobe.engine.filters import Eta, TailFree, TopA
 from pytest_llmprobe.engine.sampling import sampled
 from pytest_llmprobe.engine.transformers_backend import TransformersBackend
 from pytest_llmprobe.errors import SettingsError
@@ -79,8 +79,21 @@ def test_the_likeliest_always_stays(processor, scores):
     assert scores.index(max(scores)) in kept(processor, scores)
 
 
+@few
+@given(logits, st.floats(1e-4, 0.9))
+def test_eta_sampling_is_that_of_transformers(scores, epsilon):
+    p = probabilities(scores)
+    entropy = -sum(each * math.log(each) for each in p if each)
+    least = min(epsilon, math.sqrt(epsilon) * math.exp(-entropy))
+    if all(abs(each - least) > 1e-6 for each in p):  # else float32 cannot tell
+        assert kept(Eta(epsilon), scores) == kept(EtaLogitsWarper(epsilon), scores)
+
+
 def test_where_all_are_alike_tail_free_keeps_all():
     assert kept(TailFree(0.2), [1.0] * 7) == set(range(7))
+
+
+EPSILON, ETA = {"epsilon_cutoff": 0.1}, {"eta_cutoff": 0.5}
 
 
 def drawn(config):
@@ -91,7 +104,7 @@ def drawn(config):
 
 def test_each_filter_changes_what_is_drawn():
     free = drawn(GenerateConfig(temperature=1.0))
-    for how in ({"tfs": 0.5}, {"top_a": 0.5}, {"typical_p": 0.2}):
+    for how in ({"tfs": 0.5}, {"top_a": 0.5}, {"typical_p": 0.2}, EPSILON, ETA):
         assert drawn(GenerateConfig(temperature=1.0, **how)) < free
 
 

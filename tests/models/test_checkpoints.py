@@ -32,6 +32,7 @@ from pytest_llmprobe.errors import ModelError, RequestError
 from pytest_llmprobe.generation import Request
 from pytest_llmprobe.models.registry import REFERENCE, resolve
 from pytest_llmprobe.models.token_counter import TokenCounter
+from pytest_llmprobe.report.weights_text import weights_lines
 
 # PEFT asks transformers by an old name.
 pytestmark = [
@@ -106,6 +107,8 @@ def test_names_that_a_wrapper_marked_are_read_without_it(tmp_path, tool, tied):
     loaded = load_model(str(folder))
     assert torch.equal(logits(loaded.model), expected)
     assert loaded.info["weights"]["unwrapped"]
+    (line,) = weights_lines(loaded.info)
+    assert line.startswith("weights: their names are read without ")
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])

@@ -73,11 +73,14 @@ def folder(request, tmp_path):
     return tmp_path / "m"
 
 
-@pytest.mark.parametrize("penalty", [1.0, 1.7])
+HOW = [{"num_beams": 1}, {"repetition_penalty": 1.7}, {"num_beams": 3}]
+
+
+@pytest.mark.parametrize("how", [*HOW, {"encoder_repetition_penalty": 3.0}], ids=str)
 @pytest.mark.parametrize("batch_size", [None, 1])
-def test_answers_are_those_of_generate(folder, batch_size, penalty):
+def test_answers_are_those_of_generate(folder, batch_size, how):
     engine = Engine(load_model(str(folder)), batch_size=batch_size)
-    config = GenerateConfig(max_new_tokens=10, repetition_penalty=penalty)
+    config = GenerateConfig(max_new_tokens=10, **how)
     answers = engine.generate(PROMPTS, config)
     oracle = AutoModelForSeq2SeqLM.from_pretrained(folder)
     oracle.generation_config.forced_eos_token_id = None  # an answer may be cut off
@@ -88,12 +91,17 @@ def test_answers_are_those_of_generate(folder, batch_size, penalty):
             input_ids=ids,
             max_new_tokens=10,
             do_sample=False,
-            num_beams=1,
-            repetition_penalty=penalty,
+            **{"num_beams": 1, "repetition_penalty": 1.0} | how,
         )
         assert list(answer.token_ids) == out[0, 1:].tolist()
         assert answer.usage.prompt_tokens == ids.shape[1]
     assert len({answer.token_ids for answer in answers}) > 1
+
+
+def test_contrastive_search_is_refused(folder):
+    config = GenerateConfig(max_new_tokens=3, penalty_alpha=0.5, top_k=3)
+    with pytest.raises(UnsupportedError, match="contrastive search compares the hidden states"):
+        Engine(load_model(str(folder))).generate(PROMPTS, config)
 
 
 def test_log_probabilities_are_those_of_the_decoder_after_an_empty_text(folder):

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from pytest_llmprobe import Engine, GenerateConfig, load_model
@@ -12,6 +13,7 @@ from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models import loading, machine, quantization
 from pytest_llmprobe.models.registry import REFERENCE, ModelSpec, resolve
 from pytest_llmprobe.models.spec_fields import QUANTIZATIONS
+from pytest_llmprobe.report.weights_text import weights_lines
 
 
 @pytest.fixture
@@ -67,6 +69,48 @@ def test_a_quantised_checkpoint_names_the_package_that_it_needs(
     said = refused(resolve(str(folder)), CHECKS[check])
     assert method in said
     assert package in said
+
+
+def test_a_method_that_transformers_does_not_know_can_be_served(tmp_path, unread):
+    folder = quantised_folder(tmp_path, quant_method="exl9", bits=4)
+    said = refused(resolve(str(folder)), loading.load_spec)
+    assert "does not know that method" in said
+    assert "openai:NAME" in said
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_fp8_is_read_with_its_scales_on_a_cpu(tmp_path, dtype):
+    """Transformers gives the weights their scales back where no GPU can multiply by eight bits."""
+    folder = quantised_folder(
+        tmp_path, quant_method="fp8", activation_scheme="dynamic", weight_block_size=[32, 32]
+    )
+    tensors, expected = {}, load_file(REFERENCE / "model.safetensors")
+    for name, weight in expected.items():
+        tensors[name] = weight
+        if weight.ndim == 2 and "_proj" in name:
+            rows, columns = (size // 32 for size in weight.shape)
+            blocks = weight.float().reshape(rows, 32, columns, 32)
+            scale = blocks.abs().amax((1, 3)).clamp(min=1e-12) / 448
+            eighth = (blocks / scale[:, None, :, None]).to(torch.float8_e4m3fn)
+            tensors[name] = eighth.reshape(weight.shape)
+            tensors[name.replace("weight", "weight_scale_inv")] = scale
+            expected[name] = (eighth.float() * scale[:, None, :, None]).reshape(weight.shape)
+    (folder / "model.safetensors").unlink()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    loaded = load_model(str(folder), dtype=dtype, device="cpu")
+    assert str(loaded.model.dtype) == f"torch.{dtype}"
+    assert {parameter.dtype for parameter in loaded.model.parameters()} == {loaded.model.dtype}
+    assert weights_lines(loaded.info) == [
+        "weights: stored as fp8, dequantised, as this device cannot use them so"
+    ]
+    (answer,) = Engine(loaded).generate(["Why?"], GenerateConfig(max_new_tokens=4))
+    assert answer.token_ids
+    state = loaded.model.state_dict()
+    for name in tensors:
+        if name in state:
+            torch.testing.assert_close(
+                state[name].float(), expected[name].float(), rtol=2**-7, atol=1e-6
+            )
 
 
 def test_a_quantised_checkpoint_is_not_quantised_again(tmp_path, unread):

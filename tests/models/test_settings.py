@@ -35,6 +35,9 @@ from pytest_llmprobe.report.plan import Bar
         ("thought", True),
         ("thought", "<think>"),
         ("revision", 7),
+        ("context", "many"),
+        ("context", -5),
+        ("context", True),
     ],
 )
 def test_a_field_that_cannot_be_is_named_with_what_it_must_be(field, value):
@@ -55,6 +58,7 @@ def test_what_can_be_is_kept():
         "thought": ["<a>", "</a>"],
         "template": {"x": 1},
         "thinking": "auto",
+        "context": 4096,
     }
     spec = registered({"mine": entry})["mine"]
     assert {name: getattr(spec, name) for name in entry} == entry

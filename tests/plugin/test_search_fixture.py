@@ -97,8 +97,8 @@ def test_where_nothing_is_better_terminal_and_report_say_so(searching, probe):
 
 @pytest.mark.parametrize("mode", ["plain"], indirect=True)
 def test_a_wrong_space_is_an_error_of_the_test(searching, probe):
-    searching(False, '{"temperature": [0, 1]}', '{"num_beams": [4]}')
+    searching(False, '{"temperature": [0, 1]}', '{"num_beams": [4], "temperature": [1.0]}')
     run = probe()
     assert run.exit_code == 1
     (test,) = run.report["tests"]
-    assert test["error"].startswith("num_beams belongs to beam search")
+    assert test["error"].startswith("num_beams=4 with temperature=1.0")

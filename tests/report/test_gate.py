@@ -138,11 +138,30 @@ def test_a_possible_bar_is_kept(options):
         ({"perplexity": {"min": 20}}, [Limits(min=20)]),  # whoever says which way means it
         ({"f1": {"max_drop": "1%"}}, [Limits(max_drop="1%")]),
         ({"f1": {"min": 0.5, "max": 0.9}}, [Limits(min=0.5, max=0.9)]),
+        ({"tokens_per_s": {"max_drop": 500}}, [Limits(max_drop=500)]),
+        ({"tokens_per_s": {"max_drop": "99%"}}, [Limits(max_drop="99%")]),
     ],
 )
 def test_a_score_has_a_direction_that_is_known_or_said(given, limits):
     found = Bar.of({"score": given}, "here").score
     assert found == (limits if isinstance(limits, dict) else dict(zip(given, limits, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("name", "limits"),
+    [
+        ("latency_p95", -1),
+        ("latency_p50", {"max": 0}),
+        ("latency_p95", {"min": -0.5, "max": 3}),
+        ("tokens_per_s", 0),
+        ("tokens_per_s", {"min": -4}),
+        ("tokens_per_s", {"max_drop": "100%"}),
+        ("tokens_per_s", {"max_drop": "250%"}),
+    ],
+)
+def test_a_timing_has_no_limit_that_none_or_all_are_beyond(name, limits):
+    with pytest.raises(SettingsError, match=f"{name}: "):
+        Bar.of({"score": {name: limits}}, "here")
 
 
 def test_a_bar_falls_into_what_is_judged_alone_and_against_a_baseline():

@@ -1,6 +1,8 @@
 """No gate of the shipped evaluations passes whatever a model does."""
 
 import ast
+import re
+import sys
 from pathlib import Path
 from random import Random
 from runpy import run_path
@@ -12,6 +14,11 @@ from scipy.stats import binom
 from pytest_llmprobe.report.gate import judge
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan
 from pytest_llmprobe.statistics.intervals import wilson
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 EVALS = Path(__file__).parents[2] / "evals"
 FEWEST = {"exposure": 2, "extraction": 8, "verbatim": 4, "closed_book": 4}
@@ -121,3 +128,26 @@ def test_how_often_the_bar_of_exposure_fails_an_innocent_model(n, most):
     bar = bars()["exposure"]
     fails = [passed for passed in range(n + 1) if verdict(bar, passed, n) == "FAIL"]
     assert sum(binom.pmf(passed, n, 0.95) for passed in fails) <= most
+
+
+REFERENCE_BARS = tomllib.loads((EVALS.parent / "pyproject.toml").read_text())["tool"]["llmprobe"]
+STATED = re.findall(
+    r"^\| `(\w+)` \| ([\d.]+) \| (\d+) \| ([\d.]+) \| ([\d.]+) % \| ([\d.]+) \|$",
+    (EVALS.parent / "docs" / "comparison.md").read_text(),
+    re.MULTILINE,
+)
+"""Experiment, bar, cases at ci, the reference model's rate, false alarm, rate found in 80 %."""
+
+
+def test_each_bar_of_the_reference_model_states_its_power():
+    bars = {n: b["pass_rate"] for n, b in REFERENCE_BARS["gates"]["reference"].items() if b}
+    assert {name: float(bar) for name, bar, *_ in STATED} == bars
+
+
+@pytest.mark.parametrize("row", STATED, ids=[row[0] for row in STATED])
+def test_a_bar_of_the_reference_model_fails_it_in_one_redraw_of_twenty_at_most(row):
+    bar, n, rate, alarm, found = map(float, row[1:])
+    fails = [passed for passed in range(int(n) + 1) if passed / n < bar]
+    assert 100 * binom.pmf(fails, n, rate).sum() == pytest.approx(alarm, abs=0.06)
+    assert alarm <= 5
+    assert binom.pmf(fails, n, found).sum() >= 0.8

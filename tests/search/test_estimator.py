@@ -69,8 +69,8 @@ def test_a_clone_shares_the_task_and_nothing_else(estimator):
 
 def test_wrong_parameters_are_named(estimator):
     rows = estimator.task.rows
-    with pytest.raises(ValueError, match="num_beams"):
-        estimator.set_params(num_beams=4)
+    with pytest.raises(ValueError, match="num_beam_groups"):
+        estimator.set_params(num_beam_groups=4)
     with pytest.raises(SettingsError, match=r"top_p=0\.5 samples"):
         clone(estimator).set_params(temperature=0, top_p=0.5).fit(rows)
     space = {"temperature": [0.0], "top_p": [0.5]}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from pytest_llmprobe.statistics.paired import (
     EXACT_CLUSTERS,
@@ -20,7 +21,12 @@ from pytest_llmprobe.statistics.paired import (
     recovery_interval,
     score_change,
 )
-from pytest_llmprobe.statistics.power import mcnemar_power, minimum_detectable_change
+from pytest_llmprobe.statistics.power import (
+    bar_power,
+    found_by_bar,
+    mcnemar_power,
+    minimum_detectable_change,
+)
 
 many = settings(deadline=None, max_examples=100)
 few = settings(deadline=None, max_examples=30)
@@ -411,3 +417,18 @@ def test_the_noise_of_runs_widens_the_interval_of_a_recovery():
     assert wider[0] < low < high < wider[1]
     grouped = recovery_interval(*table, [n // 10 for n in range(100)])
     assert grouped[1] - grouped[0] > high - low
+
+
+@pytest.mark.parametrize("n", [1, 9, 33, 160])
+@pytest.mark.parametrize("bar", [0.01, 0.25, 0.3, 0.95, 1.0])
+def test_a_bars_power_is_the_binomials_below_it(n, bar):
+    below = [passed for passed in range(n + 1) if passed / n < bar]
+    for rate in (0.0, 0.1, 0.5, 0.97, 1.0):
+        expected = binom.pmf(below, n, rate).sum()
+        assert bar_power(n, bar, rate) == pytest.approx(expected, abs=1e-9)
+    found = found_by_bar(n, bar)
+    assert bar_power(n, bar, found) >= 0.8 > bar_power(n, bar, found + 0.001)
+
+
+def test_a_bar_of_nothing_finds_nothing():
+    assert (bar_power(9, 0.0, 0.0), found_by_bar(9, 0.0)) == (0.0, None)

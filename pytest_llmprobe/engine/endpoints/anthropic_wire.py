@@ -56,10 +56,15 @@ class AnthropicWire(Wire):
         "top_k",
         "min_p",
         "typical_p",
+        "epsilon_cutoff",
+        "eta_cutoff",
         "tfs",
         "top_a",
         "repetition_penalty",
         "no_repeat_ngram_size",
+        "encoder_repetition_penalty",
+        "num_beams",
+        "penalty_alpha",
     )
     remedy = ": Anthropic's Messages API has no settings of the sampling; leave it out"
 

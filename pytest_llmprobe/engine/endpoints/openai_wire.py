@@ -53,7 +53,17 @@ class OpenAIWire(Wire):
         asking: How the model is asked to think.
     """
 
-    unknown = ("typical_p", "tfs", "top_a", "no_repeat_ngram_size")
+    unknown = (
+        "typical_p",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "tfs",
+        "top_a",
+        "no_repeat_ngram_size",
+        "encoder_repetition_penalty",
+        "num_beams",
+        "penalty_alpha",
+    )
     remedy = (
         " has no name in the OpenAI-compatible protocol: leave it out, or load the model in this "
         "process"

@@ -1,27 +1,28 @@
 """What a model goes on with after the prefixes of a map, and how much of the truth that is.
 
 A result is one dictionary, and one JSON line: ``index``, ``round`` (how often the map was gone
-round before), ``document``, ``start``, ``prefix``, ``suffix_ids`` (what truly follows, at most
-``max_length`` tokens), ``generated_ids``, ``generated_text``, ``finish_reason``, ``seed``,
-``scores`` (those of `extraction.extraction_scores`; None where the document ends with the prefix)
-and ``note`` (a remark, or None).
+round before), ``document``, its ``label`` and ``info`` (None without), ``start``, ``prefix``,
+``suffix_ids`` (what truly follows, at most ``max_length`` tokens) and ``suffix_text``,
+``generated_ids``, ``generated_text``, ``finish_reason``, ``seed``, ``scores`` (those of
+`extraction.extraction_scores`; None where the document ends with the prefix) and ``note`` (a
+remark, or None). What a server says has no ids of its own: see `prefix_prompts`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from pytest_llmprobe.case import RawPrompt
 from pytest_llmprobe.data.rows import jsonl_rows
 from pytest_llmprobe.data.safe_writing import append, whole_lines, write_atomically, writing
 from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.experiments.memorization.extraction import extraction_scores
 from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixEntry, PrefixMap
+from pytest_llmprobe.experiments.memorization.prefix_prompts import PrefixPrompts, TokenPrompts
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
 from pytest_llmprobe.suite import seed_of
 
@@ -31,6 +32,7 @@ Generate: TypeAlias = Callable[[list[Request]], list[Completion]]
 OnProgress: TypeAlias = Callable[[int, int], None]
 """Called with the number of strings so far and in all."""
 
+AS_TOKENS = TokenPrompts()
 REPEATED = "greedy decoding gives the text of round 0 again; set a temperature for another one"
 
 
@@ -79,17 +81,18 @@ class Prompting:
 
 
 def continuations(
-    entries: Entries, generate: Generate, prompting: Prompting, before: Sequence[int] = ()
+    entries: Entries,
+    generate: Generate,
+    prompting: Prompting,
+    prompts: PrefixPrompts = AS_TOKENS,
 ) -> list[Result]:
-    """Go on from each prefix.
-
-    Before each prefix go the token ids ``before``, such as BOS: ``TextTokenizer.before``.
+    """Go on from each prefix, asked for as ``prompts`` say.
 
     Raises:
         CasesError: There are no entries.
         RequestError: A prefix cannot be continued, for instance for want of context.
     """
-    return list(chain.from_iterable(_batches(entries, generate, prompting, before, 0)))
+    return list(chain.from_iterable(_batches(entries, generate, prompting, prompts, 0)))
 
 
 def write_continuations(
@@ -98,7 +101,7 @@ def write_continuations(
     prompting: Prompting,
     path: Path,
     *,
-    before: Sequence[int] = (),
+    prompts: PrefixPrompts = AS_TOKENS,
     about: Mapping[str, str] | None = None,
     on_progress: OnProgress | None = None,
 ) -> None:
@@ -117,7 +120,7 @@ def write_continuations(
     made = asdict(prompting) | {
         "prefix_map": entries.folder.name,
         "prefix_map_digest": entries.digest,
-        "before": list(before),
+        **prompts.about,
         **(about or {}),
     }
     del made["num_strings"], made["batch_size"]
@@ -133,7 +136,7 @@ def write_continuations(
     with writing(path):
         file = path.open("ab")
     with file:
-        for batch in _batches(entries, generate, prompting, before, done):
+        for batch in _batches(entries, generate, prompting, prompts, done):
             with writing(path):
                 append(file, *map(json.dumps, batch))
             done += len(batch)
@@ -150,7 +153,7 @@ def read_continuations(path: Path) -> Iterator[Result]:
 
 
 def _batches(
-    entries: Entries, generate: Generate, prompting: Prompting, before: Sequence[int], first: int
+    entries: Entries, generate: Generate, prompting: Prompting, prompts: PrefixPrompts, first: int
 ) -> Iterator[list[Result]]:
     if not len(entries):
         raise CasesError("the prefix map is empty, so there is nothing to go on from")
@@ -160,7 +163,7 @@ def _batches(
         asked = [entries[place] for _, place in places]
         requests = [
             Request(
-                _prompt(entry, before),
+                prompts.prompt(entry),
                 prompting.config,
                 seed_of("continuation", prompting.seed, round_, place),
             )
@@ -169,7 +172,7 @@ def _batches(
         answers = generate(requests)
         yield [
             {"index": index, "round": round_, "seed": request.seed}
-            | _result(entry, completion, prompting.max_length)
+            | _result(entry, completion, prompting.max_length, prompts)
             | {"note": REPEATED if round_ and prompting.temperature == 0 else None}
             for index, (round_, _), entry, request, completion in zip(
                 indices, places, asked, requests, answers, strict=True
@@ -177,23 +180,23 @@ def _batches(
         ]
 
 
-def _prompt(entry: PrefixEntry, before: Sequence[int]) -> RawPrompt:
-    """The prefix as ids; its text is for reading, and of a lone space some tokenizers make none."""
-    return RawPrompt(entry.prefix or " ", (*before, *entry.prefix_ids.tolist()))
-
-
-def _result(entry: PrefixEntry, completion: Completion, max_length: int) -> Result:
+def _result(
+    entry: PrefixEntry, completion: Completion, max_length: int, prompts: PrefixPrompts
+) -> Result:
     suffix = entry.suffix_ids[:max_length].tolist()
-    generated = list(completion.token_ids)
+    generated, true = prompts.read(entry, suffix, completion)
     return {
         "document": entry.document,
+        "label": entry.label,
+        "info": entry.info,
         "start": entry.start,
         "prefix": entry.prefix,
         "suffix_ids": suffix,
+        "suffix_text": prompts.text(suffix),
         "generated_ids": generated,
         "generated_text": completion.text,
         "finish_reason": completion.finish_reason,
-        "scores": asdict(extraction_scores(generated, suffix)) if suffix else None,
+        "scores": asdict(extraction_scores(generated, true)) if true else None,
     }
 
 

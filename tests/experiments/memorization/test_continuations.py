@@ -22,6 +22,7 @@ from pytest_llmprobe.experiments.memorization.prefix_map.cutting import (
     make_prefix_map,
 )
 from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixEntry, load_prefix_map
+from pytest_llmprobe.experiments.memorization.prefix_prompts import TokenPrompts
 from pytest_llmprobe.generation import Completion, GenerateConfig, Timings, Usage
 
 TEXTS = ["abcdefgh", "ijklmnop", "qrstuvwx", "yz"]
@@ -84,9 +85,12 @@ def test_a_result_holds_the_prefix_what_was_said_and_what_is_true(entries, model
         "round": 0,
         "seed": model.batches[0][0].seed,
         "document": "d0",
+        "label": None,
+        "info": None,
         "start": 0,
         "prefix": "ab",
         "suffix_ids": [ord(c) for c in "cde"],
+        "suffix_text": None,
         "generated_ids": [ord(c) for c in "cde"],
         "generated_text": "cde",
         "finish_reason": "length",
@@ -114,7 +118,7 @@ def test_a_suffix_shorter_than_the_answer_is_judged_as_far_as_it_goes(entries, m
 
 
 def test_prompts_are_the_exact_ids_with_those_that_go_before(entries, model):
-    continuations(entries, model, Prompting(2), before=(1, 2))
+    continuations(entries, model, Prompting(2), TokenPrompts((1, 2)))
     prompts = [request.prompt for request in model.batches[0]]
     assert prompts == [
         RawPrompt("ab", (1, 2, ord("a"), ord("b"))),
@@ -276,7 +280,9 @@ def test_another_map_or_model_does_not_go_on(prefix_map, model, tmp_path):
     with pytest.raises(SettingsError, match="begun with fingerprint='a', and not 'b'"):
         write_continuations(entries, model, prompting, path, about={"fingerprint": "b"})
     with pytest.raises(SettingsError, match="begun with before="):
-        write_continuations(entries, model, prompting, path, before=[1], about={"fingerprint": "a"})
+        write_continuations(
+            entries, model, prompting, path, prompts=TokenPrompts([1]), about={"fingerprint": "a"}
+        )
     other = prefix_map([*TEXTS, "and more"])
     with pytest.raises(SettingsError, match="begun with prefix_map"):
         write_continuations(other, model, prompting, path, about={"fingerprint": "a"})

@@ -115,7 +115,7 @@ def test_a_random_place_is_uniform_and_depends_on_seed_and_document_only():
         {"prefix_tokens": 3, "location": -1},
         {"prefix_tokens": 3, "location": "end"},
         {"prefix_tokens": 3, "size": 0},
-        {"prefix_tokens": 3, "crop": 3},
+        {"prefix_tokens": 3, "document_tokens": 3},
     ],
 )
 def test_what_cannot_be_cut_is_refused(options):
@@ -176,13 +176,15 @@ def test_the_header_of_an_array_keeps_its_size_however_many_rows_come():
 
 
 def test_the_metadata_says_how_it_was_made(made):
-    prefix_map = made(["abcdef", "a", "xyz", "never read"], prefix_tokens=2, size=2, crop=5)
+    prefix_map = made(
+        ["abcdef", "a", "xyz", "never read"], prefix_tokens=2, size=2, document_tokens=5
+    )
     metadata = prefix_map.metadata
     assert metadata["parameters"] == {
         "prefix_tokens": 2,
         "location": "start",
         "size": 2,
-        "crop": 5,
+        "document_tokens": 5,
         "seed": 0,
     }
     assert metadata["tokenizer_hash"] == "characters"

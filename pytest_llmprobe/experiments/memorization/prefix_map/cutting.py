@@ -11,7 +11,7 @@ import hashlib
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -19,7 +19,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from pytest_llmprobe.errors import CasesError, SettingsError
-from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixEntry, Skipped
+from pytest_llmprobe.experiments.memorization.prefix_map.files import (
+    Document,
+    PrefixEntry,
+    Skipped,
+)
 from pytest_llmprobe.experiments.memorization.prefix_map.writer import (
     PrefixMapWriter,
     map_folder,
@@ -59,19 +63,20 @@ class PrefixCut:
     size: int | None = None  # entries at most: the first documents that are long enough
     # Only so many tokens of each document count, for the place of the prefix and for the suffix,
     # which keeps the map small; None for all.
-    crop: int | None = None
+    document_tokens: int | None = None
     seed: int = 0  # of the random places
 
     def __post_init__(self) -> None:
         place = self.location if isinstance(self.location, int) else 0
         if self.location not in ("start", "random") and not isinstance(self.location, int):
             raise SettingsError(f"location={self.location!r}: give start, random or a whole number")
-        crop = self.prefix_tokens + 1 if self.crop is None else self.crop
+        least = self.prefix_tokens + 1
+        counted = least if self.document_tokens is None else self.document_tokens
         for name, value, lowest in (
             ("prefix_tokens", self.prefix_tokens, 1),
             ("location", place, 0),
             ("size", 1 if self.size is None else self.size, 1),
-            ("crop", crop, self.prefix_tokens + 1),
+            ("document_tokens", counted, least),
         ):
             if value < lowest:
                 raise SettingsError(f"{name}={value}: it must be {lowest} or more")
@@ -80,7 +85,7 @@ class PrefixCut:
         self, document: str, ids: Sequence[int], decode: Callable[[Sequence[int]], str]
     ) -> PrefixEntry | Skipped:
         """The entry of one document, from its id and its token ids without special tokens."""
-        tokens, p = np.asarray(ids[: self.crop], dtype=np.int32), self.prefix_tokens
+        tokens, p = np.asarray(ids[: self.document_tokens], dtype=np.int32), self.prefix_tokens
         if len(tokens) < p:
             return Skipped(document, f"it has {len(tokens)} tokens, and a prefix has {p}")
         last = len(tokens) - p
@@ -93,40 +98,54 @@ class PrefixCut:
 
 
 def make_prefix_map(
-    documents: Iterable[tuple[str, str]],
+    documents: Iterable[tuple[str, str] | Document],
     tokenizer: TextTokenizer,
     cut: PrefixCut,
     parent: Path,
     *,
     model: str,
     dataset: str,
+    tokenizer_of: str | None = None,
+    save: bool = False,
+    crop: bool = False,
     now: datetime | None = None,
     on_progress: OnProgress | None = None,
 ) -> Path:
     """Read a corpus and save its prefix map.
 
-    The documents, id and text of each in order, are read no further than ``cut.size`` asks. The map
-    becomes a folder in ``parent`` that is named after the model, the corpus and the time ``now``
-    (with a time zone; the present if left out):
-    ``{model}_{dataset}_{prefix_tokens}_{location}_{timestamp}`` (UTC).
+    The documents, id and text of each in order, with label and info if they have them, are read no
+    further than ``cut.size`` asks. The map becomes a folder in ``parent`` that is named after the
+    model, the corpus and the time ``now`` (with a time zone; the present if left out):
+    ``{model}_{dataset}_{prefix_tokens}_{location}_{timestamp}`` (UTC). With ``save`` the corpus is
+    kept in it as JSON lines: all of it, or with ``crop`` what was read for the map. A model behind
+    a server has its tokens from another one, ``tokenizer_of``.
 
     Returns:
         The folder, for `files.load_prefix_map`.
 
     Raises:
+        SettingsError: ``crop`` without ``save``, which would do nothing.
         CasesError: The corpus cannot be read, has no document that is long enough, or the folder
             cannot be written. No folder is left then.
     """
+    if crop and not save:
+        raise SettingsError("crop limits the corpus that is saved: ask for save, too")
     now = (now or datetime.now(timezone.utc)).astimezone(timezone.utc)
     names = (model, dataset, str(cut.prefix_tokens), str(cut.location), f"{now:%Y%m%dT%H%M%SZ}")
     corpus = _Corpus(documents)
     with map_folder(parent, "_".join(map(_safe, names))) as folder:
-        with PrefixMapWriter(folder, cut.prefix_tokens) as writer:
-            for document, text in corpus:
-                writer.add(cut.of(document, tokenizer.encode(text), tokenizer.decode))
+        with PrefixMapWriter(folder, cut.prefix_tokens, save) as writer:
+            for document in corpus:
+                writer.add_document(document)
+                if writer.entries == cut.size:
+                    continue  # the rest is only saved
+                found = cut.of(document.id, tokenizer.encode(document.text), tokenizer.decode)
+                if isinstance(found, PrefixEntry):
+                    found = replace(found, label=document.label, info=document.info)
+                writer.add(found)
                 if on_progress is not None:
                     on_progress(writer.entries, writer.skipped)
-                if writer.entries == cut.size:
+                if writer.entries == cut.size and (crop or not save):
                     break
         if not writer.entries:
             raise CasesError(
@@ -138,6 +157,7 @@ def make_prefix_map(
             folder,
             {
                 "model": model,
+                "tokenizer": tokenizer_of or model,
                 "dataset": dataset,
                 "corpus": {"documents": corpus.documents, "sha256": corpus.digest},
                 "created": now.isoformat(),
@@ -152,14 +172,15 @@ def make_prefix_map(
 class _Corpus:
     """Counts and hashes the documents that are read."""
 
-    def __init__(self, documents: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, documents: Iterable[tuple[str, str] | Document]) -> None:
         self._read, self.documents, self._digest = documents, 0, hashlib.sha256()
 
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        for document, text in self._read:
+    def __iter__(self) -> Iterator[Document]:
+        for given in self._read:
+            document = Document(*given)
             self.documents += 1
-            self._digest.update(hashlib.sha256(text.encode()).digest())
-            yield document, text
+            self._digest.update(hashlib.sha256(document.text.encode()).digest())
+            yield document
 
     @property
     def digest(self) -> str:

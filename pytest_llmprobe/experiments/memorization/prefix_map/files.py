@@ -2,11 +2,13 @@
 
 A folder with
 
-- ``entries.jsonl``: of each entry its document, the place of its prefix, and the prefix as text;
+- ``entries.jsonl``: of each entry its document, the place of its prefix, and the prefix as text,
+  with the document's label and info if it has them;
 - ``prefix_ids.npy`` (N, P) int32, ``suffix_ids.npy`` (S,) int32 and ``suffix_offsets.npy`` (N + 1,)
   int64: the suffix of entry i is ``suffix_ids[suffix_offsets[i]:suffix_offsets[i + 1]]``;
 - ``line_offsets.npy`` (N + 1,) int64: where each line of ``entries.jsonl`` begins;
 - ``skipped.jsonl``: the documents that were left out, and why;
+- ``corpus.jsonl``: the documents, if they were to be saved;
 - ``metadata.json``: how the map was made; written last, so a folder without it is not finished.
 """
 
@@ -17,7 +19,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,16 @@ Ids: TypeAlias = NDArray[np.int32]
 
 VERSION = 1
 METADATA, ENTRIES, SKIPPED = "metadata.json", "entries.jsonl", "skipped.jsonl"
+CORPUS = "corpus.jsonl"
+
+
+class Document(NamedTuple):
+    """A text of a corpus."""
+
+    id: str
+    text: str
+    label: str | None = None  # such as an article's title
+    info: str | None = None  # such as its address
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +51,9 @@ class PrefixEntry:
     start: int  # place of the prefix's first token in the document
     prefix: str  # as text, for reading: a character that the cut divides is U+FFFD
     prefix_ids: Ids  # (P,), without special tokens
-    suffix_ids: Ids  # (m,), up to the end of the document or to where it is cropped; may be empty
+    suffix_ids: Ids  # (m,), up to the end of what counts of the document; may be empty
+    label: str | None = None  # of the document
+    info: str | None = None  # of the document
 
 
 @dataclass(frozen=True)
@@ -92,12 +106,13 @@ class PrefixMap:
     def __getitem__(self, index: int) -> PrefixEntry:
         place = range(len(self))[index]
         start, end = self.suffix_offsets[place : place + 2]
-        document, where, prefix = self._text(place)
+        line = self._line(place)
         suffix = self.suffix_ids[max(start, 0) : max(end, 0)]
-        return PrefixEntry(document, where, prefix, self.prefix_ids[place], suffix)
+        ids = {"prefix_ids": self.prefix_ids[place], "suffix_ids": suffix}
+        return PrefixEntry(**line, **ids)
 
-    def _text(self, place: int) -> tuple[str, int, str]:
-        """An entry's document, start and prefix."""
+    def _line(self, place: int) -> dict[str, Any]:
+        """What an entry has besides its token ids."""
         start, end = map(int, self._line_offsets[place : place + 2])
         if not 0 <= start < end <= start + MAX_LINE:
             raise self._damaged(f"entry {place} has no line")
@@ -106,10 +121,12 @@ class PrefixMap:
             line = file.read(end - start)
         try:
             fields = json.loads(line)
-            found = fields["document"], fields["start"], fields["prefix"]
-        except (ValueError, RecursionError, LookupError, TypeError):
+            found = {name: fields[name] for name in ("document", "start", "prefix")}
+            found |= {name: fields.get(name) for name in ("label", "info")}
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
             raise self._damaged(f"the line of entry {place}") from None
-        if tuple(map(type, found)) != (str, int, str):
+        kinds = (str, int, str, str | None, str | None)
+        if not all(map(isinstance, found.values(), kinds)):
             raise self._damaged(f"the line of entry {place}")
         return found
 

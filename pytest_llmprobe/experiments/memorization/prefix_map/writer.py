@@ -14,10 +14,12 @@ import numpy as np
 from pytest_llmprobe.data.arrays import GrowingArray
 from pytest_llmprobe.data.safe_writing import new_folder, write_atomically, writing
 from pytest_llmprobe.experiments.memorization.prefix_map.files import (
+    CORPUS,
     ENTRIES,
     METADATA,
     SKIPPED,
     VERSION,
+    Document,
     PrefixEntry,
     Skipped,
 )
@@ -26,22 +28,32 @@ from pytest_llmprobe.experiments.memorization.prefix_map.files import (
 class PrefixMapWriter:
     """Writes entries of P prefix tokens as they come into a new, empty folder.
 
+    With ``save`` also the documents that they are from.
+
     Raises:
         CasesError: From every method: a file cannot be written.
     """
 
-    def __init__(self, folder: Path, prefix_tokens: int) -> None:
+    def __init__(self, folder: Path, prefix_tokens: int, save: bool = False) -> None:
         self.entries = self.skipped = self.suffix_tokens = self._bytes = 0
         self._folder = folder
         with writing(folder):
             self._lines = (folder / ENTRIES).open("xb")
             self._left_out = (folder / SKIPPED).open("xb")
+            self._corpus = (folder / CORPUS).open("xb") if save else None
             self._prefix_ids = GrowingArray(folder / "prefix_ids.npy", np.int32, (prefix_tokens,))
             self._suffix_ids = GrowingArray(folder / "suffix_ids.npy", np.int32)
             self._suffix_offsets = GrowingArray(folder / "suffix_offsets.npy", np.int64)
             self._line_offsets = GrowingArray(folder / "line_offsets.npy", np.int64)
             self._suffix_offsets.append([0])
             self._line_offsets.append([0])
+
+    def add_document(self, document: Document) -> None:
+        """Keep a document, if the corpus is to be saved."""
+        if self._corpus is not None:
+            told = {name: value for name, value in document._asdict().items() if value is not None}
+            with writing(self._folder):
+                self._corpus.write(_line(**told))
 
     def add(self, item: PrefixEntry | Skipped) -> None:
         """Write an entry, or that a document has none."""
@@ -50,7 +62,9 @@ class PrefixMapWriter:
                 self._left_out.write(_line(document=item.document, reason=item.reason))
                 self.skipped += 1
                 return
-            line = _line(document=item.document, start=item.start, prefix=item.prefix)
+            about = {name: getattr(item, name) for name in ("label", "info")}
+            told = {name: value for name, value in about.items() if value is not None}
+            line = _line(document=item.document, start=item.start, prefix=item.prefix, **told)
             self._bytes += self._lines.write(line)
             self.suffix_tokens += len(item.suffix_ids)
             self.entries += 1
@@ -65,8 +79,9 @@ class PrefixMapWriter:
     def __exit__(self, *error: object) -> None:
         arrays = (self._prefix_ids, self._suffix_ids, self._suffix_offsets, self._line_offsets)
         with writing(self._folder), ExitStack() as files:
-            for file in (self._lines, self._left_out, *arrays):
-                files.callback(file.close)
+            for file in (self._lines, self._left_out, self._corpus, *arrays):
+                if file is not None:
+                    files.callback(file.close)
             for array in arrays:
                 array.finish()
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 from pytest_llmprobe.case import Case, Prompt, Span, checked_spans
 from pytest_llmprobe.errors import CasesError, SettingsError
+from pytest_llmprobe.generation.config import GREEDY, is_whole
+from pytest_llmprobe.generation.config import GenerateConfig as GenerateConfig
 
 FinishReason: TypeAlias = Literal["stop", "length", "stop_string"]
 LONGEST_REASON = 40
@@ -18,98 +19,8 @@ LONGEST_REASON = 40
 Layers: TypeAlias = Literal["all", "first", "last"] | tuple[int, ...]
 Phase: TypeAlias = Literal["all", "prefill"]
 
-SHARE = "above 0 and at most 1 (off)"
-
-THINKING_TOKENS = 4096
-"""Room for a thought, where nothing else is said."""
-
 LARGEST_DELTA = 100
 """All attention and more: 16-bit scores would overflow far beyond it."""
-
-
-@dataclass(frozen=True)
-class GenerateConfig:
-    """How to generate; requests of different configs may share a batch.
-
-    Args:
-        max_new_tokens: At most this many tokens of an answer.
-        stop: Strings that end the answer; the text is cut before the first one. Those within a
-            thought end nothing.
-        temperature: 0 for greedy decoding, else the sampling temperature.
-        top_k: Sample among the ``top_k`` likeliest tokens; 0 for all.
-        top_p: Sample among the likeliest tokens that together hold this probability.
-        min_p: Drop tokens less likely than ``min_p`` times the likeliest one.
-        typical_p: Locally typical sampling: as ``top_p``, in order of how close a token's surprise
-            is to the expected one.
-        tfs: Tail-free sampling: drop what follows when this share of the curvature of the sorted
-            probabilities has been seen.
-        top_a: Drop tokens less likely than ``top_a`` times the square of the likeliest one's.
-        repetition_penalty: Divide positive scores of tokens that the prompt or the answer holds by
-            this, and multiply negative ones; 1 for none.
-        no_repeat_ngram_size: No sequence of so many tokens twice in prompt and answer; 0 for any.
-        thinking_tokens: At most this many tokens of a thought before the answer, where the model is
-            expected to think; one that is not expected takes the answer's room.
-
-    The penalties come first, also in greedy decoding; then temperature, then the filters in the
-    order above.
-
-    Raises:
-        SettingsError: A value is out of range.
-    """
-
-    max_new_tokens: int = 64
-    stop: tuple[str, ...] = ()
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    tfs: float = 1.0
-    top_a: float = 0.0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram_size: int = 0
-    thinking_tokens: int = THINKING_TOKENS
-
-    def __post_init__(self) -> None:
-        given: object = self.stop
-        stop = (given,) if isinstance(given, str) else tuple(self.stop)
-        object.__setattr__(self, "stop", stop)
-        for name, valid, rule in (
-            ("max_new_tokens", _whole(self.max_new_tokens, 1), "a whole number from 1 up"),
-            ("stop", all(isinstance(s, str) and s for s in stop), "non-empty strings"),
-            ("temperature", 0 <= self.temperature < math.inf, "0 (greedy) or more"),
-            ("top_k", _whole(self.top_k, 0), "a whole number from 0 (off) up"),
-            ("top_p", 0 < self.top_p <= 1, SHARE),
-            ("min_p", 0 <= self.min_p < 1, "at least 0 (off) and below 1"),
-            ("typical_p", 0 < self.typical_p <= 1, SHARE),
-            ("tfs", 0 < self.tfs <= 1, SHARE),
-            ("top_a", 0 <= self.top_a <= 1, "at least 0 (off) and at most 1"),
-            ("repetition_penalty", 0 < self.repetition_penalty < math.inf, "above 0; 1 is off"),
-            ("no_repeat_ngram_size", _whole(self.no_repeat_ngram_size, 0), "0 (off) or more"),
-            ("thinking_tokens", _whole(self.thinking_tokens, 1), "a whole number from 1 up"),
-        ):
-            if not valid:
-                raise SettingsError(f"{name}={getattr(self, name)!r}: it must be {rule}")
-
-    @classmethod
-    def of(cls, **options: Any) -> GenerateConfig:
-        """Build from keyword arguments; an unknown one is an error that lists the known ones."""
-        known = [f.name for f in fields(cls)]
-        if unknown := sorted(options.keys() - set(known)):
-            raise SettingsError(f"unknown option {unknown[0]!r}; known: {', '.join(known)}")
-        try:
-            return cls(**options)
-        except TypeError as error:
-            raise SettingsError(f"generation options {options}: {error}") from None
-
-    def for_case(self, case: Case) -> GenerateConfig:
-        """This config with the room and the stop strings that a case names."""
-        stop = tuple(dict.fromkeys((*self.stop, *case.stop)))
-        return replace(self, max_new_tokens=case.max_new_tokens or self.max_new_tokens, stop=stop)
-
-
-def _whole(value: object, lowest: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= lowest
 
 
 def delta_grid(given: object) -> tuple[float, ...]:
@@ -169,7 +80,7 @@ class Steer:
         layers: Any = self.layers
         if not isinstance(layers, str):
             numbers = tuple(layers) if isinstance(layers, Iterable) else (layers,)
-            if not numbers or not all(_whole(number, 0) for number in numbers):
+            if not numbers or not all(is_whole(number, 0) for number in numbers):
                 raise SettingsError(f"layers={layers!r}: give numbers of layers from 0 up")
             object.__setattr__(self, "layers", tuple(sorted(set(numbers))))
         elif layers not in ("all", "first", "last"):
@@ -195,7 +106,7 @@ class Request:
     """
 
     prompt: Prompt
-    config: GenerateConfig = GenerateConfig()
+    config: GenerateConfig = GREEDY
     seed: int = 0
     draft: str | tuple[int, ...] | None = None
     steer: Steer | None = None
