@@ -1,6 +1,7 @@
 """Run the commands of a page of the documentation and write what they print into it.
 
     python docs/record.py [PAGE ...]
+    python docs/record.py examples/*.ipynb    # pip install nbclient ipykernel
 
 Each ```sh block runs in a folder that all blocks of the page share and that is empty at first. The
 ```text block that follows it, where there is one, gets what it printed. Default: PAGES.
@@ -56,12 +57,30 @@ def run_in(folder: Path) -> Callable[[str], str]:
     return run
 
 
+def record_notebook(path: Path) -> None:
+    """Run a notebook's cells and keep what they show, but not when or on which machine."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    metadata = dict(notebook.metadata)
+    os.environ["PYTHONWARNINGS"] = "ignore"  # they name files of this machine
+    with tempfile.TemporaryDirectory() as folder:
+        where = {"metadata": {"path": folder}}
+        NotebookClient(notebook, timeout=None, record_timing=False, resources=where).execute()
+    notebook.metadata = nbformat.from_dict(metadata)
+    nbformat.write(notebook, path)
+
+
 def main(names: Sequence[str]) -> None:
     """Record these pages."""
     for path in [Path(name) for name in names] or [DOCS / name for name in PAGES]:
-        with tempfile.TemporaryDirectory() as folder:
-            page = record(path.read_text(encoding="utf-8"), run_in(Path(folder).resolve()))
-        path.write_text(page, encoding="utf-8")
+        if path.suffix == ".ipynb":
+            record_notebook(path)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                page = record(path.read_text(encoding="utf-8"), run_in(Path(folder).resolve()))
+            path.write_text(page, encoding="utf-8")
         print(f"{path}: written")
 
 
