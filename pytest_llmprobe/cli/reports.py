@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_llmprobe.report.baseline import Baseline
 
 STORAGE = Path(".llmprobe")
-RUN = "a report, a run's folder, or a baseline: its path, NAME or MODEL/NAME"
+RUN = "a report, a run's folder, last, or a baseline: its path, NAME or MODEL/NAME"
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -57,7 +57,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.description = "Write a finished run's report again, in a form for people."
-    parser.add_argument("report", metavar="RUN", help="a report or a run's folder")
+    parser.add_argument("report", metavar="RUN", help="a report, a run's folder, or last")
     parser.add_argument("--html", type=Path, metavar="OUT", help="a page without network")
     parser.add_argument("--md", type=Path, metavar="OUT", help="markdown for a pull request")
     parser.add_argument("--csv", type=Path, metavar="OUT", help="a row for each case")

@@ -21,10 +21,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "llmprobe show .llmprobe/runs/20261121T124327Z-mistral 'single_needle[10-pairs-0/key-3]'\n"
-        "llmprobe show RUN threading --missed\n\n"
+        "llmprobe show last threading --missed\n\n"
         "CASE is a part of the case's id; where several have it, they are listed."
     )
-    parser.add_argument("report", metavar="RUN", help="a report, a run's folder, or its name")
+    parser.add_argument("report", metavar="RUN", help="a report, a run's folder, its name, or last")
     parser.add_argument("case", metavar="CASE", nargs="?", default="", help="a part of its id")
     parser.add_argument("--missed", action="store_true", help="only cases that missed")
     parser.add_argument("--json", action="store_true", help="the record as JSON, with the prompt")
