@@ -142,6 +142,7 @@ class Recorder:
             text=options.markdown,
             baseline=options.save,
             repeats=self._repeats,
+            prompts=self._run.folder.prompts,
         )
         if options.save is not None and report["status"] == "complete":
             said += self._run.fidelity.save(options.save)
