@@ -81,6 +81,7 @@ def _list(tests: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _lines(record: Mapping[str, Any], prompt: Any) -> list[str]:
+    from pytest_llmprobe.report.prompt_file import read_prompt
     from pytest_llmprobe.report.terminal import printable
 
     lines = [printable(record["id"])]
@@ -89,21 +90,9 @@ def _lines(record: Mapping[str, Any], prompt: Any) -> list[str]:
             value = record[name]
             said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             lines.append(f"{name}: {printable(said)}")
-    parts = {"prompt": _text(prompt), "thought": record.get("thought")}
-    parts |= {"received": record["received"], "expected": _text(record["expected"])}
+    parts = {"prompt": read_prompt(prompt), "thought": record.get("thought")}
+    parts |= {"received": record["received"], "expected": read_prompt(record["expected"])}
     for name, text in parts.items():
         if text:
             lines += ["", f"--- {name}", *(printable(line) for line in text.split("\n"))]
     return lines
-
-
-def _text(value: Any) -> str:
-    """A prompt or a target as a person reads it."""
-    if isinstance(value, Mapping):
-        return str(value.get("text", ""))
-    if isinstance(value, list):
-        return "\n".join(
-            f"[{part['role']}] {part['content']}" if isinstance(part, Mapping) else str(part)
-            for part in value
-        )
-    return "" if value is None else str(value)
