@@ -71,7 +71,9 @@ def find_run(given: str, storage: Path, model: str | None = None) -> Path:
         if path.exists():
             return path
     runs = sorted(storage.glob("runs/*/report.json"))  # their names begin with the time
-    if given == LAST and runs:
+    if given == LAST:
+        if not runs:
+            raise ReportError(f"there are no finished runs in {storage / 'runs'}")
         return runs[-1].parent
     known = sorted(f"{_owner(path)}/{path.stem}" for path in storage.glob("baselines/*/*.json"))
     listed = f"the baselines are {', '.join(known)}" if known else "there are no baselines"

@@ -176,7 +176,7 @@ def test_what_is_not_there_lists_what_is(storage):
 
 
 def test_last_is_the_newest_run_with_a_report_unless_something_has_this_name(storage, saved):
-    with pytest.raises(ReportError, match="no baseline, file or run 'last'"):
+    with pytest.raises(ReportError, match="no finished runs in"):
         find_run("last", storage)
     newest = saved("20261122T000000Z-a", GOOD)
     saved("20261121T000000Z-b", GOOD)
