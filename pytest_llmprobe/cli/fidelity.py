@@ -242,21 +242,15 @@ def _conclude(
 
 def _table(found: Mapping[str, Any]) -> list[str]:
     from pytest_llmprobe.report.several import direction_cells, displacement_cells, finding
+    from pytest_llmprobe.report.terminal import aligned, terminal_width
 
     rows = list(found.get("evaluations", ()))
     if not rows:
         return []
     if "texts" in found and found["texts"]["fidelity"]:
         rows.append({"name": TEXTS, "n": 0, "fidelity": found["texts"]["fidelity"]})
-    width = max(len(row["name"]) for row in rows)
-    lines = [
-        f"{'':{width}} {'KL mean':>9} {'p99':>9} {'top-1':>7} {'lost':>5} {'gained':>6}  verdict"
-    ]
+    lines = [["experiment", "KL mean", "p99", "top-1", "lost", "gained", "verdict"]]
     for row in rows:
-        kl, p99, top1 = displacement_cells(row)
-        lost, gained = direction_cells(row)
-        lines.append(
-            f"{row['name']:{width}} {kl:>9} {p99:>9} {top1:>7} {lost:>5} {gained:>6}  "
-            f"{finding(row)}"
-        )
-    return lines
+        cells = [*displacement_cells(row), *direction_cells(row)]
+        lines.append([row["name"], *cells, finding(row)])
+    return aligned(lines, (0, len(lines[0]) - 1), terminal_width())

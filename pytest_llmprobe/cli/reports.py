@@ -80,14 +80,14 @@ def _compare(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.comparison import compare
     from pytest_llmprobe.report.comparison_text import lines
     from pytest_llmprobe.report.run_file import called, find_run, read_run
-    from pytest_llmprobe.report.terminal import printable
+    from pytest_llmprobe.report.terminal import printable, terminal_width
 
     given = options.first, options.second
     paths = [find_run(name, options.storage) for name in given]
     first, second = map(read_run, paths)
     names = called(given[0], paths[0], first.model, second.model), given[1]
     comparison = compare(first, second, names, same_prompts=options.same_prompts)
-    for line in lines(comparison):
+    for line in lines(comparison, terminal_width()):
         print_line(line)
     verdict, reason = comparison.verdict
     if options.fail_on == "never" and verdict == "FAIL":
@@ -155,6 +155,7 @@ def _history(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.files import check_writable, write_atomically
     from pytest_llmprobe.report.history import history, history_page
     from pytest_llmprobe.report.run_file import read_run
+    from pytest_llmprobe.report.terminal import terminal_width
 
     if options.html is not None:
         check_writable(options.html)
@@ -171,7 +172,7 @@ def _history(options: argparse.Namespace) -> None:
         of_model = f" of {options.model}" if options.model else ""
         raise ReportError(f"there are no runs{of_model} in {options.storage / 'runs'}")
     for model in sorted(runs):
-        for line in history(runs[model], options.last):
+        for line in history(runs[model], options.last, terminal_width()):
             print_line(line)
     if options.html is not None:
         write_atomically(options.html, history_page(runs, options.last))

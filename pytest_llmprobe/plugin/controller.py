@@ -6,6 +6,7 @@ Imported in every pytest run of the environment; the recorder is imported with t
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -127,7 +128,8 @@ class Controller:
             end_run(self._session, unwritten(error))
         # The record is not for other reporters, which would show it whole.
         report.user_properties = [pair for pair in report.user_properties if pair[0] != PROPERTY]
-        result = yield
+        with self._progress.held_back() if self._progress is not None else nullcontext():
+            result = yield
         if self._recorder is not None and report.passed:
             self._let_go(report)
         return result

@@ -125,7 +125,7 @@ class WorkersProgress:
     def __init__(self, config: pytest.Config) -> None:
         self._folder = process_of(config).scratch
         self._line = Line(config)
-        self._stop = threading.Event()
+        self._stop, self._drawing, self._drawn = threading.Event(), threading.Lock(), False
         self._thread = threading.Thread(target=self._watch, name="llmprobe-progress", daemon=True)
 
     def start(self) -> None:
@@ -137,15 +137,25 @@ class WorkersProgress:
         self._stop.set()
         self._thread.join(timeout=2)
 
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Erase the line while somebody else writes: dots would leave parts of it standing."""
+        with self._drawing:
+            self._show([])
+            yield
+
     def _watch(self) -> None:
-        drawn: list[State] = []
         while not self._stop.wait(INTERVAL_S):
             states = self._states()
-            if states or drawn:
-                self._line.show(states)
-            drawn = states
-        if drawn:
-            self._line.show([])
+            with self._drawing:
+                self._show(states)
+        with self._drawing:
+            self._show([])
+
+    def _show(self, states: Sequence[State]) -> None:
+        if states or self._drawn:
+            self._line.show(states)
+        self._drawn = bool(states)
 
     def _states(self) -> list[State]:
         states = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -253,14 +254,16 @@ class Recorder:
         if self._session is None:
             return
         terminal.section("llmprobe")
+        wide = terminal.isatty() or "COLUMNS" in os.environ
+        width = terminal._tw.fullwidth if wide else None
         for line in (
-            *table(self._experiments, self._checks),
+            *table(self._experiments, self._checks, width),
             *misses_text.miss_lines(self._experiments),
             *summaries(self._experiments),
             *remarks(self._experiments),
             *server_lines(self._model_info),
             *weights_lines(self._model_info),
-            *compared_lines(self._comparison),
+            *compared_lines(self._comparison, width),
             *fidelity_lines(self._experiments),
             *texts_lines(self._texts),
             *self._said,

@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from pytest_llmprobe.report.comparison import Comparison
 
 
-def compared_lines(comparison: Comparison | None) -> list[str]:
+def compared_lines(comparison: Comparison | None, width: int | None) -> list[str]:
     """What a comparison found, if there was one."""
     if comparison is None:
         return []
     from pytest_llmprobe.report.comparison_text import lines
 
-    return lines(comparison)
+    return lines(comparison, width)
 
 
 def misses_of_failed(

@@ -219,7 +219,7 @@ class _Runs:
         from pytest_llmprobe.report import several
         from pytest_llmprobe.report.files import to_json, write_atomically
         from pytest_llmprobe.report.publish import add_to_job_summary
-        from pytest_llmprobe.report.terminal import printable
+        from pytest_llmprobe.report.terminal import printable, terminal_width
 
         asked = len(self._names)
         verdict, reason, code = several.verdict(runs, asked)
@@ -231,7 +231,7 @@ class _Runs:
             "md": lambda: f"{text}\n",
         }
         print(f"\nllmprobe: {len(runs)} models, {runs[0].name} is the baseline")
-        for line in several.table(runs):
+        for line in several.table(runs, terminal_width()):
             print(line)
         for run in runs:
             print(f"{printable(run.name)}: report: {run.place}")

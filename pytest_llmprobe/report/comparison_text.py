@@ -137,12 +137,12 @@ def differences(comparison: Comparison) -> list[str]:
     return lines
 
 
-def lines(comparison: Comparison) -> list[str]:
+def lines(comparison: Comparison, width: int | None = None) -> list[str]:
     """Everything for a terminal but the verdict: first what cannot be compared."""
     said = [f"{comparison.second} compared with {comparison.first}"]
     said += [comparison.prompts] if comparison.prompts else []
     said += [f"not comparable: {remark}" for remark in comparison.remarks]
-    said += aligned([HEADER, *rows(comparison)], left=(0, len(HEADER) - 1))
+    said += aligned([HEADER, *rows(comparison)], (0, len(HEADER) - 1), width)
     said += all_notes(comparison)
     for experiment in comparison.experiments:
         for what, flips in (("lost", experiment.lost), ("gained", experiment.gained)):

@@ -7,21 +7,28 @@ from typing import Any
 
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.charts import charts
-from pytest_llmprobe.report.terminal import aligned, printable
+from pytest_llmprobe.report.terminal import GAP, aligned, printable
 
 PARTIAL = "*"
 LEGEND = f"{PARTIAL} only part of the cases has a result, or some ended in an error"
 
 
-def history(runs: Sequence[Baseline], last: int) -> list[str]:
+def history(runs: Sequence[Baseline], last: int, width: int | None = None) -> list[str]:
     """A table with a row for each experiment and a column for each of the latest runs.
 
     Args:
         runs: Of one model, at least one.
         last: How many runs to show, the newest on the right.
+        width: Columns of the terminal: runs that have no room follow below; None: all on a line.
     """
     rows = _rows(_latest(runs, last))
-    lines = [printable(runs[0].model), *aligned(rows, left=(0,))]
+    room = len(runs)
+    if width is not None:
+        name, run = (max(len(row[column]) for row in rows) for column in (0, 1))
+        room = max(1, (width - name) // (len(GAP) + run))
+    lines = [printable(runs[0].model)]
+    for begin in range(1, len(rows[0]), room):
+        lines += aligned([[row[0], *row[begin : begin + room]] for row in rows], left=(0,))
     return [*lines, LEGEND] if _has_partial(rows) else lines
 
 

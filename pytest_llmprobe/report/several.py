@@ -118,9 +118,9 @@ def table_rows(runs: Sequence[ModelRun]) -> list[list[str]]:
     return found
 
 
-def table(runs: Sequence[ModelRun]) -> list[str]:
-    """The same as lines of text."""
-    return aligned([list(HEADER), *table_rows(runs)], left=(0, 1, 9, 10))
+def table(runs: Sequence[ModelRun], width: int | None = None) -> list[str]:
+    """The same as lines of text, folded to the columns of a terminal."""
+    return aligned([list(HEADER), *table_rows(runs)], (0, 1, 9, 10), width)
 
 
 def verdict(runs: Sequence[ModelRun], asked: int) -> tuple[Verdict, str, int]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Container, Mapping, Sequence
+from itertools import accumulate
+from os import environ
+from shutil import get_terminal_size
 from typing import Any
 
 from pytest_llmprobe.report.gate import CHANGE, MEASURED, Check
 from pytest_llmprobe.report.record import MAX_TEXT, bounded
 from pytest_llmprobe.report.summary_function import FAILED
+
+GAP = "  "
+"""What stands between two columns."""
 
 SIGNS = {"min": ">=", "max": "<=", "max_drop": "drop <=", "max_increase": "increase <="}
 """What a value must be to its bar."""
@@ -22,13 +29,21 @@ NOT_MEASURED = "not measured: "
 """How a summary's entry begins that says what is missing and how to get it."""
 
 
-def table(experiments: Sequence[Mapping[str, Any]], checks: Sequence[Check]) -> list[str]:
-    """One line an experiment: n, pass rate with its interval, chance, gate, tokens/s."""
+def table(
+    experiments: Sequence[Mapping[str, Any]], checks: Sequence[Check], width: int | None = None
+) -> list[str]:
+    """One row an experiment: n, pass rate with its interval, chance, gate, tokens/s.
+
+    Args:
+        experiments: As the report has them.
+        checks: What was judged.
+        width: As ``aligned`` takes it.
+    """
     rows = [["experiment", "n", "pass rate [95% CI]", "chance", "gate", "tokens/s"]]
     for experiment in experiments:
         name, (rate, chance, speed) = experiment["name"], measured(experiment)
         rows.append([name, str(experiment["n"]), rate, chance, _gate(experiment, checks), speed])
-    return aligned(rows, left=(0, 4))
+    return aligned(rows, (0, 4), width)
 
 
 def measured(experiment: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -141,17 +156,49 @@ def remarks(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
     return [printable(line) for line in lines]
 
 
-def aligned(rows: Sequence[Sequence[str]], left: Container[int]) -> list[str]:
-    """The lines of a table, safe to print; columns that are not ``left`` stand to the right."""
+def aligned(
+    rows: Sequence[Sequence[str]], left: Container[int], width: int | None = None
+) -> list[str]:
+    """The lines of a table, safe to print; columns that are not ``left`` stand to the right.
+
+    Args:
+        rows: A header and what stands under it.
+        left: Columns that stand to the left.
+        width: Columns of the terminal; what has no room there follows below its row, each cell with
+            its column's name. None: lines of any length.
+    """
     safe = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
-    return [
-        "  ".join(
+    ends = list(accumulate(widths, lambda end, column: end + len(GAP) + column))
+    fit = len(ends) if width is None else max(1, sum(end <= width for end in ends))
+    lines = []
+    for row in safe:
+        line = GAP.join(
             cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in safe
-    ]
+            for column, (cell, width) in enumerate(zip(row[:fit], widths, strict=False))
+        )
+        lines.append(line.rstrip())
+        if row is not safe[0]:
+            named = zip(safe[0][fit:], row[fit:], strict=True)
+            lines += _below([f"{name} {cell}" for name, cell in named if cell != "-"], width)
+    return lines
+
+
+def _below(cells: Sequence[str], width: int | None) -> list[str]:
+    """Cells of a row that had no room beside it, as many on a line as have room there."""
+    lines: list[str] = []
+    for cell in cells:
+        joined = f"{lines[-1]}, {cell}" if lines else ""
+        if lines and len(joined) <= (width or 0):
+            lines[-1] = joined
+        else:
+            lines.append(f"{GAP}{cell}")
+    return lines
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that is written to, or as COLUMNS says; None for a file or a pipe."""
+    return get_terminal_size().columns if "COLUMNS" in environ or sys.stdout.isatty() else None
 
 
 def printable(text: str) -> str:

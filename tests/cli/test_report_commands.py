@@ -245,6 +245,24 @@ def test_history_is_a_row_an_experiment_and_a_column_a_run(saved, run):
     assert [line.split() for line in lines][1] == ["2026-03-03"]
 
 
+def test_history_in_a_narrow_terminal_goes_on_below(saved, run, monkeypatch):
+    for day in range(1, 4):
+        saved(str(day), records("pp"), timestamp=f"2026-03-0{day}T12:00:00Z")
+    monkeypatch.setenv("COLUMNS", "32")
+    _, lines = run("history")
+    assert [line.split() for line in lines[1:]] == [
+        ["2026-03-01", "2026-03-02"],
+        ["12:00", "12:00"],
+        ["commit", "11111111", "11111111"],
+        ["needle", "1.000", "1.000"],
+        ["2026-03-03"],
+        ["12:00"],
+        ["commit", "11111111"],
+        ["needle", "1.000"],
+    ]
+    assert max(map(len, lines)) <= 32
+
+
 def test_history_is_a_page_with_a_curve_for_each_experiment(saved, run, tmp_path):
     hostile = "<b>needle</b>"
     saved("1", records("pp", hostile), timestamp="2026-03-01T12:00:00Z")

@@ -5,7 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_llmprobe.report.gate import Check
-from pytest_llmprobe.report.terminal import measured, printable, remarks, summaries, table
+from pytest_llmprobe.report.terminal import (
+    aligned,
+    measured,
+    printable,
+    remarks,
+    summaries,
+    table,
+    terminal_width,
+)
 
 CONTROL = [*map(chr, range(32)), "\x7f", *map(chr, range(0x80, 0xA0)), "\u2028", "\u2029"]
 
@@ -81,6 +89,64 @@ def test_columns_begin_and_end_at_the_same_place_in_every_row():
         "needle            ",
         "a_much_longer_name",
     ]
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (
+            30,
+            [
+                "experiment   n",
+                "needle      20",
+                "  pass rate [95% CI] 0.850 [0.640, 0.948]",
+                "  chance 0.050",
+                "  gate PASS (>= 0.8)",
+                "  tokens/s 1,234",
+            ],
+        ),
+        (
+            40,
+            [
+                "experiment   n    pass rate [95% CI]",
+                "needle      20  0.850 [0.640, 0.948]",
+                "  chance 0.050, gate PASS (>= 0.8)",
+                "  tokens/s 1,234",
+            ],
+        ),
+        (
+            80,
+            [
+                "experiment   n    pass rate [95% CI]  chance  gate           tokens/s",
+                "needle      20  0.850 [0.640, 0.948]   0.050  PASS (>= 0.8)     1,234",
+            ],
+        ),
+    ],
+)
+def test_a_narrow_terminal_has_the_rest_of_a_row_below_it(width, lines):
+    assert table([experiment()], [check()], width) == lines
+
+
+CELL = st.text("ab ", min_size=1, max_size=12).map(str.strip).filter(bool)
+
+
+@given(st.data(), st.integers(1, 5), st.integers(1, 60))
+def test_no_cell_is_lost_and_only_what_is_too_long_by_itself_is_wider(data, columns, width):
+    names = [f"c{column}" for column in range(columns)]
+    rows = data.draw(st.lists(st.lists(CELL, min_size=columns, max_size=columns), min_size=1))
+    lines = aligned([names, *rows], (0,), width)
+    whole = " ".join(lines)
+    for row in rows:
+        assert all(cell in whole for cell in row)
+    longest = max(len(cell) for row in rows for cell in row)
+    assert all(len(line) <= max(width, longest + len("  c0 ")) for line in lines)
+
+
+def test_a_pipe_has_lines_of_any_length_and_columns_decide(monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert terminal_width() is None
+    monkeypatch.setenv("COLUMNS", "40")
+    assert terminal_width() == 40
 
 
 def test_no_experiment_is_a_header_alone():
