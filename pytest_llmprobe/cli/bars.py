@@ -27,7 +27,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "finds and how often it would fail this model on other cases. Everything else in the file "
         "stays as it is, and so does an experiment that is false there."
     )
-    parser.add_argument("report", metavar="RUN", help="a report, a run's folder, or its name")
+    parser.add_argument("report", metavar="RUN", help="a report, a run's folder, its name, or last")
     parser.add_argument(
         "--config",
         type=Path,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_llmprobe.report.baseline import Baseline
 
 STORAGE = Path(".llmprobe")
-RUN = "a report, a run's folder, or a baseline: its path, NAME or MODEL/NAME"
+RUN = "a report, a run's folder, last, or a baseline: its path, NAME or MODEL/NAME"
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -57,7 +57,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.description = "Write a finished run's report again, in a form for people."
-    parser.add_argument("report", metavar="RUN", help="a report or a run's folder")
+    parser.add_argument("report", metavar="RUN", help="a report, a run's folder, or last")
     parser.add_argument("--html", type=Path, metavar="OUT", help="a page without network")
     parser.add_argument("--md", type=Path, metavar="OUT", help="markdown for a pull request")
     parser.add_argument("--csv", type=Path, metavar="OUT", help="a row for each case")
@@ -100,6 +100,7 @@ def _compare(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.comparison import compare
     from pytest_llmprobe.report.files import check_writable, write_atomically
+    from pytest_llmprobe.report.prompt_file import PROMPTS
     from pytest_llmprobe.report.run_file import called, find_run, read_run, reduce_report
 
     outputs = [p for p in (options.html, options.md, options.csv, options.parquet) if p is not None]
@@ -110,7 +111,8 @@ def _report(options: argparse.Namespace) -> None:
         )
     for path in outputs:
         check_writable(path)
-    _, report = read_report(options.report, options.storage)
+    place, report = read_report(options.report, options.storage)
+    prompts = place.with_name(PROMPTS)
     if options.needle_results is not None:
         outputs.append(_needle_results(report, options.needle_results))
     comparison = None
@@ -126,7 +128,7 @@ def _report(options: argparse.Namespace) -> None:
     if options.html is not None:
         from pytest_llmprobe.report.html import html
 
-        write_atomically(options.html, html(report, comparison))
+        write_atomically(options.html, html(report, comparison, prompts))
     if options.csv is not None:
         from pytest_llmprobe.report.table import write_csv
 

@@ -21,10 +21,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "llmprobe show .llmprobe/runs/20261121T124327Z-mistral 'single_needle[10-pairs-0/key-3]'\n"
-        "llmprobe show RUN threading --missed\n\n"
+        "llmprobe show last threading --missed\n\n"
         "CASE is a part of the case's id; where several have it, they are listed."
     )
-    parser.add_argument("report", metavar="RUN", help="a report, a run's folder, or its name")
+    parser.add_argument("report", metavar="RUN", help="a report, a run's folder, its name, or last")
     parser.add_argument("case", metavar="CASE", nargs="?", default="", help="a part of its id")
     parser.add_argument("--missed", action="store_true", help="only cases that missed")
     parser.add_argument("--json", action="store_true", help="the record as JSON, with the prompt")
@@ -81,6 +81,7 @@ def _list(tests: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _lines(record: Mapping[str, Any], prompt: Any) -> list[str]:
+    from pytest_llmprobe.report.prompt_file import read_prompt
     from pytest_llmprobe.report.terminal import printable
 
     lines = [printable(record["id"])]
@@ -89,21 +90,9 @@ def _lines(record: Mapping[str, Any], prompt: Any) -> list[str]:
             value = record[name]
             said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             lines.append(f"{name}: {printable(said)}")
-    parts = {"prompt": _text(prompt), "thought": record.get("thought")}
-    parts |= {"received": record["received"], "expected": _text(record["expected"])}
+    parts = {"prompt": read_prompt(prompt), "thought": record.get("thought")}
+    parts |= {"received": record["received"], "expected": read_prompt(record["expected"])}
     for name, text in parts.items():
         if text:
             lines += ["", f"--- {name}", *(printable(line) for line in text.split("\n"))]
     return lines
-
-
-def _text(value: Any) -> str:
-    """A prompt or a target as a person reads it."""
-    if isinstance(value, Mapping):
-        return str(value.get("text", ""))
-    if isinstance(value, list):
-        return "\n".join(
-            f"[{part['role']}] {part['content']}" if isinstance(part, Mapping) else str(part)
-            for part in value
-        )
-    return "" if value is None else str(value)

@@ -15,7 +15,7 @@ from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.plugin.ending import ENDED, MACHINE_FAILED, end_run, unwritten
 from pytest_llmprobe.plugin.other_reporters import add_gates
 from pytest_llmprobe.plugin.run import Run
-from pytest_llmprobe.plugin.said_at_end import annotation_lines, compared_lines, misses_of_failed
+from pytest_llmprobe.plugin.said_at_end import annotation_lines, compared_lines, failed_gates
 from pytest_llmprobe.report import misses_text
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.environment import environment
@@ -142,6 +142,7 @@ class Recorder:
             text=options.markdown,
             baseline=options.save,
             repeats=self._repeats,
+            prompts=self._run.folder.prompts,
         )
         if options.save is not None and report["status"] == "complete":
             said += self._run.fidelity.save(options.save)
@@ -238,24 +239,34 @@ class Recorder:
         said = f"{earlier.name}: {self._found} of {self._answers} answers were there"
         return [said, *(f"  the model is not as it was: {change}" for change in self._changes)]
 
+    def _report_path(self) -> Path:
+        return _from_here(self._run.folder.files.report, self._config)
+
     def _place(self) -> str:
         """Where the report is, or why there is none and what there is."""
-        files = self._run.folder.files
         if not self._unwritten:
-            return f"report: {_from_here(files.report, self._config)}"
-        kept = _from_here(files.records, self._config)
+            return f"report: {self._report_path()}"
+        kept = _from_here(self._run.folder.files.records, self._config)
         return (
             f"report: not written; {kept} has what was measured: make room, and go on with "
             "--llmprobe-resume"
         )
 
     def print_summary(self, terminal: pytest.TerminalReporter) -> None:
-        """The table, where the report is, and the verdict."""
+        """What failed, the table, where the report is, and the verdict."""
         if self._session is None:
             return
         terminal.section("llmprobe")
         wide = terminal.isatty() or "COLUMNS" in os.environ
         width = terminal._tw.fullwidth if wide else None
+        for line in failed_gates(
+            self._checks,
+            self._experiments,
+            self._comparison,
+            self._records_of,
+            None if self._unwritten else str(self._report_path()),
+        ):
+            terminal.write_line(line, red=line.startswith("FAIL "))
         for line in (
             *table(self._experiments, self._checks, width),
             *misses_text.miss_lines(self._experiments),
@@ -269,7 +280,6 @@ class Recorder:
             *self._said,
             *self._gone_on(),
             *self._run.self_check.lines(self._self_check),
-            *misses_of_failed(self._experiments, self._checks_said()),
         ):
             terminal.write_line(line)
         for warning in (

@@ -1,12 +1,17 @@
-"""Lines below the table that only some runs have, whose modules those runs alone import."""
+"""Lines around the table that only some runs have, whose modules those runs alone import."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from pytest_llmprobe.report.misses import MAX_SHOWN
+from pytest_llmprobe.report.record import bounded
 
 if TYPE_CHECKING:
     from pytest_llmprobe.report.comparison import Comparison
+    from pytest_llmprobe.report.gate import Check
+    from pytest_llmprobe.report.record import Record
 
 
 def compared_lines(comparison: Comparison | None, width: int | None) -> list[str]:
@@ -18,14 +23,25 @@ def compared_lines(comparison: Comparison | None, width: int | None) -> list[str
     return lines(comparison, width)
 
 
-def misses_of_failed(
-    experiments: Sequence[Mapping[str, Any]], checks: Sequence[Mapping[str, Any]]
+def failed_gates(
+    checks: Sequence[Check],
+    experiments: Sequence[Mapping[str, Any]],
+    comparison: Comparison | None,
+    records: Callable[[Iterable[str]], Iterable[Record]],
+    run: str | None,
 ) -> list[str]:
-    """The first misses of each experiment that failed a check."""
-    from pytest_llmprobe.report.misses_text import failed_names, first_misses
+    """What failed, with the cases that show why; `failed_lines`."""
+    if not any(check.verdict == "FAIL" for check in checks):
+        return []
+    from pytest_llmprobe.report.failed_text import failed_lines
 
-    failed = failed_names(checks)
-    return [line for e in experiments if e["name"] in failed for line in first_misses(e)]
+    compared = comparison.experiments if comparison else ()
+    lost = {e.name: {flip.id: bounded(flip.first, MAX_SHOWN) for flip in e.lost} for e in compared}
+    if comparison is not None:
+        from pytest_llmprobe.report.comparison_verdicts import SUITE
+
+        lost[SUITE] = {name: answer for own in lost.values() for name, answer in own.items()}
+    return failed_lines(checks, experiments, lost, records, run)
 
 
 def annotation_lines(

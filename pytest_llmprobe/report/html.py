@@ -21,6 +21,7 @@ from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Compared
 from pytest_llmprobe.report.fidelity_text import HEADER as FIDELITY
 from pytest_llmprobe.report.fidelity_text import fidelity_notes, fidelity_rows
 from pytest_llmprobe.report.misses_text import cut_off_warnings, miss_lines
+from pytest_llmprobe.report.page_prompts import page_prompts
 from pytest_llmprobe.report.record import MAX_TEXT, Outcome, bounded
 from pytest_llmprobe.report.self_check_text import self_check_lines, self_check_warning
 from pytest_llmprobe.report.terminal import measured, remarks, said_in_summary, with_interval
@@ -40,17 +41,21 @@ MAX_FACT = 500
 """Characters of an option or of a summary's entry that are shown."""
 
 
-def html(report: Mapping[str, Any], comparison: Comparison | None = None) -> str:
+def html(
+    report: Mapping[str, Any], comparison: Comparison | None = None, prompts: Path | None = None
+) -> str:
     """The whole page of a report as one text; `html_pieces`."""
-    return "".join(html_pieces(report, comparison))
+    return "".join(html_pieces(report, comparison, prompts))
 
 
-def html_pieces(report: Mapping[str, Any], comparison: Comparison | None = None) -> Iterator[str]:
+def html_pieces(
+    report: Mapping[str, Any], comparison: Comparison | None = None, prompts: Path | None = None
+) -> Iterator[str]:
     """The whole page of a report: verdict, experiments, charts, timings, every case, options.
 
     Names, answers and data are untrusted: all text is escaped, cases are data that the page's own
     script shows as text, and a content security policy lets no other script run and no address be
-    asked.
+    asked. Of ``prompts``, the run's file of them, the page has what has room.
     """
     environment = page_environment()
     script = (PAGE / "page.js").read_text(encoding="utf-8")
@@ -79,6 +84,7 @@ def html_pieces(report: Mapping[str, Any], comparison: Comparison | None = None)
         other=_other(experiments),
         outcomes=[*get_args(Outcome), *(("lost", "gained") if comparison else ())],
         cases=map(Markup, _cases(report, compared)),
+        prompts=Markup(_in_script(page_prompts(prompts, report["tests"]) if prompts else {})),
         facts=[
             (title, [(key, _fact(report[part][key])) for key in sorted(report[part])])
             for title, part in FACTS.items()
@@ -189,7 +195,11 @@ def _cases(report: Mapping[str, Any], compared: Sequence[ComparedExperiment]) ->
             for key, value in (test | flips.get(test["id"], {})).items()
             if value not in (None, "", [], {}) and value is not False and key != "is_correct"
         }
-        text = json.dumps(case, separators=(",", ":"), allow_nan=False)
-        safe = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-        yield f"{',' if number else ''}{safe}"
+        yield f"{',' if number else ''}{_in_script(case)}"
     yield "]"
+
+
+def _in_script(data: Mapping[str, Any]) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

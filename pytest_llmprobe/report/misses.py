@@ -70,7 +70,7 @@ class Endings:
         if record.failure is not None:
             self._failures.add(record.failure)
             if len(self._misses) < FIRST_MISSES:
-                self._misses.append(_shown(record))
+                self._misses.append(shown(record))
 
     def as_dict(self) -> dict[str, Any]:
         """For the report; see docs/report.md."""
@@ -87,7 +87,8 @@ class Endings:
         }
 
 
-def _shown(record: Record) -> dict[str, Any]:
+def shown(record: Record) -> dict[str, Any]:
+    """What a case was to answer, what it did, and why that is wrong, each text bounded."""
     wanted = record.expected
     texts = {
         "expected": wanted if wanted is None or isinstance(wanted, str) else json.dumps(wanted),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import lzma
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
@@ -62,14 +62,31 @@ def kept_prompt(path: Path, case: str) -> Any:
         ReportError: There is no such file, it is damaged before that prompt, or it has none.
     """
     found = None
-    for name, prompt in _lines(path):
+    for name, prompt in kept_prompts(path):
         found = prompt if name == case else found  # the last one: a case may be asked again
     if found is None:
         raise ReportError(f"{path} has no prompt of {case}")
     return found
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+def read_prompt(prompt: Any) -> str:
+    """A prompt as JSON has it, in the form in which a person reads it."""
+    if isinstance(prompt, Mapping):
+        return str(prompt.get("text", ""))
+    if isinstance(prompt, list):
+        return "\n".join(
+            f"[{part['role']}] {part['content']}" if isinstance(part, Mapping) else str(part)
+            for part in prompt
+        )
+    return "" if prompt is None else str(prompt)
+
+
+def kept_prompts(path: Path) -> Iterator[tuple[str, Any]]:
+    """All prompts of a file with the ids of their cases, in the order of their being asked.
+
+    Raises:
+        ReportError: As ``kept_prompt``.
+    """
     read = 0
     try:
         with lzma.open(path) as file:

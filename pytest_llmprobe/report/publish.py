@@ -27,11 +27,13 @@ def publish(
     text: Path | None,
     baseline: Path | None,
     repeats: Sequence[Baseline] = (),
+    prompts: Path | None = None,
 ) -> list[str]:
     """Write what was asked for, and the summary of a GitHub Actions job if this is one.
 
-    HTML goes to ``page``, markdown to ``text``. An interrupted run is no ``baseline``; the noise
-    of one is told by ``repeats`` of the run. Returns a line for each file.
+    HTML goes to ``page``, with what has room there of the file ``prompts``, markdown to ``text``.
+    An interrupted run is no ``baseline``; the noise of one is told by ``repeats`` of the run.
+    Returns a line for each file.
 
     Raises:
         ReportError: A file cannot be written.
@@ -42,7 +44,7 @@ def publish(
             html_pieces,  # numpy, for the intervals of a comparison
         )
 
-        write_atomically(page, html_pieces(report, comparison))
+        write_atomically(page, html_pieces(report, comparison, prompts))
         said.append(f"page: {page}")
     if text is not None or os.environ.get(JOB_SUMMARY):
         from pytest_llmprobe.report.markdown import markdown

@@ -32,6 +32,8 @@ MAX_ANSWER = 160
 HUGE = 1e300
 """Numbers from here on, infinite ones and NaN are no measurements."""
 
+LAST = "last"
+
 CONFLICT = re.compile(r"^(<<<<<<<|>>>>>>>)", re.MULTILINE)
 """What git leaves in a file that two branches changed."""
 
@@ -44,7 +46,8 @@ def find_run(given: str, storage: Path, model: str | None = None) -> Path:
     """The file or folder that a user means.
 
     Args:
-        given: A baseline's ``name`` or ``model/name``, a path, or the name of a run's folder.
+        given: A baseline's ``name`` or ``model/name``, a path, the name of a run's folder, or
+            ``last``: the newest run that has a report.
         storage: Folder of runs and baselines.
         model: Whose baseline a bare name means if several models have one of this name.
 
@@ -67,6 +70,9 @@ def find_run(given: str, storage: Path, model: str | None = None) -> Path:
     for path in (*found, Path(given), storage / "runs" / given):
         if path.exists():
             return path
+    runs = sorted(storage.glob("runs/*/report.json"))  # their names begin with the time
+    if given == LAST and runs:
+        return runs[-1].parent
     known = sorted(f"{_owner(path)}/{path.stem}" for path in storage.glob("baselines/*/*.json"))
     listed = f"the baselines are {', '.join(known)}" if known else "there are no baselines"
     close = difflib.get_close_matches(given, {*known, *(k.rpartition("/")[2] for k in known)}, n=3)

@@ -175,6 +175,17 @@ def test_what_is_not_there_lists_what_is(storage):
         find_run("mian", storage)
 
 
+def test_last_is_the_newest_run_with_a_report_unless_something_has_this_name(storage, saved):
+    with pytest.raises(ReportError, match="no baseline, file or run 'last'"):
+        find_run("last", storage)
+    newest = saved("20261122T000000Z-a", GOOD)
+    saved("20261121T000000Z-b", GOOD)
+    (storage / "runs" / "20261123T000000Z-under-way").mkdir()
+    assert find_run("last", storage) == newest
+    path = save_baseline(storage, "last", GOOD)
+    assert find_run("last", storage) == path
+
+
 @pytest.mark.parametrize("given", ["../../etc/passwd/x", "a/../../b", "..", "*", "[m]ain"])
 def test_no_name_leads_out_of_the_storage(storage, given):
     save_baseline(storage, "main", GOOD)

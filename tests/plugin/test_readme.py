@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def commands(page):
     for line in found:
         words, command = shlex.split(line.strip().lstrip("$ "), comments=True), []
         for word in [*words, ";"]:
-            if word in ("&&", "||", ";", "do", "done"):
+            if word in ("&&", "||", "|", ";", "do", "done"):
                 yield from [command] if command else []
                 command = []
             else:
@@ -187,6 +188,24 @@ def test_the_jobs_in_the_docs_are_those_that_init_writes():
         for kind in ("github", "gitlab")
     ]
     assert blocks(ROOT / "docs/ci.md", "yaml") == written
+
+
+def test_a_recorded_session_is_written_anew_by_its_own_commands():
+    recorder = runpy.run_path(str(ROOT / "docs/record.py"))
+    for path in [ROOT / "docs" / name for name in recorder["PAGES"]]:
+        page, asked = path.read_text(encoding="utf-8"), []
+        new = recorder["record"](page, lambda block, asked=asked: asked.append(block) or "PRINTED")
+        assert asked == blocks(path, "sh")
+        shown = blocks(path, "text")
+        assert new.count("```text\nPRINTED\n```") == len(shown) > 0
+        for text in shown:
+            new = new.replace("PRINTED", text.strip(), 1)
+        assert new == page
+
+
+def test_what_a_session_prints_is_recorded_without_its_folder(tmp_path):
+    run = runpy.run_path(str(ROOT / "docs/record.py"))["run_in"](tmp_path.resolve())
+    assert run("mkdir inner; echo $PWD/inner; ls nothing; ls").splitlines()[::2] == ["inner"] * 2
 
 
 TRIED = {

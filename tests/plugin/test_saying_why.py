@@ -86,9 +86,13 @@ def test_an_answer_that_ended_is_not_cut_off(project, probe):
     assert run.experiment["failures"] == {"wrong": 6}
     assert "cut off" not in run.text
     lines = run.text.splitlines()
-    place = lines.index("echo: the first 3 of 6 misses")
-    assert [line.strip() for line in lines[place + 1 : place + 5]] == [
+    table = next(n for n, line in enumerate(lines) if line.startswith("experiment "))
+    place = lines.index("  the first 3 of 6 missed")
+    assert lines[place - 1].startswith("FAIL echo: ")
+    assert place < table
+    assert [line.strip() for line in lines[place + 1 : place + 6]] == [
         "test_eval.py::test_echo[c0]",
+        "prompt   'say 0'",
         "expected '0'",
         "received 'no'",
         "because  wrong: no",

@@ -1,5 +1,21 @@
 """How many tokens of an answer are left: `requests` in the wording of `words`.
 
-`collection` asks them and writes hidden states through `files`; `data_set` opens and splits them;
-`skill` judges a probe beside the `baselines`.
+`data_set_collection` asks them and writes hidden states through `data_set_files`; `data_set` opens
+and splits them; `skill` judges a probe beside the `baselines`.
 """
+
+from pytest_llmprobe.experiments.output_length.data_set import LengthData, load_length_data
+from pytest_llmprobe.experiments.output_length.data_set_collection import collect
+from pytest_llmprobe.experiments.output_length.requests import LengthRequest, length_requests
+from pytest_llmprobe.experiments.output_length.skill import Judgement, judge, layer_curve
+
+__all__ = [
+    "Judgement",
+    "LengthData",
+    "LengthRequest",
+    "collect",
+    "judge",
+    "layer_curve",
+    "length_requests",
+    "load_length_data",
+]

@@ -4,6 +4,7 @@
   const PAGE = 100;
   const cases = JSON.parse(document.getElementById("cases").textContent);
   const at = (id) => document.getElementById(id);
+  const prompts = JSON.parse(at("prompts").textContent);
   const rows = at("rows");
   let found = [...cases];
   let page = 0;
@@ -62,6 +63,33 @@
     return pre;
   };
 
+  // A long prompt has lost its middle: the whole one is here, compressed, or beside the report.
+  const SHORTENED = /\.\.\. \[\d+ more characters\] \.\.\./;
+  const unpacked = async (packed) => {
+    const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Response(stream).text();
+  };
+  const wholePrompt = (body, test, pre) => {
+    if (!SHORTENED.test(test.prompt)) return;
+    if (!Object.hasOwn(prompts, test.id)) {
+      const place = test.id.slice(test.id.lastIndexOf("::") + 2);
+      body.appendChild(element("p", "soft", visible(`the whole prompt: llmprobe show RUN '${place}'`)));
+      return;
+    }
+    const button = body.appendChild(element("button", "whole", "the whole prompt"));
+    button.type = "button";
+    button.addEventListener("click", async () => {
+      button.disabled = true;
+      try {
+        pre.textContent = visible(await unpacked(prompts[test.id]));
+        button.remove();
+      } catch (error) {
+        button.textContent = `this browser cannot unpack it: ${error.message}`;
+      }
+    });
+  };
+
   const details = (test) => {
     const row = element("tr", "details");
     const body = row.appendChild(element("td"));
@@ -73,7 +101,8 @@
       if (test.diff && field === "received") body.appendChild(sideBySide(test));
       if (test.diff && (field === "received" || field === "before")) continue;
       labelled(body, NAMES[field] || field);
-      body.appendChild(element("pre", "", asText(test[field])));
+      const pre = body.appendChild(element("pre", "", asText(test[field])));
+      if (field === "prompt") wholePrompt(body, test, pre);
     }
     if (test.fidelity && test.fidelity.tokens) {
       labelled(body, "the baseline's answer, more coloured where the models are further apart");
