@@ -135,9 +135,13 @@ def verdict(runs: Sequence[ModelRun], asked: int) -> tuple[Verdict, str, int]:
     """
     odd = [run for run in runs if run.code not in (0, 1)]
     code = odd[0].code if odd else max(run.code for run in runs)
-    found = [(run.name, *run.verdict) for run in runs]
-    said = [f"{name}: {one} ({why})" for name, one, why in found if one != "PASS"]
-    verdicts = [one for _, one, _ in found]
+    alike: dict[tuple[Verdict, str], list[str]] = {}
+    for run in runs:
+        alike.setdefault(run.verdict, []).append(run.name)
+    said = [
+        f"{', '.join(names)}: {one} ({why})" for (one, why), names in alike.items() if one != "PASS"
+    ]
+    verdicts = [run.verdict[0] for run in runs]
     if len(runs) < asked:
         said.append(f"{asked - len(runs)} models were not run")
     if odd or len(runs) < asked:

@@ -1,6 +1,7 @@
 """``--model=A,B``: a run of each model, the first being the baseline, one table, one exit code."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -96,6 +97,56 @@ def test_two_models_run_and_the_worse_one_fails(project, probe, pytester):
     ]
     reports = [json.loads(path.read_text()) for path in run.folder.glob(".llmprobe/runs/*/*.json")]
     assert {report["model"] for report in reports} == {"reference", "other"}
+
+
+EVAL = """
+    import pytest
+    from pytest_llmprobe import Case
+
+    CASES = [Case(f"c{n}", f"Repeat the word tree {n + 2} times.") for n in range(4)]
+
+    @pytest.mark.probe(cases=CASES, max_new_tokens=8)
+    def test_echo(case, completion):
+        assert completion.token_ids
+"""
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_adapters_side_by_side_on_one_base_say_what_peft_generates(probe, pytester):
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = str(_reference())
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        base = AutoModelForCausalLM.from_pretrained(folder)
+        wrapped = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
+        for name, weight in wrapped.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.5)
+        wrapped.save_pretrained(pytester.path / f"adapter-{seed}")
+    pytester.makepyfile(test_eval=EVAL)
+    run = probe("--model=reference,./adapter-1,./adapter-2", "--llmprobe-gate=none")
+    assert run.exit_code == 0, run.said
+    said = {}
+    for path in run.folder.glob(".llmprobe/runs/*/records.jsonl"):
+        model = json.loads(path.with_name("report.json").read_text())["model"]
+        _, *records = map(json.loads, path.read_text().splitlines())
+        said[Path(model).name] = {record["id"]: record["received"] for record in records}
+    assert len({json.dumps(answers) for answers in said.values()}) == 3
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for seed in (1, 2):
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        peft = PeftModel.from_pretrained(model, pytester.path / f"adapter-{seed}").eval()
+        chat = [{"role": "user", "content": "Repeat the word tree 3 times."}]
+        ids = tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        out = peft.generate(**ids, max_new_tokens=8, do_sample=False)
+        expected = tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+        (answer,) = (said[f"adapter-{seed}"][name] for name in said["reference"] if "c1" in name)
+        assert answer.strip() == expected.strip() != ""
 
 
 def _reference():
