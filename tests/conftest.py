@@ -41,6 +41,7 @@ def _only_this_plugin(request, monkeypatch):
     if "pytester" in request.fixturenames:
         request.getfixturevalue("pytester")  # which begins with an environment without options
     monkeypatch.delenv("CI", raising=False)  # where it is set, a gate must be judged
+    monkeypatch.delenv("COLUMNS", raising=False)  # where it is set, tables are as wide
     monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in OTHER_PLUGINS))
 
 

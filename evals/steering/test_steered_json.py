@@ -26,7 +26,7 @@ DELTAS = {"smoke": (-4, 0, 2), "ci": (-4, 0, 2), "full": SWEEP}
 KINDS = {"smoke": ("person",), "ci": ("person", "event"), "full": ("book", "person", "event")}
 # Characters of the text.
 SIZES = {"smoke": (600,), "ci": (1_000, 1_600), "full": (2_000, 8_000, 16_000, 24_000)}
-TRIALS = {"smoke": 1, "ci": 5, "full": 10}
+TRIALS = {"smoke": 2, "ci": 5, "full": 10}
 BASELINES = ("capitals", "important")  # unsteered
 AROUND = 96  # tokens of an answer for a fence and what may be said before and after it
 LAST = 5  # tokens of the prompt at whose end the predictors are taken

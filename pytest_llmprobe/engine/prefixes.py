@@ -47,9 +47,10 @@ def prefix_tree(rows: Sequence[Row], start: int = 0, least: int = SHARED_TOKENS)
     families: dict[Path, list[Row]] = {}
     leaves: list[Row] = []
     children: list[Node] = []
+    enough = max(below + least, parting + 1)  # kin agree before it
     for row in rows:
-        head = row.path[parting : parting + least]
-        whole = len(row.path) <= parting + least  # has kin in equal prompts only
+        head = row.path[parting:enough]
+        whole = len(row.path) <= enough  # has kin in equal prompts only
         families.setdefault((*head, None) if whole else head, []).append(row)
     for family in families.values():
         own = min(len(row.path) for row in family) - below - 1  # what the family would store

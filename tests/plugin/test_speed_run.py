@@ -46,7 +46,8 @@ def run(pytester, *arguments):
     return result, json.loads(path.read_text())
 
 
-def test_a_round_is_saved_compared_and_in_the_report(pytester):
+def test_a_round_is_saved_compared_and_in_the_report(pytester, monkeypatch):
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # that of these tests
     result, report = run(pytester, "-p", "no:xdist", "--benchmark-save=before")
     assert result.ret == 0, result.stdout.str()
     scores = {e["name"]: set(e["scores"]) for e in report["experiments"]}

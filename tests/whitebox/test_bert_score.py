@@ -193,7 +193,7 @@ def test_an_encoder_that_is_not_there_is_not_downloaded(monkeypatch, tmp_path):
     assert (found.name, found.folder) == (DEFAULT, None)
     assert found.missing == (
         f"{DEFAULT} is not on this machine: run `hf download {DEFAULT}`, or name another encoder "
-        "with LLMPROBE_BERT_SCORE=FOLDER"
+        "with LLMPROBE_BERT_SCORE=FOLDER or a hub id in its cache"
     )
     for name in ("no/such/folder/at/all", "no-such-encoder", " "):
         monkeypatch.setenv(bert_encoder.VARIABLE, name)

@@ -104,7 +104,7 @@ def test_the_published_set_up_on_texts_of_ones_own(tmp_path):
     assert first.target is None
     assert first.metadata["size"] == 500
     assert first.metadata["source"].startswith("t.jsonl (30 texts, sha256 ")
-    assert first.metadata["bert_score"].startswith("not measured: these texts come without")
+    assert first.metadata["bert_score"].startswith("not measured: no French summary in")
 
 
 def test_a_model_that_obeys_passes_and_its_summaries_score_best(counter):
