@@ -29,13 +29,6 @@ TEXTS = "texts"
 """What the corpus is called beside experiments."""
 
 
-CORPUS = ".texts.npz"
-"""Suffix of the file beside a baseline that keeps a corpus."""
-
-WHOLE = 2**62
-"""Characters of a text at most: all of them."""
-
-
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the commands on the parser's subparsers."""
     fidelity = commands.add_parser("fidelity", help="how far a model is from another one")
@@ -118,6 +111,7 @@ def _run(options: argparse.Namespace) -> None:
 def _corpus(options: argparse.Namespace) -> dict[str, Any]:
     """Both models over the corpus, the first let go before the second is loaded."""
     from pytest_llmprobe.data.sources import read_datasets
+    from pytest_llmprobe.plugin.run_texts import WHOLE
 
     data = read_datasets([f"texts={options.texts}"], Path.cwd())["texts"]
     sample = data.sample(longest=WHOLE)
@@ -156,8 +150,9 @@ def _kept_corpus(base: Path) -> DistributionFile | None:
         return None
     from pytest_llmprobe.engine.distribution_file import DistributionFile
     from pytest_llmprobe.errors import ReportError
+    from pytest_llmprobe.plugin.run_texts import texts_path
 
-    path = base.with_suffix(CORPUS)
+    path = texts_path(base)
     if not path.is_file():
         raise ReportError(
             f"{base} keeps no corpus: make it with --llmprobe-save and --llmprobe-fidelity FILE, "

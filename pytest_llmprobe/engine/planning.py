@@ -13,6 +13,9 @@ from pytest_llmprobe.generation import GenerateConfig, Phase
 TOKEN_BUDGET = 8192
 """Rows times (longest prompt + new tokens) of a batch: more is not faster on one CPU core."""
 
+WHOLE_UNIT = 2**62
+"""Token budget of what plans its own batches."""
+
 SHARED_TOKENS = 64
 """Common tokens from which on a prefix is worth storing once."""
 

@@ -198,18 +198,25 @@ def _penalized(
     scores: torch.Tensor, history: Sequence[int], prompt: Sequence[int], config: GenerateConfig
 ) -> torch.Tensor:
     """One row (1, V) alone: in a padded batch the processors would count the padding too."""
-    ids = torch.tensor([list(history)], device=scores.device)
+    ids: Any = torch.tensor([list(history)], device=scores.device)
+    penalized: torch.Tensor = penalties(config, prompt, scores.device)(ids, scores)
+    return penalized
+
+
+def penalties(
+    config: GenerateConfig, prompt: Sequence[int], device: torch.device
+) -> LogitsProcessorList:
+    """What lowers or raises scores by the tokens before, for one row."""
+    found = LogitsProcessorList()
     if config.encoder_repetition_penalty != 1:
-        asked: Any = torch.tensor([list(prompt)], device=scores.device)
-        preferred = EncoderRepetitionPenaltyLogitsProcessor(
-            float(config.encoder_repetition_penalty), asked
-        )
-        scores = preferred(ids, scores)
+        asked: Any = torch.tensor([list(prompt)], device=device)
+        preferred = float(config.encoder_repetition_penalty)
+        found.append(EncoderRepetitionPenaltyLogitsProcessor(preferred, asked))
     if config.repetition_penalty != 1:
-        scores = RepetitionPenaltyLogitsProcessor(float(config.repetition_penalty))(ids, scores)
+        found.append(RepetitionPenaltyLogitsProcessor(float(config.repetition_penalty)))
     if config.no_repeat_ngram_size:
-        scores = NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size)(ids, scores)
-    return scores
+        found.append(NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
+    return found
 
 
 @lru_cache(maxsize=1024)

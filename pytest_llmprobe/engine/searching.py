@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
-from transformers import (
-    EncoderRepetitionPenaltyLogitsProcessor,
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    NoRepeatNGramLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
-)
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.engine.sampling import penalties
 from pytest_llmprobe.errors import InvalidLogitsError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -100,7 +94,7 @@ def _contrast(loaded: LoadedModel, row: Row) -> list[int]:
     model, config = loaded.model, row.config
     k = min(config.top_k, model.get_output_embeddings().weight.shape[0])
     prompt = torch.tensor([row.prompt_ids], device=model.device)
-    processors = _penalties(row, prompt)
+    processors = penalties(config, row.prompt_ids, prompt.device)
     said: list[int] = []
     out = model(input_ids=prompt, output_hidden_states=True, use_cache=True)
     cache, hidden = _cache_of(out), out.hidden_states[-1][0]
@@ -123,18 +117,6 @@ def _contrast(loaded: LoadedModel, row: Row) -> list[int]:
         if cache is not None:
             cache.batch_select_indices(torch.tensor([best], device=model.device))
     return said
-
-
-def _penalties(row: Row, prompt: Any) -> LogitsProcessorList:
-    config, found = row.config, LogitsProcessorList()
-    if config.encoder_repetition_penalty != 1:
-        preferred = float(config.encoder_repetition_penalty)
-        found.append(EncoderRepetitionPenaltyLogitsProcessor(preferred, prompt))
-    if config.repetition_penalty != 1:
-        found.append(RepetitionPenaltyLogitsProcessor(float(config.repetition_penalty)))
-    if config.no_repeat_ngram_size:
-        found.append(NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
-    return found
 
 
 def _cache_of(out: Any) -> Any:

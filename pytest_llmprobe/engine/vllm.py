@@ -7,12 +7,9 @@ from importlib import import_module
 from typing import Any
 
 from pytest_llmprobe.engine.other_engine import Said
-from pytest_llmprobe.engine.planning import Row
+from pytest_llmprobe.engine.planning import WHOLE_UNIT, Row
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.loading import LoadedModel
-
-WHOLE_UNIT = 2**62
-"""Tokens of a batch at most: vLLM plans its own."""
 
 
 class VllmEngine:

@@ -23,11 +23,7 @@ def fidelity_lines(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
             if fidelity["reason"]:
                 lines.append(f"    {printable(fidelity['reason'])}")
             lines += [f"    {line}" for line in worst_lines(fidelity)]
-        if bits := fidelity["bits_per_byte"]:
-            both = f"{bits['base']:.4f} -> {bits['candidate']:.4f}"
-            lines.append(f"  {name}: bits per byte of the answers {both}")
-        for remark, count in fidelity["remarks"].items():
-            lines.append(f"  {name}: {count} cases: {printable(remark)}")
+        lines += [f"  {printable(line)}" for line in _beside(name, fidelity)]
     return lines
 
 
@@ -78,11 +74,17 @@ def fidelity_notes(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{name}: KL {worst['kl']:.2g} at {_in_context(worst)!r} in {worst['id']}"
             for worst in found["worst"]
         ]
-        if bits := found["bits_per_byte"]:
-            both = f"{bits['base']:.4f} -> {bits['candidate']:.4f}"
-            said.append(f"{name}: bits per byte of the answers {both}")
-        said += [f"{name}: {count} cases: {remark}" for remark, count in found["remarks"].items()]
+        said += _beside(name, found)
     return said
+
+
+def _beside(name: str, fidelity: Mapping[str, Any]) -> list[str]:
+    """What is known of answers whose tokens were not compared, and why they were not."""
+    said = []
+    if bits := fidelity["bits_per_byte"]:
+        both = f"{bits['base']:.4f} -> {bits['candidate']:.4f}"
+        said.append(f"{name}: bits per byte of the answers {both}")
+    return said + [f"{name}: {n} cases: {remark}" for remark, n in fidelity["remarks"].items()]
 
 
 def worst_lines(fidelity: Mapping[str, Any]) -> list[str]:

@@ -94,15 +94,20 @@ def table_rows(runs: Sequence[ModelRun]) -> list[list[str]]:
     """The table under ``HEADER``: for each experiment a row for each model that has run it."""
     reports = [(run.name, run.report) for run in runs if run.report is not None]
     names = dict.fromkeys(e["name"] for _, report in reports for e in report["experiments"])
+    by_name = [
+        {
+            e["name"]: (e, row)
+            for e, row in zip(report["experiments"], paired_rows(report), strict=True)
+        }
+        for _, report in reports
+    ]
     found = []
     for name in names:
-        for model, report in reports:
-            experiment = next((e for e in report["experiments"] if e["name"] == name), None)
-            if experiment is None:
+        for number, (model, _) in enumerate(reports):
+            if name not in by_name[number]:
                 continue
-            row = next(row for row in paired_rows(report) if row["name"] == name)
+            experiment, row = by_name[number][name]
             rate = experiment["pass_rate"]
-            first = report is reports[0][1]
             found.append(
                 [
                     name,
@@ -112,7 +117,7 @@ def table_rows(runs: Sequence[ModelRun]) -> list[list[str]]:
                     *direction_cells(row),
                     *displacement_cells(row),
                     gate_cell(experiment["gate"], experiment["n"]),
-                    "baseline" if first else finding(row),
+                    finding(row) if number else "baseline",
                 ]
             )
     return found
@@ -230,9 +235,10 @@ def overview_page(runs: Sequence[ModelRun], asked: int) -> str:
     from pytest_llmprobe.report.ladder import draw_ladder
 
     said, reason, _ = verdict(runs, asked)
+    ladders = rungs(runs)
     drawn = [
         one
-        for title, some in rungs(runs).items()
+        for title, some in ladders.items()
         if (one := chart(title, partial(draw_ladder, some))) is not None
     ]
     return (
@@ -245,7 +251,7 @@ def overview_page(runs: Sequence[ModelRun], asked: int) -> str:
             header=HEADER,
             rows=table_rows(runs),
             drawn=drawn,
-            has_rungs=bool(rungs(runs)),
+            has_rungs=bool(ladders),
             style=page_style(),
         )
     )

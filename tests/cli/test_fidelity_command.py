@@ -12,7 +12,7 @@ from pytest_llmprobe.engine.corpus import score_corpus
 from pytest_llmprobe.engine.corpus_file import kept_corpus
 from pytest_llmprobe.engine.distribution_file import Maker, write_distributions
 from pytest_llmprobe.engine.teacher_forcing import TeacherForcing
-from pytest_llmprobe.plugin.run_texts import texts_path
+from pytest_llmprobe.plugin.run_texts import WHOLE, texts_path
 
 TEXTS = ("The miller of the old town had three sons.", "A comet is a small body of ice and dust.")
 
@@ -92,10 +92,10 @@ def test_the_file_of_a_baseline_stands_for_its_model_if_it_keeps_the_corpus(
     assert "main.json keeps no corpus: make it with" in capsys.readouterr().err
     loaded = load_model("reference")
     (data,) = read_datasets([f"texts={corpus}"], tmp_path).values()
-    sample = data.sample(longest=command.WHOLE)
+    sample = data.sample(longest=WHOLE)
     score = score_corpus(TeacherForcing(loaded), list(sample.texts), 1024)
     maker = Maker("reference", str(loaded.info["tokenizer_hash"]), 64)
-    path = base.with_suffix(command.CORPUS)
+    path = base.with_suffix(".texts.npz")
     write_distributions(path, maker, kept_corpus(score, sample.origin))
     assert texts_path(base) == path
     assert main([*asked, "--kl=0"]) == 0

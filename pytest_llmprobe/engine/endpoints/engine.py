@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from pytest_llmprobe.engine.completion_file import Outcome
 from pytest_llmprobe.engine.endpoints.backend import EndpointBackend
 from pytest_llmprobe.engine.engine import Engine
+from pytest_llmprobe.engine.planning import WHOLE_UNIT
 from pytest_llmprobe.generation import Request
-
-WHOLE_UNIT = 2**62
-"""Tokens of a batch at most: the server plans its own batches."""
 
 
 class EndpointEngine(Engine):

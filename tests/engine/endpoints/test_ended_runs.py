@@ -135,8 +135,9 @@ def test_a_cancelled_job_has_its_report(server, run):
     assert signal.getsignal(signal.SIGINT) == before
 
 
-def test_a_worker_that_takes_anothers_place_asks_nothing_again(server, run):
-    evaluation = EVAL.replace(
+def dying(evaluation):
+    """The same, in which the first process that comes to one of the cases dies."""
+    return evaluation.replace(
         "        assert completion",
         """        import os, pathlib
         died = pathlib.Path("died")
@@ -145,22 +146,17 @@ def test_a_worker_that_takes_anothers_place_asks_nothing_again(server, run):
             os._exit(3)
         assert completion""",
     )
+
+
+def test_a_worker_that_takes_anothers_place_asks_nothing_again(server, run):
     asked = server(echo)
-    _, text, report = run(asked, evaluation=evaluation, workers=1)
+    _, text, report = run(asked, evaluation=dying(EVAL), workers=1)
     assert [test["outcome"] for test in report["tests"]].count("passed") == 19, text
     assert len(asked.asked) == 20
 
 
 def test_what_a_dead_worker_was_answered_is_not_asked_again_by_another(server, run):
-    evaluation = EVAL.replace("range(4)", "range(26)").replace(
-        "        assert completion",
-        """        import os, pathlib
-        died = pathlib.Path("died")
-        if case.target == "21" and not died.exists():
-            died.touch()
-            os._exit(3)
-        assert completion""",
-    )
+    evaluation = dying(EVAL.replace("range(4)", "range(26)"))
     asked = server(echo)
     _, text, report = run(asked, "--llmprobe-concurrency=4", evaluation=evaluation, workers=2)
     assert [test["outcome"] for test in report["tests"]].count("passed") == 129, text
