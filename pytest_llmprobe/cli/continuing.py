@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_llmprobe.cli.arguments import positive
 from pytest_llmprobe.cli.progress import Progress
+from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.models.settings import project_models
 
 if TYPE_CHECKING:
@@ -179,6 +180,8 @@ def _similar(options: argparse.Namespace) -> None:
     from pytest_llmprobe.experiments.memorization.continuations import read_continuations
     from pytest_llmprobe.experiments.memorization.most_similar import MEASURES, most_similar
 
+    if options.out is not None and options.out.resolve() == options.strings.resolve():
+        raise SettingsError(f"--out {options.out} is the file that is read: give another one")
     found = most_similar(
         read_continuations(options.strings), options.measure or list(MEASURES), options.top
     )

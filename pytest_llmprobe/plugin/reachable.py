@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_llmprobe.errors import ModelError, ReportError
+from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.models.folder_check import check_folder
 from pytest_llmprobe.models.hub import check_hub
 from pytest_llmprobe.models.local_packages import check_packages
@@ -13,6 +13,7 @@ from pytest_llmprobe.models.registry import ModelSpec
 from pytest_llmprobe.models.token_counter import check_template
 from pytest_llmprobe.plugin.fidelity import checked_file
 from pytest_llmprobe.plugin.options import options_of
+from pytest_llmprobe.plugin.run_texts import check_texts
 from pytest_llmprobe.report.files import check_writable
 
 
@@ -29,6 +30,8 @@ def check_explicit(config: pytest.Config) -> None:
         for path in (options.report, options.html, options.markdown, options.save):
             if path is not None:
                 check_writable(path)
+        if options.texts is not None and options.replay is None:
+            check_texts(options.texts)
         if options.compare is not None:
             from pytest_llmprobe.report.run_file import read_run
 
@@ -37,7 +40,7 @@ def check_explicit(config: pytest.Config) -> None:
         asked = [options.judge] if options.replay else [options.spec, options.judge]
         for spec in filter(None, asked):
             check_reachable(spec, here_only=config.option.collectonly)
-    except (ModelError, ReportError) as error:
+    except (ModelError, ReportError, SettingsError) as error:
         raise pytest.UsageError(f"llmprobe: {error}") from None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmprobe.errors import LlmprobeError, ReportError, SettingsError
+from pytest_llmprobe.errors import CasesError, LlmprobeError, ReportError, SettingsError
 
 if TYPE_CHECKING:
     from pytest_llmprobe.data.sources import Dataset, Sample
@@ -43,6 +43,19 @@ def read_texts(given: str, start: Path) -> Dataset | None:
     except SettingsError as error:
         why = str(error).partition(": ")[2] or str(error)
         raise SettingsError(f"--llmprobe-fidelity {given}: {why}; or give off or answers") from None
+
+
+def check_texts(texts: Dataset) -> None:
+    """Make sure that a corpus holds a text, before anything is asked.
+
+    Raises:
+        SettingsError: It holds none, or its first one cannot be read.
+    """
+    try:
+        next(texts.texts())
+    except (CasesError, StopIteration) as error:
+        why = str(error).removeprefix(f"{texts}: ") or "it holds no text"
+        raise SettingsError(f"--llmprobe-fidelity {texts.given}: {why}") from None
 
 
 def texts_path(compared: Path) -> Path:
@@ -78,10 +91,11 @@ class RunTexts:
         """
         if self._texts is None or not self._process.is_first("texts"):
             return
-        sample = self._texts.sample(longest=WHOLE)
-        said: dict[str, Any] = {"source": sample.origin, **EMPTY}
+        said: dict[str, Any] = {"source": self._texts.given, **EMPTY}
         loaded = getattr(engine.backend, "loaded", None)
         try:
+            sample = self._texts.sample(longest=WHOLE)
+            said["source"] = sample.origin
             if loaded is None:
                 said["remark"] = NOT_HERE
             else:

@@ -129,9 +129,11 @@ class _Runs:
         """Find out before the first run whether all can be had."""
         from pytest_llmprobe.models.registry import resolve
         from pytest_llmprobe.plugin.answer_options import read_spec
+        from pytest_llmprobe.plugin.gate_options import refuse_empty
         from pytest_llmprobe.plugin.reachable import check_reachable
         from pytest_llmprobe.report.files import check_writable
 
+        refuse_empty(self._option)
         for form in ("json", "html", "md"):
             if (path := self._path(form)) is not None:
                 check_writable(path)
@@ -186,9 +188,7 @@ class _Runs:
                 own += ["--llmprobe-gate=none", "--no-llmprobe-require-judged"]
         print(f"llmprobe: model {number + 1} of {len(self._names)}: {self._names[number]}")
         sys.stdout.flush()
-        code = subprocess.run(
-            [sys.executable, "-m", "pytest", *before, *own, *paths], cwd=self._start, check=False
-        ).returncode
+        code = _ended([sys.executable, "-m", "pytest", *before, *own, *paths], self._start)
         found = read_json(report) if report.exists() else None
         shown = None if page is None else page.name
         return ModelRun(self._labels[number], code, found, str(report), shown)
@@ -242,6 +242,24 @@ class _Runs:
         add_to_job_summary(text)
         print(f"llmprobe: GATE {verdict} ({printable(reason)})")
         return code
+
+
+def _ended(command: Sequence[str], folder: Path) -> int:
+    """The exit code of a run; one that is interrupted, as this process is, first writes its report.
+
+    A third interrupt kills it.
+    """
+    with subprocess.Popen(command, cwd=folder) as run:
+        interrupts = 0
+        while True:
+            try:
+                code = run.wait()
+            except KeyboardInterrupt:
+                interrupts += 1
+                if interrupts > 2:
+                    run.kill()
+            else:
+                return int(pytest.ExitCode.INTERRUPTED) if interrupts else code
 
 
 def _written(path: Path) -> int | None:

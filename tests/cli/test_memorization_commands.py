@@ -192,6 +192,9 @@ def test_label_and_info_go_with_the_strings_and_the_nearest_are_shown(corpus, ru
     near = [json.loads(line) for line in (tmp_path / "near.jsonl").read_text().splitlines()]
     assert len(near) == 3 * len({pair["measure"] for pair in near}) == 27
     assert {pair["index"] for pair in near if pair["rank"] == 1} <= {0, 1, 2, 3}
+    before = out.read_bytes()
+    assert "is the file that is read: give another one" in fails("similar", out, "--out", out)
+    assert out.read_bytes() == before
     assert "line 1 has no field 'name': it has text, title, url" in fails(*cut, "--label", "name")
 
 

@@ -104,6 +104,12 @@ def test_a_corpus_that_is_not_there_is_said_before_any_case(pytester):
     said = f"{result.stdout.str()}{result.stderr.str()}"
     assert "--llmprobe-fidelity no.txt: " in said
     assert "or give off or answers" in said
+    (pytester.path / "empty.txt").write_text(" \n")
+    result = pytester.runpytest_inprocess(
+        "-p", "no:xdist", "--model=reference", "--llmprobe-fidelity=empty.txt"
+    )
+    assert result.ret == 4
+    assert "--llmprobe-fidelity empty.txt: it holds no text" in result.stderr.str()
     (pytester.path / "main.json").write_text("{}")
     (pytester.path / "corpus.txt").write_text("Ice and dust.")
     with pytest.raises(ReportError, match="keeps no corpus: make the baseline with this option"):

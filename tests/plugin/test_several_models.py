@@ -1,6 +1,10 @@
 """``--model=A,B``: a run of each model, the first being the baseline, one table, one exit code."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -112,6 +116,33 @@ EVAL = """
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_an_interrupted_run_ends_by_itself_and_writes_what_it_has(tmp_path):
+    child = """
+import pathlib, signal, time
+def interrupted(number, frame):
+    time.sleep(1)  # longer than subprocess.run waits before it kills
+    pathlib.Path("report").touch()
+    raise SystemExit(2)
+signal.signal(signal.SIGINT, interrupted)
+pathlib.Path("begun").touch()
+time.sleep(30)
+"""
+    parent = f"""
+import pathlib, sys
+from pytest_llmprobe.plugin.several_models import _ended
+print(_ended([sys.executable, "-c", {child!r}], pathlib.Path.cwd()))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], cwd=tmp_path, stdout=subprocess.PIPE, start_new_session=True
+    ) as run:
+        while not (tmp_path / "begun").exists():
+            assert run.poll() is None
+        os.killpg(run.pid, signal.SIGINT)
+        said, _ = run.communicate()
+    assert (said.strip(), run.returncode) == (b"2", 0)
+    assert (tmp_path / "report").exists()
+
+
 def test_adapters_side_by_side_on_one_base_say_what_peft_generates(probe, pytester):
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model

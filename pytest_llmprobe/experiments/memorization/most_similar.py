@@ -78,6 +78,8 @@ def _order(kept: tuple[float, int, Mapping[str, Any]]) -> tuple[float, int]:
 
 
 def _ids(result: Mapping[str, Any], number: int) -> tuple[list[int], list[int]]:
+    if "measure" in result:
+        raise CasesError(f"line {number + 1} is of a ranking: give what `llmprobe continue` wrote")
     try:
         return result["generated_ids"], result["suffix_ids"]
     except KeyError:

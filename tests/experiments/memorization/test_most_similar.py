@@ -55,5 +55,8 @@ def test_an_empty_answer_is_no_pair():
 def test_what_cannot_be_ranked_is_named():
     with pytest.raises(CasesError, match=r"line 1 is no string of `llmprobe continue`"):
         list(most_similar([{"text": "a"}], ["cosine"]))
+    ranked = {"measure": "dice", "generated_ids": [1], "suffix_ids": [1]}
+    with pytest.raises(CasesError, match="line 1 is of a ranking"):
+        list(most_similar([ranked], ["cosine"]))
     with pytest.raises(SettingsError, match="no measure 'bleu': one of cosine, jaccard"):
         list(most_similar([], ["bleu"]))
