@@ -95,8 +95,10 @@ class Loopback:
 
 
 def raw(reply):
-    """A whole HTTP response."""
-    headers = {"content-type": "application/json", "content-length": len(reply.content)}
+    """A whole HTTP response, after which the server hangs up."""
+    # Told, so that no client sends its next request into a connection that is being closed.
+    headers = {"connection": "close", "content-type": "application/json"}
+    headers["content-length"] = str(len(reply.content))
     lines = [f"{name}: {value}" for name, value in (headers | reply.headers).items()]
     return (
         f"HTTP/1.1 {reply.status} Some\r\n".encode()
