@@ -115,7 +115,6 @@ EVAL = """
 """
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_an_interrupted_run_ends_by_itself_and_writes_what_it_has(tmp_path):
     child = """
 import pathlib, signal, time
@@ -143,6 +142,7 @@ print(_ended([sys.executable, "-c", {child!r}], pathlib.Path.cwd()))
     assert (tmp_path / "report").exists()
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_adapters_side_by_side_on_one_base_say_what_peft_generates(probe, pytester):
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model
