@@ -39,10 +39,11 @@ def pytest_collection_modifyitems(items):
 def _only_this_plugin(request, monkeypatch):
     """Importing all that the environment holds would take longer than most runs do."""
     if "pytester" in request.fixturenames:
-        request.getfixturevalue("pytester")  # which begins with an environment without options
         # A run within this process forgets what it imported, and these can be loaded only once.
         import numpy  # noqa: F401
         import torch  # noqa: F401
+
+        request.getfixturevalue("pytester")  # which begins with an environment without options
     monkeypatch.delenv("CI", raising=False)  # where it is set, a gate must be judged
     monkeypatch.delenv("COLUMNS", raising=False)  # where it is set, tables are as wide
     monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in OTHER_PLUGINS))
