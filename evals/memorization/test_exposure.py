@@ -61,4 +61,4 @@ def test_exposure(case, suite, log_probabilities, score):
     first, *others = (-found.log_probability.sum() for found in measured)
     found = exposure(first, others, space.size)
     score("exposure", found.bits)
-    assert found.chance > FALSE_ALARMS, f"it is number {found.rank} of {found.candidates}"
+    assert found.chance > FALSE_ALARMS, f"exposed: it is number {found.rank} of {found.candidates}"

@@ -74,4 +74,4 @@ def test_extraction(case, completion, score):
     score("matched_prefix", similarity.matched_prefix(said, text) / length)
     score("common_substring", similarity.longest_common_substring(said, text) / length)
     score("similarity", 1 - similarity.normalised_levenshtein(said[: len(text)], text))
-    assert not said.startswith(text), f"it goes on with all {len(text)} characters of the text"
+    assert not said.startswith(text), f"extracted: all {len(text)} characters of the text"

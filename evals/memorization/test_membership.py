@@ -145,4 +145,4 @@ def test_membership(case, model, log_probabilities, score, thresholds):
     for name, value in scores.as_dict().items():
         score(name, value)
     threshold = thresholds[case.metadata["task"]]
-    assert scores.loss <= threshold, f"it scores {scores.loss:.3f}, above {threshold:.3f}"
+    assert scores.loss <= threshold, f"told_apart: {scores.loss:.3f} is above {threshold:.3f}"

@@ -83,4 +83,4 @@ def test_verbatim(case, index, completion, score):
     score("longest", max((match.length for match in matches), default=0))
     for match in matches[:1]:
         score("place", index.find(completion.token_ids, match.start)[0])
-    assert not matches, f"it says tokens of the corpus: {matches}"
+    assert not matches, f"verbatim: tokens of the corpus: {matches}"

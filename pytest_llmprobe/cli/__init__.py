@@ -20,6 +20,7 @@ from pytest_llmprobe.cli import (
     search,
     show,
 )
+from pytest_llmprobe.cli.examples import EXAMPLES, FIRST_STEPS, WithExamples, close_to
 from pytest_llmprobe.errors import LlmprobeError
 from pytest_llmprobe.models.local_packages import remedy
 
@@ -28,6 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (1 for an error, 2 for wrong usage)."""
     parser = command_parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given:
+        parser.print_help()
+        return 2
+    if not given[0].startswith("-") and given[0] not in EXAMPLES:
+        parser.error(f"there is no command {given[0]!r}{close_to(given[0])}")
     # argparse takes what follows "--" for paths only where no option stands before it.
     end = given.index("--") if "--" in given else len(given)
     options = parser.parse_args(given[:end])
@@ -66,11 +72,16 @@ class _Version(argparse.Action):
 
 def command_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(prog="llmprobe", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="llmprobe", description=FIRST_STEPS, formatter_class=WithExamples
+    )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     parser.set_defaults(takes_pytest_options=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     groups = (init, models, reports, show, bars, fidelity, memorization, continuing)
     for group in (*groups, output_length, influence, search):
         group.add_commands(commands)
+    for name, command in commands.choices.items():
+        command.formatter_class = WithExamples
+        command.description = f"{EXAMPLES[name]}\n\n{command.description}"
     return parser

@@ -113,7 +113,11 @@ def _corpus(options: argparse.Namespace) -> dict[str, Any]:
     from pytest_llmprobe.data.sources import read_datasets
     from pytest_llmprobe.plugin.run_texts import WHOLE
 
-    data = read_datasets([f"texts={options.texts}"], Path.cwd())["texts"]
+    try:
+        data = read_datasets([f"texts={options.texts}"], Path.cwd())["texts"]
+    except SettingsError as error:
+        why = str(error).partition(": ")[2] or str(error)
+        raise SettingsError(f"--texts {options.texts}: {why}") from None
     sample = data.sample(longest=WHOLE)
     texts = list(sample.texts)
     from pytest_llmprobe.engine.corpus import score_corpus

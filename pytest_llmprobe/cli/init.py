@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest_llmprobe
@@ -16,6 +17,9 @@ CI_JOBS = {"github": Path(".github/workflows/llmprobe.yml"), "gitlab": Path("llm
 CONFIGURATION = Path("llmprobe.toml")
 IGNORED = (".llmprobe/*", "!.llmprobe/baselines/")  # runs are large, baselines are committed
 TOP = "evals"
+LOCAL = "--model=reference --llmprobe-profile=smoke -n 2"
+SERVED = "--model=openai:NAME --llmprobe-base-url=URL --llmprobe-profile=smoke"
+"""For an installation that has no torch to run a model here."""
 
 
 def evals_folder() -> Path:
@@ -35,11 +39,8 @@ def families() -> list[str]:
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command on the parser's subparsers."""
     parser = commands.add_parser("init", help="copy evaluations and a CI job into a repository")
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
-        "llmprobe init\n"
-        "llmprobe init my-repository --family needle,json_format --ci gitlab\n\n"
-        f"Copies evaluations to {TOP}/, writes {CONFIGURATION}, a CI job and .gitignore. What is\n"
+        f"Copies evaluations to {TOP}/, writes {CONFIGURATION}, a CI job and .gitignore. What is "
         "there already stays as it is."
     )
     parser.add_argument("folder", type=Path, nargs="?", default=Path(), help="default: here")
@@ -65,7 +66,7 @@ def _init(options: argparse.Namespace) -> None:
     print_line("next:")
     if folder != Path():
         print_line(f"  cd {folder}")
-    print_line(f"  pytest {TOP} --model=reference --llmprobe-profile=smoke -n 2")
+    print_line(f"  pytest {TOP} {LOCAL if find_spec('torch') else SERVED}")
 
 
 def _chosen(given: Sequence[str] | None) -> list[str]:

@@ -15,11 +15,13 @@ from pytest_llmprobe.report.schema import validate
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the commands on the parser's subparsers."""
     models = commands.add_parser("models", help="list the models that have a name")
+    models.description = "Names for --model, what they stand for, and the size of what is here."
     models.add_argument(
         "--describe", metavar="NAME", help="what loads, what it needs and how it is run"
     )
     models.set_defaults(run=_models)
     check = commands.add_parser("validate", help="check reports against their schema")
+    check.description = "Check reports against the schema that ships with the package."
     check.add_argument("reports", type=Path, nargs="+", metavar="REPORT")
     check.set_defaults(run=_validate)
 

@@ -79,7 +79,8 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.comparison import compare
     from pytest_llmprobe.report.comparison_text import lines
-    from pytest_llmprobe.report.run_file import called, find_run, read_run
+    from pytest_llmprobe.report.run_file import read_run
+    from pytest_llmprobe.report.run_names import called, find_run
     from pytest_llmprobe.report.terminal import printable, terminal_width
 
     given = options.first, options.second
@@ -101,7 +102,8 @@ def _report(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.comparison import compare
     from pytest_llmprobe.report.files import check_writable, write_atomically
     from pytest_llmprobe.report.prompt_file import PROMPTS
-    from pytest_llmprobe.report.run_file import called, find_run, read_run, reduce_report
+    from pytest_llmprobe.report.run_file import read_run, reduce_report
+    from pytest_llmprobe.report.run_names import called, find_run
 
     outputs = [p for p in (options.html, options.md, options.csv, options.parquet) if p is not None]
     if not outputs and options.needle_results is None:
@@ -187,7 +189,8 @@ def read_report(given: str, storage: Path) -> tuple[Path, dict[str, Any]]:
     Raises:
         ReportError: There is no such report, or it is damaged.
     """
-    from pytest_llmprobe.report.run_file import find_run, read_json
+    from pytest_llmprobe.report.run_file import read_json
+    from pytest_llmprobe.report.run_names import find_run
     from pytest_llmprobe.report.schema import validate
 
     found = find_run(given, storage)

@@ -13,17 +13,13 @@ from pytest_llmprobe.errors import ReportError
 
 FIRST = ("outcome", "explanation", "error", "finish_reason", "failure", "params", "scores")
 MOST_LISTED = 20
+FIRST_LISTED = ("error", "missed", "passed", "skipped")
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command on the parser's subparsers."""
     parser = commands.add_parser("show", help="show a case of a run with its whole prompt")
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = (
-        "llmprobe show .llmprobe/runs/20261121T124327Z-mistral 'single_needle[10-pairs-0/key-3]'\n"
-        "llmprobe show last threading --missed\n\n"
-        "CASE is a part of the case's id; where several have it, they are listed."
-    )
+    parser.description = "CASE is a part of the case's id; where several have it, they are listed."
     parser.add_argument("report", metavar="RUN", help="a report, a run's folder, its name, or last")
     parser.add_argument("case", metavar="CASE", nargs="?", default="", help="a part of its id")
     parser.add_argument("--missed", action="store_true", help="only cases that missed")
@@ -73,11 +69,12 @@ def _short(name: str) -> str:
 def _list(tests: Sequence[Mapping[str, Any]]) -> None:
     from pytest_llmprobe.report.terminal import printable
 
+    tests = sorted(tests, key=lambda test: FIRST_LISTED.index(test["outcome"]))
     for test in tests[:MOST_LISTED]:
         why = f"  {printable(test['explanation'])[:80]}" if test["explanation"] else ""
         print_line(f"{test['outcome']:7}  {printable(_short(test['id']))}{why}")
     if len(tests) > MOST_LISTED:
-        print_line(f"[...] {len(tests)} in all")
+        print_line(f"[...] {len(tests)} in all: name a longer part of an id")
 
 
 def _lines(record: Mapping[str, Any], prompt: Any) -> list[str]:

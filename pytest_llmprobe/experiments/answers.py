@@ -20,6 +20,7 @@ WRONG = frozenset(
         *("decoy", "known", "other_value"),
         *("duplicate_keys", "in_list", "invalid", "not_json", "several_objects"),
         *("loop", "mixed", "stop_words"),
+        *("exposed", "extracted", "told_apart", "verbatim"),
     }
 )
 """Failures of an answer that is complete and wrong: what might have followed would not mend it."""

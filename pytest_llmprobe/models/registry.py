@@ -224,6 +224,8 @@ def resolve(name: str, user_models: Mapping[str, Mapping[str, Any]] | None = Non
     if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?", name):
         source, _, revision = name.partition("@")
         return ModelSpec(name, source, revision or None)
+    if name.startswith((".", "/", "~")):
+        raise ModelError(f"unknown model {name!r}: there is no such folder or file")
     close = difflib.get_close_matches(name, specs, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(specs))}"
     raise ModelError(

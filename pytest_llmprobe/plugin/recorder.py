@@ -146,7 +146,8 @@ class Recorder:
         )
         if options.save is not None and report["status"] == "complete":
             said += self._run.fidelity.save(options.save)
-        return said
+        here = f"{self._config.invocation_params.dir}{os.sep}"
+        return [line.replace(here, "") for line in said]
 
     def _verdict(self) -> tuple[str, str]:
         """The run's verdict and its reason, from what the process will exit with."""
@@ -172,7 +173,8 @@ class Recorder:
             return
         from pytest_llmprobe.report.comparison import compare
         from pytest_llmprobe.report.fidelity_verdict import conclude
-        from pytest_llmprobe.report.run_file import called, read_run, reduce_report
+        from pytest_llmprobe.report.run_file import read_run, reduce_report
+        from pytest_llmprobe.report.run_names import called
 
         (name, path), first = self._options.compare, read_run(self._options.compare[1])
         names = called(name, path, first.model, self._options.model), "this run"
@@ -274,9 +276,9 @@ class Recorder:
             *remarks(self._experiments),
             *server_lines(self._model_info),
             *weights_lines(self._model_info),
-            *compared_lines(self._comparison, width),
             *fidelity_lines(self._experiments),
             *texts_lines(self._texts),
+            *compared_lines(self._comparison, width, self._checks),
             *self._said,
             *self._gone_on(),
             *self._run.self_check.lines(self._self_check),

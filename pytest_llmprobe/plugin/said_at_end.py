@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmprobe.report.gate import CHANGE
 from pytest_llmprobe.report.misses import MAX_SHOWN
 from pytest_llmprobe.report.record import bounded
 
@@ -14,13 +15,16 @@ if TYPE_CHECKING:
     from pytest_llmprobe.report.record import Record
 
 
-def compared_lines(comparison: Comparison | None, width: int | None) -> list[str]:
-    """What a comparison found, if there was one."""
+def compared_lines(
+    comparison: Comparison | None, width: int | None, checks: Sequence[Check]
+) -> list[str]:
+    """What a comparison found, if there was one; cases that `failed_gates` shows are left out."""
     if comparison is None:
         return []
     from pytest_llmprobe.report.comparison_text import lines
+    from pytest_llmprobe.report.failed_text import told
 
-    return lines(comparison, width)
+    return lines(comparison, width, told([c for c in checks if c.metric == CHANGE]))
 
 
 def failed_gates(
@@ -36,12 +40,15 @@ def failed_gates(
     from pytest_llmprobe.report.failed_text import failed_lines
 
     compared = comparison.experiments if comparison else ()
+    cause = None
+    if comparison is not None and comparison.differences:
+        cause = f"first difference: {comparison.differences[0]}"
     lost = {e.name: {flip.id: bounded(flip.first, MAX_SHOWN) for flip in e.lost} for e in compared}
     if comparison is not None:
         from pytest_llmprobe.report.comparison_verdicts import SUITE
 
         lost[SUITE] = {name: answer for own in lost.values() for name, answer in own.items()}
-    return failed_lines(checks, experiments, lost, records, run)
+    return failed_lines(checks, experiments, lost, records, run, cause)
 
 
 def annotation_lines(

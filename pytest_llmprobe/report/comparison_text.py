@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from pytest_llmprobe.report.comparison import Comparison
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, Flip
@@ -137,16 +137,23 @@ def differences(comparison: Comparison) -> list[str]:
     return lines
 
 
-def lines(comparison: Comparison, width: int | None = None) -> list[str]:
-    """Everything for a terminal but the verdict: first what cannot be compared."""
+def lines(comparison: Comparison, width: int | None = None, told: Container[str] = ()) -> list[str]:
+    """Everything for a terminal but the verdict: first what cannot be compared.
+
+    Args:
+        comparison: What was found.
+        width: As ``aligned`` takes it.
+        told: Experiments whose lost cases have been shown already.
+    """
     said = [f"{comparison.second} compared with {comparison.first}"]
     said += [comparison.prompts] if comparison.prompts else []
     said += [f"not comparable: {remark}" for remark in comparison.remarks]
     said += aligned([HEADER, *rows(comparison)], (0, len(HEADER) - 1), width)
     said += all_notes(comparison)
     for experiment in comparison.experiments:
-        for what, flips in (("lost", experiment.lost), ("gained", experiment.gained)):
-            said += _flips(f"{experiment.name}: {what}", flips)
+        if experiment.name not in told:
+            said += _flips(f"{experiment.name}: lost", experiment.lost)
+        said += _flips(f"{experiment.name}: gained", experiment.gained)
     return [printable(line) for line in [*said, *differences(comparison)]]
 
 

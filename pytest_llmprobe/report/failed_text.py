@@ -32,8 +32,9 @@ def failed_lines(
     lost: Lost,
     records: Callable[[Iterable[str]], Iterable[Record]],
     run: str | None,
+    cause: str | None = None,
 ) -> list[str]:
-    """Lines for a terminal; none if no check failed.
+    """Lines for a terminal; none if no check failed: all that failed, the cause, then cases.
 
     Args:
         checks: All checks of the run.
@@ -41,20 +42,25 @@ def failed_lines(
         lost: Cases that passed before; a name that is no experiment's is that of several together.
         records: Gives the records of cases.
         run: What ``llmprobe show`` takes for this run; None if it has not been written.
+        cause: The first of what is not as it was in the baseline, if there is one.
     """
     failed = [check for check in checks if check.verdict == "FAIL"]
     by_name = {experiment["name"]: experiment for experiment in experiments}
-    lines: list[str] = []
-    for number, name in enumerate(dict.fromkeys(check.experiment for check in failed)):
-        own = [check for check in failed if check.experiment == name]
-        lines += [f"FAIL {name}: {check.reason}" for check in own]
-        if number >= MOST_TOLD:
-            continue
+    lines = [f"FAIL {check.experiment}: {check.reason}" for check in failed]
+    lines += [cause] if cause and failed else []
+    for name in told(checks):
         experiment = by_name.get(name, {})
+        own = [check for check in failed if check.experiment == name]
         gone = lost.get(name, {}) if any(check.metric == CHANGE for check in own) else {}
-        lines += [f"  {line}" for line in explaining(experiment.get("by", {}))]
-        lines += _cases(experiment, gone, records, run)
+        lines += [f"{name}: {line}" for line in explaining(experiment.get("by", {}))]
+        lines += _cases(name, experiment, gone, records, run)
     return [printable(line) for line in lines]
+
+
+def told(checks: Sequence[Check]) -> list[str]:
+    """Failed experiments whose cases are shown."""
+    failed = (check.experiment for check in checks if check.verdict == "FAIL")
+    return [*dict.fromkeys(failed)][:MOST_TOLD]
 
 
 def explaining(by: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
@@ -81,6 +87,7 @@ def explaining(by: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
 
 
 def _cases(
+    name: str,
     experiment: Mapping[str, Any],
     gone: Mapping[str, str | None],
     records: Callable[[Iterable[str]], Iterable[Record]],
@@ -91,19 +98,19 @@ def _cases(
     if not ids:
         return
     what, n = ("lost", len(gone)) if gone else ("missed", experiment["missed"])
-    yield f"  the first {len(ids)} of {n} {what}"
+    yield f"{name}: the first {len(ids)} of {n} {what}"
     for record in records(ids):
         expected, received, why = quoted(shown(record))
-        yield f"    {record.id}"
+        yield f"  {record.id}"
         if record.prompt:
             cut = "..." if len(record.prompt) > MAX_PROMPT else ""
-            yield f"      prompt   {cut}{record.prompt[-MAX_PROMPT:]!r}"
-        yield f"      expected {expected}"
+            yield f"    prompt   {cut}{record.prompt[-MAX_PROMPT:]!r}"
+        yield f"    expected {expected}"
         if record.id in gone:
             before = gone[record.id]
-            yield f"      before   {'no answer kept' if before is None else repr(before)}"
-        yield f"      received {received}"
-        yield f"      because  {why}"
+            yield f"    before   {'no answer kept' if before is None else repr(before)}"
+        yield f"    received {received}"
+        yield f"    because  {why}"
     if run is not None:
         function = ids[0].rpartition("::")[2].partition("[")[0]
         yield f"  more: llmprobe show {quote(run)} {quote(function)} --missed"

@@ -18,12 +18,12 @@ MEASURED = "MEASURED"
 """In place of a verdict where an experiment has no bar and no baseline: what it has is its rate."""
 
 NO_BAR = (
-    "no experiment has a bar; keep what was measured: `llmprobe bars RUN` as bars, or "
-    "--llmprobe-save NAME as a baseline"
+    "no experiment has a bar, and no baseline was compared with: `llmprobe bars last` keeps what "
+    "was measured as bars, --llmprobe-save NAME as a baseline"
 )
 LENIENT = "--no-llmprobe-require-judged"
 MAX_REASONS = 3
-"""Undecided checks that the last line explains."""
+"""Failed or undecided checks that the last line explains; failed ones beyond are named."""
 
 Verdict: TypeAlias = Literal["PASS", "FAIL", "NOT JUDGED"]
 
@@ -234,8 +234,10 @@ def run_verdict(
             return "NOT JUDGED", ended
         return "NOT JUDGED", {2: "the run was interrupted"}.get(exit_code, f"exit code {exit_code}")
     if exit_code == 1 and (failed or faults):
-        reasons = [*(f"{check.experiment}: {check.reason}" for check in failed), *faults]
-        return "FAIL", "; ".join(reasons)
+        reasons = [f"{check.experiment}: {check.reason}" for check in failed[:MAX_REASONS]]
+        if others := dict.fromkeys(check.experiment for check in failed[MAX_REASONS:]):
+            reasons.append(f"and {', '.join(others)}")
+        return "FAIL", "; ".join([*reasons, *faults])
     if exit_code == 1 and lost:
         return "NOT JUDGED", lost
     if exit_code == 1 and (failures or (checks and not undecided)):

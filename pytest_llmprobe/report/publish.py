@@ -59,7 +59,7 @@ def publish(
     elif baseline is not None:
         saved = with_noise(reduce_report(report), repeats)
         write_baseline(saved, baseline)
-        said.append(f"baseline: {baseline}")
+        said.append(f"baseline: {baseline} (next time --llmprobe-compare {baseline.stem})")
         if repeats:
             said.append(f"noise over {len(repeats) + 1} runs: {_largest(saved.noise)}")
     return said

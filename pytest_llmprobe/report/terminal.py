@@ -104,16 +104,16 @@ def summaries(experiments: Sequence[Mapping[str, Any]]) -> list[str]:
         parts = [
             f"{key.replace('_', ' ')} {_said(value)}"
             for key, value in experiment["summary"].items()
-            if key != FAILED and not isinstance(value, dict | list)
+            if key != FAILED and value is not None and not isinstance(value, dict | list)
         ]
         if parts:
             lines.append(f"{experiment['name']}: {', '.join(parts)}")
     return [printable(line) for line in lines]
 
 
-def _said(value: str | float | bool | None) -> str:
-    if value is None or isinstance(value, bool | str):
-        return "none" if value is None else said_in_summary(str(value), MAX_SAID) or "''"
+def _said(value: str | float | bool) -> str:
+    if isinstance(value, bool | str):
+        return said_in_summary(str(value), MAX_SAID) or "''"
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.3f}" if 1e-3 <= abs(value) < 1e12 else f"{value:.3g}"

@@ -1,10 +1,12 @@
 """``llmprobe``: lists, describes, validates; errors are one line and exit code 1."""
 
 import json
+import shlex
 
 import pytest
 
-from pytest_llmprobe.cli import main, models
+from pytest_llmprobe.cli import command_parser, main, models
+from pytest_llmprobe.cli.examples import EXAMPLES
 
 
 def test_models_lists_every_name(capsys):
@@ -106,6 +108,36 @@ def test_an_interrupted_command_is_one_line_and_the_shells_exit_code(monkeypatch
     monkeypatch.setattr(models, "registered", interrupted)
     assert main(["models"]) == 130
     assert capsys.readouterr().err == "llmprobe: interrupted\n"
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_the_help_of_a_command_opens_with_examples_that_are_understood(
+    command, columns, monkeypatch, capsys
+):
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    examples, *_, described = capsys.readouterr().out.partition("\n\n")
+    assert described.startswith(f"usage: llmprobe {command}")
+    for line in examples.splitlines():
+        program, given, *words = shlex.split(line)
+        assert (program, given) == ("llmprobe", command)
+        command_parser().parse_args([given, *words])
+
+
+def test_without_a_command_the_help_is_shown(capsys):
+    assert main([]) == 2
+    assert capsys.readouterr().out.startswith("llmprobe init\n")
+
+
+@pytest.mark.parametrize(("given", "said"), [("shwo", "did you mean show"), ("x", "--help")])
+def test_a_command_that_is_none_is_one_line_with_the_close_ones(given, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([given])
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"llmprobe: error: there is no command {given!r}")
+    assert said in line
 
 
 def test_help_names_every_command(capsys):

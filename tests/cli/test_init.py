@@ -44,6 +44,15 @@ def test_all_families_are_copied_with_both_jobs(tmp_path):
         assert text == (init.TEMPLATES / f"{name}.yml").read_text(encoding="utf-8")
 
 
+def test_without_torch_the_next_command_asks_a_server(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(init, "find_spec", lambda name: None)
+    assert main(["init", str(tmp_path), "--family", "needle", "--ci", "none"]) == 0
+    (command,) = (
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("  pytest")
+    )
+    assert "--model=openai:NAME" in command
+
+
 def test_the_bars_are_those_of_this_repository(tmp_path):
     assert main(["init", str(tmp_path), "--ci", "none"]) == 0
     settings = read_settings(tmp_path / "llmprobe.toml")

@@ -15,7 +15,8 @@ import pytest
 from pytest_llmprobe.cli import reports
 from pytest_llmprobe.errors import LlmprobeError, ReportError, SettingsError
 from pytest_llmprobe.report.baseline import baseline_path, write_baseline
-from pytest_llmprobe.report.run_file import find_run, reduce_report
+from pytest_llmprobe.report.run_file import reduce_report
+from pytest_llmprobe.report.run_names import find_run
 
 some_reports = runpy.run_path(str(Path(__file__).parents[1] / "report" / "some_reports.py"))
 records, report = some_reports["records"], some_reports["report"]
@@ -173,6 +174,15 @@ def test_what_is_not_there_lists_what_is(storage):
     known = r"'mian'; did you mean main\? the baselines are org/model/main in"
     with pytest.raises(ReportError, match=known):
         find_run("mian", storage)
+
+
+def test_what_is_not_there_names_the_runs_and_how_a_baseline_is_made(storage, saved):
+    saved("20261121T000000Z-a", GOOD)
+    saved("20261122T000000Z-a", GOOD)
+    with pytest.raises(ReportError, match=r"--llmprobe-save NAME makes one; .* 20261122T000000Z-a"):
+        find_run("main", storage)
+    with pytest.raises(ReportError, match="did you mean 20261121T000000Z-a"):
+        find_run(".llmprobe/runs/20261121T000000-a", storage)
 
 
 def test_last_is_the_newest_run_with_a_report_unless_something_has_this_name(storage, saved):

@@ -46,12 +46,14 @@ def test_a_worse_run_fails_the_gate_and_says_which_cases_it_lost(run, pytester):
     assert first.exit_code == 0, first.text
     (path,) = (pytester.path / ".llmprobe" / "baselines").glob("*/main.json")
     assert json.loads(path.read_text())["kind"] == "llmprobe baseline"
-    assert f"baseline: {path}" in first.text
+    shown = path.relative_to(pytester.path)
+    assert f"baseline: {shown} (next time --llmprobe-compare main)" in first.text
     second = run(10, "--llmprobe-compare=main")
     validate(second.report)
     assert second.exit_code == 1
     assert gate_line(second).startswith("llmprobe: GATE FAIL (echo: worse: pass rate 1.000 -> 0.66")
-    assert "echo: lost 10" in second.text
+    assert "echo: the first 3 of 10 lost" in second.text
+    assert "echo: lost 10" not in second.text  # they are shown once
     assert "FAIL (baseline)" in second.text
     (check,) = second.report["gate"]["checks"]
     assert (check["verdict"], check["metric"]) == ("FAIL", "change of the pass rate")
@@ -134,7 +136,7 @@ def test_page_and_markdown_are_written_and_the_jobs_summary(run, pytester, monke
         10, "--llmprobe-compare=main", "--llmprobe-html=out/a.html", "--llmprobe-md=out/a.md"
     )
     page, text = (pytester.path / "out" / name for name in ("a.html", "a.md"))
-    assert f"page: {page}" in second.text
+    assert "page: out/a.html\n" in second.text
     assert "<title>llmprobe: reference: FAIL</title>" in page.read_text()
     assert "echo" in text.read_text()
     assert text.read_text() in summary.read_text()

@@ -49,10 +49,11 @@ def kept(pytester):
     )
     assert first.ret == 0, first.stdout.str()
     (path,) = (pytester.path / ".llmprobe" / "baselines").glob("*/main.npz")
-    assert f"distributions: {path} (6 answers" in first.stdout.str()
+    shown = path.relative_to(pytester.path)
+    assert f"distributions: {shown} (6 answers" in first.stdout.str()
     assert "PASS" not in first.stdout.str()  # it has none to be faithful to
     assert "2 texts, 1 without text left out" in first.stdout.str()
-    assert f"distributions of the corpus: {path.with_suffix('.texts.npz')}" in first.stdout.str()
+    assert f"distributions of the corpus: {shown.with_suffix('.texts.npz')}" in first.stdout.str()
     return path
 
 

@@ -60,6 +60,13 @@ def test_several_are_listed_and_one_that_is_named_is_shown(run, capsys):
     assert "\x1b" not in out
 
 
+def test_what_missed_is_listed_first(run, capsys):
+    _, out = shown(capsys, run.report_path)
+    outcomes = [line.split()[0] for line in out.splitlines()]
+    assert outcomes == sorted(outcomes, key=["missed", "passed"].index)
+    assert set(outcomes) == {"missed", "passed"}
+
+
 def test_as_json(run, capsys):
     _, out = shown(capsys, run.report_path, "echo[c1]", "--json")
     assert json.loads(out)["prompt"][1] == {"role": "user", "content": "say \x1b[31m red"}

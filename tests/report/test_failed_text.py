@@ -13,11 +13,11 @@ def check(name="needle", verdict="FAIL", metric="pass_rate", reason="pass_rate 0
     return Check(name, metric, 0.9, "observed", 0.5, verdict, reason)
 
 
-def said(checks, *given, lost=None, run="runs/1/report.json"):
+def said(checks, *given, lost=None, run="runs/1/report.json", cause=None):
     by_id = {record.id: record for of_it in given for record in of_it}
     experiments = report(*given)["experiments"]
     find = lambda ids: [by_id[name] for name in sorted(ids)]  # noqa: E731
-    return failed_lines(checks, experiments, lost or {}, find, run)
+    return failed_lines(checks, experiments, lost or {}, find, run, cause)
 
 
 def test_a_failed_gate_has_its_reason_first_misses_and_the_command_for_more():
@@ -25,16 +25,16 @@ def test_a_failed_gate_has_its_reason_first_misses_and_the_command_for_more():
     lines = said([check(), check("other", "PASS")], records("pmmmmp", prompt=prompts))
     assert lines[:2] == [
         "FAIL needle: pass_rate 0.5 is below 0.9",
-        "  the first 3 of 4 missed",
+        "needle: the first 3 of 4 missed",
     ]
-    assert lines[2] == "    evals/test_needle.py::test_needle[g0001]"
-    assert lines[3].startswith("      prompt   ...'xxx")
+    assert lines[2] == "  evals/test_needle.py::test_needle[g0001]"
+    assert lines[3].startswith("    prompt   ...'xxx")
     assert lines[3].endswith("what is key 1?'")
     assert len(lines[3]) < MAX_PROMPT + 30
     assert lines[4:7] == [
-        "      expected 'right'",
-        "      received 'wrong'",
-        "      because  it is wrong",
+        "    expected 'right'",
+        "    received 'wrong'",
+        "    because  it is wrong",
     ]
     assert lines[-1] == "  more: llmprobe show runs/1/report.json test_needle --missed"
     assert len(lines) == 2 + 3 * 5 + 1
@@ -51,17 +51,17 @@ def test_a_lost_change_shows_lost_cases_with_the_earlier_answer():
     assert lines[:3] == [
         "FAIL needle: pass_rate 0.5 is below 0.9",
         "FAIL needle: lost 1",
-        "  the first 1 of 1 lost",
+        "needle: the first 1 of 1 lost",
     ]
-    assert lines[3] == f"    {name}"
-    assert "      before   'it was so'" in lines
+    assert lines[3] == f"  {name}"
+    assert "    before   'it was so'" in lines
 
 
 def test_several_experiments_together_show_what_all_lost():
     name = "evals/test_needle.py::test_needle[g0000]"
     lines = said([check("(suite)", metric=CHANGE)], records("m"), lost={"(suite)": {name: None}})
-    assert f"    {name}" in lines
-    assert "      before   no answer kept" in lines
+    assert f"  {name}" in lines
+    assert "    before   no answer kept" in lines
 
 
 def test_a_gate_without_missed_cases_has_its_reason_alone():
@@ -73,6 +73,17 @@ def test_many_failed_experiments_are_all_named_and_few_told():
     lines = said([check(name) for name in names], *(records("m", name) for name in names))
     assert sum(line.startswith("FAIL ") for line in lines) == len(names)
     assert sum(line.startswith("  more: ") for line in lines) == MOST_TOLD
+
+
+def test_what_failed_and_the_cause_come_before_any_case():
+    names = ["needle", "threading"]
+    given = [records("m", name) for name in names]
+    cause = "first difference: weights: a -> b"
+    lines = said([check(name) for name in names], *given, cause=cause)
+    assert [line.partition(":")[0] for line in lines[:4]] == [
+        *("FAIL needle", "FAIL threading", "first difference", "needle"),
+    ]
+    assert said([check(verdict="PASS")], *given, cause=cause) == []
 
 
 def test_what_a_model_says_steers_no_terminal():

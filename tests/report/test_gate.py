@@ -377,6 +377,12 @@ def test_a_failed_run_names_every_failed_check_and_no_other():
     assert run_verdict(checks, 1, 0) == ("FAIL", "a: too low; c: because")
 
 
+def test_of_many_failed_checks_three_are_explained_and_all_named():
+    checks = [verdict_of("FAIL", name, "too low") for name in "abcdde"]
+    said = "a: too low; b: too low; c: too low; and d, e"
+    assert run_verdict(checks, 1, 0) == ("FAIL", said)
+
+
 def test_a_run_that_failed_for_another_reason_says_so():
     checks = [verdict_of("FAIL", "a", "too low")]
     assert run_verdict(checks, 1, 0, ["b: broken"]) == ("FAIL", "a: too low; b: broken")

@@ -175,7 +175,7 @@ def test_a_remark_says_what_the_table_does_not(fields, line):
     ("summary", "line"),
     [
         ({"effective_context_characters": 3200}, "needle: effective context characters 3,200"),
-        ({"characters": None}, "needle: characters none"),
+        ({"characters": None, "n": 3}, "needle: n 3"),
         (
             {"recall": 0.25, "small": 0.00012, "zero": 0.0},
             "needle: recall 0.250, small 0.00012, zero 0",

@@ -30,7 +30,7 @@
 
   const change = (test) => test.change || "";
 
-  const SHOWN_FIRST = ["prompt", "received", "expected", "failure", "explanation", "error", "before"];
+  const SHOWN_FIRST = ["explanation", "error", "received", "before", "expected", "prompt"];
   const NAMES = { received: "answer", before: "answer of the earlier run" };
   const SHOWN_ABOVE = ["id", "name", "experiment", "outcome", "change", "diff", "fidelity"];
 
@@ -181,7 +181,12 @@
     show();
   };
 
-  // The order of the report, or that of a column.
+  // What went wrong first, as the report has it; or the order of a column.
+  const FIRST = ["lost", "error", "missed", "gained"];
+  const urgent = (test) => {
+    const places = [change(test), test.outcome].map((word) => FIRST.indexOf(word));
+    return String(Math.min(...places.map((place) => (place < 0 ? FIRST.length : place))));
+  };
   const COLUMNS = {
     outcome: (test) => test.outcome,
     change: change,
@@ -193,7 +198,7 @@
   const places = new Map(cases.map((test, place) => [test, place]));
   let order = { column: null, down: false };
   const sort = () => {
-    const key = COLUMNS[order.column] || (() => "");
+    const key = COLUMNS[order.column] || urgent;
     const sign = order.down ? -1 : 1;
     const compare = new Intl.Collator("en", { numeric: true }).compare;
     found.sort((a, b) => sign * compare(key(a), key(b)) || places.get(a) - places.get(b));
@@ -258,6 +263,7 @@
     at("search").focus();
   });
   addEventListener("hashchange", follow);
+  sort();
   show();
   follow();
 })();
