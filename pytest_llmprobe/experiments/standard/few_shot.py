@@ -17,6 +17,9 @@ from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments.standard.layouts import Question
 from pytest_llmprobe.suite import Suite
 
+OWN_ROWS = "our own rows"
+"""The source of rows that ship with the evaluations."""
+
 T = TypeVar("T")
 
 
@@ -36,9 +39,14 @@ class Pool:
     def draw(cls, numbers: Sequence[int], shown: int, rng: Random, what: str) -> Pool:
         """Draw from the rows with these numbers.
 
+        Of rows that ship with the evaluations as many are shown as there are: whoever asks for
+        examples before another task's rows does not choose those.
+
         Raises:
             CasesError: There are too few.
         """
+        if what.startswith(OWN_ROWS):
+            shown = min(shown, len(numbers) - 1)
         if shown >= len(numbers):
             raise CasesError(
                 f"--llmprobe-few-shot {shown}: {what} has {len(numbers)} rows, of which one is "

@@ -7,7 +7,7 @@ from pytest_llmprobe import Case, RawPrompt, Suite
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments.standard import own_rows
 from pytest_llmprobe.experiments.standard.choices import Choice, joined, requests_of
-from pytest_llmprobe.experiments.standard.few_shot import choice_cases
+from pytest_llmprobe.experiments.standard.few_shot import OWN_ROWS, choice_cases
 from pytest_llmprobe.experiments.standard.layouts import questions
 
 
@@ -187,3 +187,11 @@ def test_our_own_rows_can_be_used():
     cases = choice_cases(Suite(), list(questions(own_rows.choice_rows())), "x", "own rows")
     assert len(cases) == 30
     assert {len(case.choices[0]) == 1 for case in cases} == {True, False}  # letters and texts
+
+
+def test_rows_that_ship_with_the_evaluation_give_as_many_examples_as_they_have():
+    rows = list(questions(own_rows.choice_rows()))
+    most = choice_cases(Suite(few_shot=len(rows) - 1), rows, "x", OWN_ROWS)
+    assert choice_cases(Suite(few_shot=50), rows, "x", OWN_ROWS) == most
+    with pytest.raises(CasesError, match="give at most"):
+        choice_cases(Suite(few_shot=50), rows, "x", "a.jsonl")
