@@ -94,7 +94,8 @@ def _draw_norms(axes: Axes, steps: Array, norms: Mapping[int, Array]) -> None:
         axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
         named = place % -(-len(norms) // MOST_NAMES) == 0
         axes.plot(at, median, color=colour, label=f"layer {layer}" if named else None)
-    axes.set_yscale("log")
+    if at.size:  # a logarithmic axis without a value cannot be drawn
+        axes.set_yscale("log")
     for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         which(LogFormatter(minor_thresholds=(1.5, 0.5)))  # 20 and not 2 x 10^1
     axes.set(

@@ -82,8 +82,8 @@ def server():
     running.close()
 
 
-ALLOWED = {"pytest": (0, 1), "compare": (0, 1)}
-"""Exit codes: one case in place of all cannot always be judged."""
+ALLOWED = dict.fromkeys(("pytest", "compare", "bars"), (0, 1))
+"""Exit codes: one case in place of all cannot always be judged, and is too little for a bar."""
 
 ROWS = {
     "mmlu": {"question": "?", "choices": list("wxyz"), "answer": 1, "subject": "astronomy"},
@@ -96,7 +96,7 @@ ROWS = {
     },
     "ours": {"prompt": "Which?", "choices": ["a", "b"], "target": 0},
     "gsm8k": {"question": "1 + 1?", "answer": "#### 2"},
-    "texts": {"text": "The old mill stood by the river. " * 250},
+    "texts": {"text": "The old mill stood by the river. " * 24},
     "corpus": {"text": "The old mill stood by the river. " * 4, "title": "t", "url": "u"},
     "trained": {"text": "The old mill stood by the river, and Anna sold it. " * 4},
     "held-out": {"text": "A new bridge was built over the lake, and Otto saw it. " * 4},
@@ -135,7 +135,7 @@ def earlier(tmp_path_factory, shell):
     folder = tmp_path_factory.mktemp("earlier")
     assert main(["init", str(folder), "--ci", "none", "--family", "needle"]) == 0
     (folder / "llmprobe.toml").write_text(f'[models.mistral]\nsource = "{REFERENCE}"\n')
-    command = [shell[0] / "pytest", "evals", "--model=mistral", "--llmprobe-save=main"]
+    command = [shell[0] / "pytest", "evals", "--model=mistral"]
     subprocess.run(command, cwd=folder, env=environment(folder, shell), check=True)
     return folder / ".llmprobe"
 
@@ -148,6 +148,7 @@ def environment(folder, shell):
         "ANTHROPIC_API_KEY": "none",
         "OPENAI_API_KEY": "none",
         "LLMPROBE_CACHE": "off",
+        "PYTEST_ADDOPTS": os.environ.get("PYTEST_ADDOPTS", ""),
     }
 
 
