@@ -9,8 +9,8 @@ from pytest_llmprobe.report.misses import MAX_SHOWN
 from pytest_llmprobe.report.record import bounded
 
 if TYPE_CHECKING:
+    from pytest_llmprobe.report.check import Check
     from pytest_llmprobe.report.comparison import Comparison
-    from pytest_llmprobe.report.gate import Check
     from pytest_llmprobe.report.record import Record
 
 
