@@ -138,14 +138,15 @@ OWN_COUNTERS = """
 """
 
 
+@pytest.mark.parametrize("mode", [("-n", "2")])
 @pytest.mark.parametrize("counted", ["5", "4"])
 def test_a_worker_that_dies_for_want_of_memory_ends_the_run_and_no_other(
-    project, pytester, monkeypatch, counted
+    project, probe, pytester, monkeypatch, counted
 ):
     monkeypatch.setenv("COUNTED", f"pgfault 1\noom_kill {counted}\n")
     project(KILLED, conftest=OWN_COUNTERS)
     (pytester.path / "vmstat").write_text("pgfault 1\noom_kill 4\n")
-    run = Run(pytester.runpytest_subprocess("-n", "2"), pytester.path)
+    run = probe()
     (dead,) = [test for test in run.tests.values() if test["outcome"] == "error"]
     assert "crashed while running 'test_eval.py::test_echo[g4/c17]'" in dead["error"]
     if counted == "4":  # somebody else has killed it
@@ -155,5 +156,5 @@ def test_a_worker_that_dies_for_want_of_memory_ends_the_run_and_no_other(
     assert (run.exit_code, run.verdict) == (7, "NOT JUDGED")
     assert "no memory left: fewer workers (-n) or a smaller --llmprobe-batch-size" in run.text
     (pytester.path / "vmstat").unlink()
-    again = Run(pytester.runpytest_subprocess("-n", "2", "--llmprobe-resume"), pytester.path)
+    again = probe("--llmprobe-resume")
     assert (again.exit_code, again.outcomes) == (0, {"passed": 40})
