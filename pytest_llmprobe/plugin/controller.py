@@ -13,7 +13,6 @@ import pytest
 
 from pytest_llmprobe.errors import StorageError
 from pytest_llmprobe.plugin.command_line import names_model_or_report
-from pytest_llmprobe.plugin.dead_worker import death_of, memory_kills
 from pytest_llmprobe.plugin.ending import ENDED, Signals, end_run, has_line, heard, unwritten
 from pytest_llmprobe.plugin.process import PROPERTY, RUN, process_of
 from pytest_llmprobe.plugin.refusal import refused_by_workers
@@ -73,6 +72,8 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker where to leave its plan; watch the workers' progress for a person."""
+        from pytest_llmprobe.plugin.dead_worker import memory_kills
+
         self._kills = self._kills or memory_kills()
         node.workerinput.update(self.process.for_worker())
         if names_model_or_report(self.config):  # others may have no cases of ours
@@ -87,6 +88,8 @@ class Controller:
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """Hear why a worker has ended the run, if it has, and tell the others if it has died."""
         if error is not None:
+            from pytest_llmprobe.plugin.dead_worker import death_of
+
             self.process.lost(str(node.gateway.id))
             self._death = death_of(node, self._kills)
             if isinstance(self._death, StorageError) and self._session is not None:
