@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CASE_OPTIONS = (
     *("profile", "seed", "delta", "layers", "phase", "datasets"),
     *("thinking", "thinking_tokens", "template", "date", "context", "max_new_tokens", "few_shot"),
-    "generate",
+    *("ask", "generate"),
 )
 """Options that other cases, or other requests, come from."""
 
@@ -124,7 +124,7 @@ def compared_run(config: pytest.Config, storage: Path, model: str) -> tuple[str,
         ReportError: There is no such run.
         SettingsError: The gate needs one, and none is named.
     """
-    from pytest_llmprobe.report.run_file import find_run
+    from pytest_llmprobe.report.run_names import find_run
 
     given = config.option.llmprobe_compare
     if given is not None:

@@ -20,6 +20,7 @@ from pytest_llmprobe.models.registry import ModelSpec, registered, resolve, toke
 from pytest_llmprobe.models.settings import Gates, read_gates, read_settings, settings_file
 from pytest_llmprobe.models.token_counter import counter_of
 from pytest_llmprobe.plugin.answer_options import (
+    check_layers,
     model_said,
     read_endpoint,
     read_engine,
@@ -129,6 +130,12 @@ class Options:
     tokenizer_of: ModelSpec | None = None  # into whose tokens texts are cut, see `tokenizer_spec`
 
     @property
+    def report_place(self) -> Path:
+        """The report's path, or that of one in a folder that is still to be made."""
+        own = self.storage / "runs" if self.resume is None else self.resume
+        return self.report or own / "report.json"
+
+    @property
     def bars(self) -> Mapping[str, Bar | bool]:
         """This model's bars by experiment, if anything is gated at all."""
         return self.gates.get(self.model, {}) if self.gate != "none" else {}
@@ -159,6 +166,7 @@ class Options:
             "max_new_tokens": str(self.suite.answer_room),
             "generate": {k: v for k, v in self.generation.items() if k != "thinking_tokens"},
             "few_shot": "auto" if self.suite.few_shot is None else self.suite.few_shot,
+            "ask": self.suite.ask or "auto",
             "delta": list(self.deltas),
             "layers": "/".join(self.layer_sets),
             "phase": self.phase,
@@ -229,6 +237,7 @@ def _read(config: pytest.Config) -> Options:
             counter=counter,
             chats=None if spec.protocol is None else not spec.completions,
             few_shot=option.llmprobe_few_shot,
+            ask=option.llmprobe_ask,
             answer_room=option.llmprobe_max_new_tokens or AnswerRoom(),
         ),
         limit=option.llmprobe_limit,
@@ -262,6 +271,8 @@ def _read(config: pytest.Config) -> Options:
         judge=resolve(option.llmprobe_judge, models) if option.llmprobe_judge else None,
         tokenizer_of=tokenizer_spec(spec, models),
     )
+    if spec.protocol is None and replay is None:
+        check_layers(options.layers, counter)
     if replay is not None:
         check_same_cases(replay, options.as_dict())
         check_same_model(replay, option, spec, models)
