@@ -107,7 +107,7 @@ class CompletionFile:
         data = self._line_at(at)
         try:
             wall = data["wall_s"]
-            share = {
+            share: dict[str, Any] = {
                 "generation_s": _seconds(data["generation_s"]),
                 "wall_s": None if wall is None else _seconds(wall),
             }
