@@ -23,11 +23,12 @@ from pytest_llmprobe.plugin.said_at_end import (
 )
 from pytest_llmprobe.report import misses_text
 from pytest_llmprobe.report.baseline import Baseline
+from pytest_llmprobe.report.check import Check
 from pytest_llmprobe.report.environment import environment
-from pytest_llmprobe.report.fidelity_gate import METRICS
+from pytest_llmprobe.report.fidelity_bars import METRICS
 from pytest_llmprobe.report.fidelity_text import fidelity_lines, texts_lines
 from pytest_llmprobe.report.files import RecordLog, report_text, write_atomically
-from pytest_llmprobe.report.gate import Check, judge, lost_to_errors, run_verdict
+from pytest_llmprobe.report.gate import judge, lost_to_errors, run_verdict
 from pytest_llmprobe.report.record import Record, build_record
 from pytest_llmprobe.report.self_check_text import self_check_warning
 from pytest_llmprobe.report.server_text import server_lines
