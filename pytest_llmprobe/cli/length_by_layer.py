@@ -22,8 +22,9 @@ def layer_table(data: LengthData, fit: Fit, by: HeldOut, seed: int) -> str:
             on_progress=lambda done, total: progress.show(f"{done} of {total} probes"),
         )
     answers = len(set(data.tokens("sample_id").tolist()))
+    folds = len(data.folds(by, seed=seed))
     lines = [
-        f"{answers} answers in 5 folds by {by}, {len(data)} tokens; [95 % intervals over answers]",
+        f"{answers} answers in {folds} folds by {by}, {len(data)} tokens; [95 % intervals over answers]",
         f"{'':15}" + "".join(f"{column:>25}" for column in COLUMNS),
     ]
     for one in found:
