@@ -23,8 +23,9 @@ def layer_table(data: LengthData, fit: Fit, by: HeldOut, seed: int) -> str:
         )
     answers = len(set(data.tokens("sample_id").tolist()))
     folds = len(data.folds(by, seed=seed))
+    said = f"{answers} answers in {folds} folds by {by}, {len(data)} tokens"
     lines = [
-        f"{answers} answers in {folds} folds by {by}, {len(data)} tokens; [95 % intervals over answers]",
+        f"{said}; [95 % intervals over answers]",
         f"{'':15}" + "".join(f"{column:>25}" for column in COLUMNS),
     ]
     for one in found:
