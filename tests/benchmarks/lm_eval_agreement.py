@@ -234,7 +234,7 @@ def compare_plain(engine, loaded, name, pairs, shown=8):
     start, largest = time.process_time(), 0.0
     for (context, text), answer in zip(pairs[:shown], answers, strict=False):
         ids = encode(context + text, return_tensors="pt")["input_ids"]
-        first = len(encode(context)["input_ids"])
+        first = len(encode(context.rstrip())["input_ids"])  # white space belongs to what follows
         with torch.no_grad():
             scores = model(ids).logits[0, first - 1 : -1].log_softmax(-1)
         value = scores.gather(1, ids[0, first:, None]).sum().item()
