@@ -101,6 +101,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--figure", type=Path, metavar="FILE", help="draw it: a .png, .svg or .pdf file")
     tokens = "draw the data's commonest tokens and some answers, too"
     add("--token-figure", type=Path, metavar="FILE", help=tokens)
+    layers = "print what a probe of each layer knows, cross-validated in 5 folds, too"
+    add("--by-layer", action="store_true", help=layers)
     parser.set_defaults(run=_train)
 
 
@@ -137,9 +139,11 @@ def _words(given: str) -> tuple[str, ...]:
 
 
 def _hidden_states(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.data.safe_writing import check_place
     from pytest_llmprobe.experiments.output_length import requests
     from pytest_llmprobe.experiments.output_length.data_set_collection import collect
 
+    check_place(options.out, "--out", folder=True)
     given = options.words, options.counts
     asked = requests.length_requests(options.dataset, *given, seed=options.seed)
     layers = options.layers
@@ -177,13 +181,16 @@ def _hidden_states(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.data.safe_writing import check_place
     from pytest_llmprobe.experiments.output_length.data_set import load_length_data
     from pytest_llmprobe.experiments.output_length.skill import judge
     from pytest_llmprobe.figures.files import check_figure_file
 
-    for path in (options.figure, options.token_figure):
-        if path is not None:
+    check_place(options.out, "--out", folder=True)
+    for name in ("figure", "token_figure"):
+        if (path := vars(options)[name]) is not None:
             check_figure_file(path)
+            check_place(path, f"--{name.replace('_', '-')}")
     from pytest_llmprobe.whitebox.length_probe import LengthProbe, ProbeConfig
     from pytest_llmprobe.whitebox.length_probe_training import train_probe
 
@@ -215,6 +222,10 @@ def _train(options: argparse.Namespace) -> None:
     judged.probe.save(options.out)
     print(_table(judged))
     print(f"probe: {options.out}")
+    if options.by_layer:
+        from pytest_llmprobe.cli.length_by_layer import layer_table
+
+        print(layer_table(data, fit, options.hold_out or "sample", options.seed))
     if options.figure is not None:
         _draw(data, split, fit, judged, options)
         print(f"figure: {options.figure}")

@@ -58,7 +58,7 @@ MARKERS = (
 )
 
 
-LATEST = ""
+LATEST = "last"
 """Of --llmprobe-resume: the model's last run."""
 
 NEEDS_BASELINE = ("baseline", "same-prompts")
@@ -101,6 +101,12 @@ def add_options(parser: pytest.Parser) -> None:
         "without chat template, else 0)",
         whole,
         metavar="N",
+    )
+    add(
+        "ask",
+        "how evals/standard asks: a text to be continued, one chat message, or a chat whose turns "
+        "are the examples (default: choices and examples as a text)",
+        choices=("text", "message", "turns"),
     )
     add(
         "generate",
@@ -265,6 +271,7 @@ def names_model_or_report(config: pytest.Config) -> bool:
         (
             *(getattr(option, f"llmprobe_{name}") is not None for name in given),
             option.llmprobe_calibrate,
+            option.llmprobe_layers != ("all",),
             option.llmprobe_self_check,
             option.llmprobe_gate in NEEDS_BASELINE,
             option.llmprobe_dataset,

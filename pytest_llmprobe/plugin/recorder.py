@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmprobe.errors import ReportError
+from pytest_llmprobe.plugin import said_at_end
 from pytest_llmprobe.plugin.ending import ENDED, MACHINE_FAILED, end_run, unwritten
 from pytest_llmprobe.plugin.other_reporters import add_gates
 from pytest_llmprobe.plugin.run import Run
-from pytest_llmprobe.plugin.said_at_end import annotation_lines, compared_lines, failed_gates
 from pytest_llmprobe.report import misses_text
 from pytest_llmprobe.report.baseline import Baseline
+from pytest_llmprobe.report.check import Check
 from pytest_llmprobe.report.environment import environment
-from pytest_llmprobe.report.fidelity_gate import METRICS
+from pytest_llmprobe.report.fidelity_bars import METRICS
 from pytest_llmprobe.report.fidelity_text import fidelity_lines, texts_lines
 from pytest_llmprobe.report.files import RecordLog, report_text, write_atomically
-from pytest_llmprobe.report.gate import Check, judge, lost_to_errors, run_verdict
+from pytest_llmprobe.report.gate import judge, lost_to_errors, run_verdict
 from pytest_llmprobe.report.record import Record, build_record
 from pytest_llmprobe.report.self_check_text import self_check_warning
 from pytest_llmprobe.report.server_text import server_lines
@@ -116,7 +117,7 @@ class Recorder:
         try:
             write_atomically(self._run.folder.files.report, report_text(report))
             self._said = self._write_forms(report)
-        except OSError as error:
+        except (OSError, ReportError) as error:
             end_run(session, unwritten(error))
             session.exitstatus = MACHINE_FAILED
             self._unwritten = str(unwritten(error))
@@ -261,14 +262,10 @@ class Recorder:
         terminal.section("llmprobe")
         wide = terminal.isatty() or "COLUMNS" in os.environ
         width = terminal._tw.fullwidth if wide else None
-        for line in failed_gates(
-            self._checks,
-            self._experiments,
-            self._comparison,
-            self._records_of,
-            None if self._unwritten else str(self._report_path()),
-        ):
-            terminal.write_line(line, red=line.startswith("FAIL "))
+        told = None if self._unwritten else str(self._report_path())
+        found = (self._checks, self._experiments, self._comparison, self._records_of)
+        for line in said_at_end.failed_gates(*found, told):
+            said_at_end.write_folded(terminal, line, width, red=line.startswith("FAIL "))
         for line in (
             *table(self._experiments, self._checks, width),
             *misses_text.miss_lines(self._experiments),
@@ -278,19 +275,21 @@ class Recorder:
             *weights_lines(self._model_info),
             *fidelity_lines(self._experiments),
             *texts_lines(self._texts),
-            *compared_lines(self._comparison, width, self._checks),
+            *said_at_end.compared_lines(self._comparison, width, self._checks),
             *self._said,
             *self._gone_on(),
             *self._run.self_check.lines(self._self_check),
         ):
-            terminal.write_line(line)
+            said_at_end.write_folded(terminal, line, width)
         for warning in (
             *misses_text.cut_off_warnings(self._experiments),
             self_check_warning(self._self_check),
         ):
             if warning:
-                terminal.write_line(warning, yellow=True, bold=True)
-        for line in annotation_lines(self._experiments, self._checks_said(), self._comparison):
+                said_at_end.write_folded(terminal, warning, width, yellow=True, bold=True)
+        for line in said_at_end.annotation_lines(
+            self._experiments, self._checks_said(), self._comparison
+        ):
             terminal.write_line(line)
         verdict, reason = self._verdict()
         colour = {"PASS": "green", "FAIL": "red"}.get(verdict, "yellow")

@@ -1,10 +1,9 @@
-"""The run that a user names: a baseline, a path, a run's folder, or the last one."""
+"""What a user may call a run or a baseline, and the file or folder that is meant."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_llmprobe.errors import ReportError, SettingsError
@@ -13,6 +12,7 @@ from pytest_llmprobe.report.model_names import canonical_name
 from pytest_llmprobe.report.run_file import read_json
 
 LAST = "last"
+"""The newest run that has a report."""
 
 
 def find_run(given: str, storage: Path, model: str | None = None) -> Path:
@@ -25,7 +25,7 @@ def find_run(given: str, storage: Path, model: str | None = None) -> Path:
         model: Whose baseline a bare name means if several models have one of this name.
 
     Raises:
-        ReportError: There is no such run; lists the baselines.
+        ReportError: There is no such run; lists the baselines and the last runs.
         SettingsError: Several models have a baseline of this name, and ``model`` has none.
     """
     owner, _, name = given.rpartition("/")
@@ -48,26 +48,23 @@ def find_run(given: str, storage: Path, model: str | None = None) -> Path:
         if not runs:
             raise ReportError(f"there are no finished runs in {storage / 'runs'}")
         return runs[-1].parent
-    raise ReportError(
-        f"there is no baseline, file or run {given!r}; {_what_there_is(given, storage, runs)}"
-    )
-
-
-def _what_there_is(given: str, storage: Path, reports: Sequence[Path]) -> str:
     known = sorted(f"{_owner(path)}/{path.stem}" for path in storage.glob("baselines/*/*.json"))
-    names = {
-        *known,
-        *(name.rpartition("/")[2] for name in known),
-        *(p.parent.name for p in reports),
-    }
-    close = difflib.get_close_matches(given.rpartition("/runs/")[2], names, n=3)
-    said = f"did you mean {' or '.join(close)}? " if close else ""
-    said += (
-        f"the baselines are {', '.join(known)} in {storage}"
-        if known
-        else f"there are no baselines in {storage}, --llmprobe-save NAME makes one"
+    names = [path.parent.name for path in reversed(runs)]
+    what = _what_there_is(given, known, names, storage)
+    raise ReportError(f"there is no baseline, file or run {given!r}; {what}")
+
+
+def _what_there_is(given: str, baselines: list[str], runs: list[str], storage: Path) -> str:
+    """What there is, and what of it has a name that is close."""
+    bare = [name.rpartition("/")[2] for name in baselines]
+    close = difflib.get_close_matches(
+        given.rpartition("/runs/")[2], {*baselines, *bare, *runs}, n=3
     )
-    return f"{said}; the newest run is {reports[-1].parent.name} ({LAST})" if reports else said
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    listed = f"the baselines are {', '.join(baselines)}" if baselines else "there are no baselines"
+    making = "" if baselines else ", --llmprobe-save NAME makes one"
+    lately = f"; the last runs are {', '.join(runs[:3])}" if runs else ""
+    return f"{hint}{listed} in {storage}{making}{lately}"
 
 
 def _owner(path: Path) -> str:

@@ -192,6 +192,9 @@ def test_last_is_the_newest_run_with_a_report_unless_something_has_this_name(sto
     saved("20261121T000000Z-b", GOOD)
     (storage / "runs" / "20261123T000000Z-under-way").mkdir()
     assert find_run("last", storage) == newest
+    words = f"did you mean {newest.name}.* the last runs are {newest.name}"
+    with pytest.raises(ReportError, match=words):
+        find_run(newest.name[:-1] + "x", storage)
     path = save_baseline(storage, "last", GOOD)
     assert find_run("last", storage) == path
 
