@@ -109,9 +109,8 @@ def test_a_valid_report_is_said_to_be_one(tmp_path, capsys):
     ("arguments", "words"),
     [
         (["compare", "one"], "llmprobe compare: the following arguments are required: B ("),
-        (["nosuch"], "llmprobe: argument COMMAND: invalid choice: 'nosuch' (choose from "),
+        (["nosuch"], "llmprobe: there is no command 'nosuch': `llmprobe --help` lists them ("),
         (["report", "last", "--what"], "llmprobe: unrecognized arguments: --what ("),
-        ([], "llmprobe: the following arguments are required: COMMAND ("),
         (["report", "last", "--csv", ""], "llmprobe: --csv is empty: give it a value, or leave"),
         (["report", "last", "--needle-results="], "llmprobe: --needle-results is empty"),
         (["compare", " ", "other"], "llmprobe: an argument is empty"),

@@ -45,6 +45,7 @@ INSTEAD = {
     r"stas/openwebtext-10k": "texts.jsonl",
     r"wikimedia/wikipedia:20231101.en:train": "corpus.jsonl",
     r"--llmprobe-quantization=nf4": "--llmprobe-dtype=float32",
+    r"all/first/0-3/13-16/28-31": "all/first/0-3",
     r"^threading\[.*|^single_needle\[.*|^threading$": "single_needle",
 }
 """What a machine without a network, a GPU and other people's packages has in place of it."""
