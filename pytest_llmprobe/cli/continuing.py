@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_llmprobe.cli.arguments import positive
 from pytest_llmprobe.cli.progress import Progress
-from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.models.settings import project_models
 
 if TYPE_CHECKING:
@@ -75,8 +75,10 @@ def _add_similar(parser: argparse.ArgumentParser) -> None:
 
 
 def _continue(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.data.safe_writing import check_place
     from pytest_llmprobe.experiments.memorization import continuations
     from pytest_llmprobe.experiments.memorization.prefix_map.files import load_prefix_map
+    from pytest_llmprobe.experiments.memorization.prefix_prompts import check_message
     from pytest_llmprobe.models.registry import resolve, with_options
 
     entries = load_prefix_map(options.prefix_map, None)
@@ -89,7 +91,12 @@ def _continue(options: argparse.Namespace) -> None:
         options.top_p,
         options.seed,
     )
+    check_place(options.out, "--out")
+    if options.message not in (None, DEFAULT):
+        check_message(options.message)
     spec = with_options(resolve(options.model, project_models()), base_url=options.base_url)
+    if spec.protocol is None:
+        _check_room(spec, entries, options.max_length)
     ask = _ask_here if spec.protocol is None else _ask_server
     if prompting.num_strings > len(entries) and prompting.temperature == 0:
         print(f"llmprobe: {len(entries)} prefixes: {continuations.REPEATED}", file=sys.stderr)
@@ -104,6 +111,26 @@ def _continue(options: argparse.Namespace) -> None:
             on_progress=lambda done, total: progress.show(f"{done} of {total} strings"),
         )
     print(_summary(options.out))
+
+
+def _check_room(spec: ModelSpec, entries: PrefixMap, max_length: int) -> None:
+    """Refuse answers for which no prefix leaves room, as the model's config tells.
+
+    Raises:
+        SettingsError: Says how much there is.
+    """
+    from pytest_llmprobe.models.token_counter import TokenCounter
+
+    try:
+        context = TokenCounter(spec).context_length
+    except CasesError:  # loading says why
+        return
+    prefix = entries.prefix_ids.shape[1]
+    if context is not None and prefix + max_length > context:
+        raise SettingsError(
+            f"--max-length {max_length}: the model's context is {context} tokens, and a prefix has "
+            f"{prefix}: {max(context - prefix, 0)} are left"
+        )
 
 
 @contextmanager
@@ -133,14 +160,22 @@ def _ask_server(
     spec: ModelSpec, entries: PrefixMap, options: argparse.Namespace
 ) -> Iterator[Asked]:
     """A model behind a server; its texts are cut into the tokens of the map."""
-    from pytest_llmprobe.engine.endpoints import EndpointBackend, EndpointEngine, connect
+    from pytest_llmprobe.engine.endpoints import (
+        EndpointBackend,
+        EndpointEngine,
+        check_endpoint,
+        connect,
+    )
     from pytest_llmprobe.engine.endpoints.options import TIMEOUT_S
+    from pytest_llmprobe.engine.endpoints.reach import check_server
     from pytest_llmprobe.experiments.memorization.prefix_map.files import load_prefix_map
     from pytest_llmprobe.experiments.memorization.prefix_prompts import TextPrompts
     from pytest_llmprobe.models.loading import load_tokenizer
     from pytest_llmprobe.models.registry import resolve
     from pytest_llmprobe.models.text_tokenizer import text_tokenizer
 
+    check_endpoint(spec)
+    check_server(spec)
     chats_only = spec.protocol == "anthropic" and options.message is None
     made_with = resolve(entries.metadata["tokenizer"], project_models())
     tokenizer = text_tokenizer(load_tokenizer(made_with))
@@ -176,12 +211,14 @@ def _summary(path: Path) -> str:
 
 
 def _similar(options: argparse.Namespace) -> None:
-    from pytest_llmprobe.data.safe_writing import write_atomically, writing
+    from pytest_llmprobe.data.safe_writing import check_place, write_atomically, writing
     from pytest_llmprobe.experiments.memorization.continuations import read_continuations
     from pytest_llmprobe.experiments.memorization.most_similar import MEASURES, most_similar
 
     if options.out is not None and options.out.resolve() == options.strings.resolve():
         raise SettingsError(f"--out {options.out} is the file that is read: give another one")
+    if options.out is not None:
+        check_place(options.out, "--out")
     found = most_similar(
         read_continuations(options.strings), options.measure or list(MEASURES), options.top
     )

@@ -76,6 +76,7 @@ def _run(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.fidelity_text import texts_lines
     from pytest_llmprobe.report.files import check_writable, write_atomically
     from pytest_llmprobe.report.several import paired_rows
+    from pytest_llmprobe.report.terminal import folded, terminal_width
 
     bars = {
         "kl": options.kl,
@@ -98,7 +99,7 @@ def _run(options: argparse.Namespace) -> None:
         found["texts"] = _corpus(options)
         checks += _checks(found["texts"], bars)
         for line in texts_lines(found["texts"]):
-            print(line)
+            print(*folded(line, terminal_width()), sep="\n")
     code = 0
     if options.paths:
         code, report = _evaluations(options)

@@ -56,7 +56,9 @@ def _numbers(given: str) -> tuple[int, ...]:
 
 def _influence(options: argparse.Namespace) -> None:
     from pytest_llmprobe.case import Span
+    from pytest_llmprobe.data.safe_writing import check_place
 
+    check_place(options.out, "--out", folder=True)
     spans = [Span(text, occurrence=options.occurrence) for text in options.span]
     prompt = _text(options.prompt)
     from pytest_llmprobe.models.loading import load_model

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest_llmprobe
 from pytest_llmprobe.cli.reports import print_line
+from pytest_llmprobe.data.safe_writing import check_place
 from pytest_llmprobe.errors import SettingsError
 
 TEMPLATES = Path(__file__).with_name("new_project")
@@ -58,6 +59,7 @@ def _init(options: argparse.Namespace) -> None:
     chosen = _chosen(options.family)
     if folder.exists() and not folder.is_dir():
         raise SettingsError(f"{folder} is a file: name a folder")
+    check_place(folder, "the folder", folder=True)
     for source, target in _files(chosen, folder, options.ci):
         _write(source.read_bytes(), target)
     _write(configuration(chosen).encode(), folder / CONFIGURATION)

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmprobe.cli.progress import Progress
-from pytest_llmprobe.errors import CasesError, LlmprobeError
+from pytest_llmprobe.errors import LlmprobeError
 from pytest_llmprobe.models.settings import project_models
 
 if TYPE_CHECKING:
     from pytest_llmprobe.data.sources import Dataset
+    from pytest_llmprobe.experiments.memorization.prefix_map.cutting import PrefixCut
     from pytest_llmprobe.experiments.memorization.prefix_map.files import Document
     from pytest_llmprobe.models.registry import ModelSpec
 
@@ -87,6 +88,7 @@ def _number(given: str, words: str) -> int:
 
 
 def _prefixes(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.data.safe_writing import check_place
     from pytest_llmprobe.data.sources import read_datasets
     from pytest_llmprobe.experiments.memorization.prefix_map import cutting
     from pytest_llmprobe.models.registry import resolve, with_options
@@ -94,6 +96,7 @@ def _prefixes(options: argparse.Namespace) -> None:
     cut = cutting.PrefixCut(
         options.prefix_tokens, options.location, options.size, options.document_tokens, options.seed
     )
+    check_place(options.out, "--out", folder=True)
     spec = with_options(resolve(options.model, project_models()), tokenizer=options.tokenizer)
     tokenizer_of = spec if spec.protocol is None else tokenizer_of_served(spec)
     with _named(options.dataset):
@@ -116,10 +119,19 @@ def _prefixes(options: argparse.Namespace) -> None:
             on_progress=lambda n, skipped: progress.show(
                 f"{n} prefixes, {skipped} documents too short"
             ),
+            on_clamped=lambda n, total: print(_clamped(cut, n, total), file=sys.stderr),
         )
     if empty:
         print(f"{len(empty)} documents without text left out", file=sys.stderr)
     print(folder)
+
+
+def _clamped(cut: PrefixCut, clamped: int, entries: int) -> str:
+    p = cut.prefix_tokens
+    return (
+        f"llmprobe: --location {cut.location}: {clamped} of {entries} documents end before token "
+        f"{int(cut.location) + p}, so their prefix is their last {p} tokens"
+    )
 
 
 def tokenizer_of_served(spec: ModelSpec) -> ModelSpec:
@@ -159,16 +171,16 @@ def _named(given: str) -> Iterator[None]:
 
 
 def _canaries(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.data.safe_writing import check_place, write_atomically, writing
     from pytest_llmprobe.experiments.memorization.canaries import canaries
-    from pytest_llmprobe.report.files import write_atomically
 
+    if options.out is not None:
+        check_place(options.out, "--out")
     lines = "".join(
         json.dumps(asdict(canary)) + "\n" for canary in canaries(options.count, options.seed)
     )
     if options.out is None:
         print(lines, end="")
         return
-    try:
+    with writing(options.out):
         write_atomically(options.out, lines)
-    except OSError as error:
-        raise CasesError(f"{options.out} cannot be written: {error.strerror}") from None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.models.registry import registered, resolve
@@ -43,13 +45,20 @@ def _describe(name: str) -> None:
         print(f"{what:<10}{words}")
 
 
+def _say_invalid(why: str) -> NoReturn:
+    print(f"llmprobe: {why}", file=sys.stderr)
+    raise SystemExit(1)
+
+
 def _validate(options: argparse.Namespace) -> None:
     for path in options.reports:
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
             validate(report)
-        except (OSError, ValueError) as error:
-            raise ReportError(f"{path} cannot be read: {error}") from None
+        except OSError as error:
+            raise ReportError(f"{path} cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            _say_invalid(f"{path} cannot be read: {error}")
         except ReportError as error:
-            raise ReportError(f"{path}: {error}") from None
+            _say_invalid(f"{path}: {error}")
         print(f"{path}: valid, {len(report['tests'])} tests, gate {report['gate']['verdict']}")

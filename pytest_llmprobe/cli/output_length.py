@@ -137,9 +137,11 @@ def _words(given: str) -> tuple[str, ...]:
 
 
 def _hidden_states(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.data.safe_writing import check_place
     from pytest_llmprobe.experiments.output_length import requests
     from pytest_llmprobe.experiments.output_length.data_set_collection import collect
 
+    check_place(options.out, "--out", folder=True)
     given = options.words, options.counts
     asked = requests.length_requests(options.dataset, *given, seed=options.seed)
     layers = options.layers
@@ -177,13 +179,16 @@ def _hidden_states(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.data.safe_writing import check_place
     from pytest_llmprobe.experiments.output_length.data_set import load_length_data
     from pytest_llmprobe.experiments.output_length.skill import judge
     from pytest_llmprobe.figures.files import check_figure_file
 
-    for path in (options.figure, options.token_figure):
-        if path is not None:
+    check_place(options.out, "--out", folder=True)
+    for name in ("figure", "token_figure"):
+        if (path := vars(options)[name]) is not None:
             check_figure_file(path)
+            check_place(path, f"--{name.replace('_', '-')}")
     from pytest_llmprobe.whitebox.length_probe import LengthProbe, ProbeConfig
     from pytest_llmprobe.whitebox.length_probe_training import train_probe
 

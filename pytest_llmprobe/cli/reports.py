@@ -79,16 +79,19 @@ def _add_history(parser: argparse.ArgumentParser) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from pytest_llmprobe.report.comparison import compare
     from pytest_llmprobe.report.comparison_text import lines
-    from pytest_llmprobe.report.run_file import called, find_run, read_run
-    from pytest_llmprobe.report.terminal import printable, terminal_width
+    from pytest_llmprobe.report.run_file import read_run
+    from pytest_llmprobe.report.run_names import called, find_run
+    from pytest_llmprobe.report.terminal import folded, printable, terminal_width
 
     given = options.first, options.second
     paths = [find_run(name, options.storage) for name in given]
     first, second = map(read_run, paths)
     names = called(given[0], paths[0], first.model, second.model), given[1]
     comparison = compare(first, second, names, same_prompts=options.same_prompts)
-    for line in lines(comparison, terminal_width()):
-        print_line(line)
+    width = terminal_width()
+    for line in lines(comparison, width):
+        for part in folded(line, width):
+            print_line(part)
     verdict, reason = comparison.verdict
     if options.fail_on == "never" and verdict == "FAIL":
         verdict, reason = "NOT JUDGED", f"--fail-on never; {reason}"
@@ -98,10 +101,12 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.data.safe_writing import check_place
     from pytest_llmprobe.report.comparison import compare
-    from pytest_llmprobe.report.files import check_writable, write_atomically
+    from pytest_llmprobe.report.files import check_all_writable, write_atomically
     from pytest_llmprobe.report.prompt_file import PROMPTS
-    from pytest_llmprobe.report.run_file import called, find_run, read_run, reduce_report
+    from pytest_llmprobe.report.run_file import read_run, reduce_report
+    from pytest_llmprobe.report.run_names import called, find_run
 
     outputs = [p for p in (options.html, options.md, options.csv, options.parquet) if p is not None]
     if not outputs and options.needle_results is None:
@@ -109,8 +114,9 @@ def _report(options: argparse.Namespace) -> None:
             "report writes nothing: give --html OUT, --md OUT, --csv OUT, --parquet OUT or "
             "--needle-results DIR"
         )
-    for path in outputs:
-        check_writable(path)
+    check_all_writable(*outputs)
+    if options.needle_results is not None:
+        check_place(options.needle_results, "--needle-results", folder=True)
     place, report = read_report(options.report, options.storage)
     prompts = place.with_name(PROMPTS)
     if options.needle_results is not None:
@@ -187,7 +193,8 @@ def read_report(given: str, storage: Path) -> tuple[Path, dict[str, Any]]:
     Raises:
         ReportError: There is no such report, or it is damaged.
     """
-    from pytest_llmprobe.report.run_file import find_run, read_json
+    from pytest_llmprobe.report.run_file import read_json
+    from pytest_llmprobe.report.run_names import find_run
     from pytest_llmprobe.report.schema import validate
 
     found = find_run(given, storage)

@@ -40,6 +40,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _search(options: argparse.Namespace) -> None:
+    from pytest_llmprobe.data.safe_writing import check_place
     from pytest_llmprobe.generation import GenerateConfig
     from pytest_llmprobe.plugin.nested_runs import EvalSearch
     from pytest_llmprobe.search.space import configuration, configurations
@@ -48,9 +49,10 @@ def _search(options: argparse.Namespace) -> None:
         raise SettingsError(
             f"--held-out-seed {options.seed} is the search's own: nothing is held out"
         )
+    folder = options.out or _folder(options.model)
+    check_place(folder, "--out", folder=True)
     base = GenerateConfig()
     asked = [configuration({}, base), *configurations(_space(options.space), base)]
-    folder = options.out or _folder(options.model)
     arguments = [f"--llmprobe-model={options.model}", f"--llmprobe-profile={options.profile}"]
     arguments += [f"--llmprobe-limit={options.limit}"] if options.limit else []
     arguments += [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from pytest_llmprobe.data.rows import reason
-from pytest_llmprobe.errors import CasesError
+from pytest_llmprobe.errors import CasesError, SettingsError
 
 
 def new_folder(parent: Path, name: str) -> Path:
@@ -21,6 +22,51 @@ def new_folder(parent: Path, name: str) -> Path:
             folder.mkdir(parents=True)
             return folder
     raise AssertionError("unreachable: the loop has no end")
+
+
+def why_unwritable(path: Path, *, folder: bool = False) -> str | None:
+    """Why a file (or folder) cannot be made at a path; None if it can.
+
+    Tried and not looked up: permissions say nothing to root, and /proc, read-only mounts and names
+    that are too long refuse everybody. Nothing is left behind, and what is there stays.
+    """
+    there = path
+    try:
+        if path.is_dir() and not folder:
+            return "it is a folder; give a file name"
+        if folder and path.exists() and not path.is_dir():
+            return "it is a file; name a folder"
+        if path.exists() and not path.is_dir() and not path.is_file():
+            return "it is no file"  # a device, which a new file would take the place of
+        there, missing = (path, [path / "x"]) if path.is_dir() else (path.parent, [path])
+        while not there.exists() and there != there.parent:
+            there, missing = there.parent, [*missing, there]
+        if not there.is_dir():
+            return f"{there} is no folder"
+        if path.is_file() and not os.access(path, os.W_OK):
+            return f"no permission for {path}"
+        for name in [one.name for one in missing]:
+            Path(tempfile.mkdtemp(prefix=f".{name}.", dir=there)).rmdir()
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            return f"no permission for {there}"
+        return f"{there} takes no such file ({reason(error)})"
+    return None
+
+
+def check_place(path: Path, named: str, *, folder: bool = False) -> None:
+    """Find out before anything is measured whether a file (or folder) can be made.
+
+    Args:
+        path: Where.
+        named: The option that says so.
+        folder: Whether files are to be made in it.
+
+    Raises:
+        SettingsError: It cannot.
+    """
+    if (why := why_unwritable(path, folder=folder)) is not None:
+        raise SettingsError(f"{named} {path} cannot be written: {why}")
 
 
 def write_atomically(path: Path, text: str | Iterable[str]) -> None:

@@ -92,10 +92,14 @@ class _HeldCounter(TokenCounter):
         super().__init__(spec)
         self._held = held
 
+    @property
+    def config(self) -> dict[str, Any]:
+        given: dict[str, Any] = self._held.model.config.get_text_config(decoder=True).to_dict()
+        return given
+
     @cached_property
     def context_length(self) -> int | None:
-        config = self._held.model.config.get_text_config(decoder=True)
-        return self._spec.context or context_length(config.to_dict())
+        return self._spec.context or context_length(self.config)
 
     @cached_property
     def _reader(self) -> Any:

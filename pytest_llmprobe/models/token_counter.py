@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 SPECIAL_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
+LAYER_COUNTS = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", "n_layer", "n_layers")
+"""Words of configs for how many layers answer: a decoder's, where an encoder has its own."""
+
+
 def counter_of(
     spec: ModelSpec, user_models: Mapping[str, Mapping[str, Any]] | None = None
 ) -> TokenCounter | None:
@@ -81,6 +85,19 @@ class TokenCounter:
         if (path := self._file("config.json")) is None:
             raise CasesError(f"{self._spec.source} has no config.json")
         return _read(path)
+
+    @property
+    def layer_count(self) -> int | None:
+        """Layers of the model (of its decoder), or None where its config has no word for them.
+
+        Raises:
+            CasesError: The config cannot be had.
+        """
+        config = self.config
+        inner = config.get("text_config")
+        text = {**config, **inner} if isinstance(inner, dict) else config
+        counts = (text.get(name) for name in LAYER_COUNTS)
+        return next((count for count in counts if type(count) is int), None)
 
     @property
     def template(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.engine.completion_file import COMPLETIONS, run_of
 from pytest_llmprobe.engine.endpoints.options import CONCURRENCY, TIMEOUT_S, EndpointOptions
-from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.errors import CasesError, SettingsError
+from pytest_llmprobe.generation import Layers
 from pytest_llmprobe.models.local_packages import check_packages
 from pytest_llmprobe.models.registry import ModelSpec, with_options
 
 if TYPE_CHECKING:
     import pytest
+
+    from pytest_llmprobe.models.token_counter import TokenCounter
 
 DEFAULT_MODEL = "reference"
 
@@ -103,6 +107,26 @@ def _check_other(name: str, said: str, spec: ModelSpec) -> None:
         raise SettingsError(f"{said} reads GGUF files: {spec.name!r} is none")
     if name == "vllm" and spec.gguf is not None:
         raise SettingsError(f"{said} reads folders and hub ids: {spec.name!r} is a GGUF file")
+
+
+def check_layers(sets: Sequence[Layers], counter: TokenCounter | None) -> None:
+    """Refuse a layer that the model does not have, as its config tells without its weights.
+
+    Raises:
+        SettingsError: Says how many there are.
+    """
+    highest = max((max(layers) for layers in sets if not isinstance(layers, str)), default=None)
+    if highest is None or counter is None:
+        return
+    try:
+        count = counter.layer_count
+    except CasesError:  # whatever looks for the model says why its config cannot be had
+        return
+    if count is not None and highest >= count:
+        raise SettingsError(
+            f"--llmprobe-layers: there is no layer {highest}; the model's {count} layers are 0 to "
+            f"{count - 1}"
+        )
 
 
 def read_self_check(option: Any, spec: ModelSpec) -> bool:

@@ -43,7 +43,7 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
         refuse(metafunc.config, str(error))
         return
     try:
-        check_writable(options.report or options.storage / "runs" / "report.json")
+        check_writable(options.report_place)
         probe = read_probe(node, options)
         probes = metafunc.config.stash.setdefault(PROBES, {})
         for twin in probes.values():

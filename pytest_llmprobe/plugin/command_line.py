@@ -58,7 +58,7 @@ MARKERS = (
 )
 
 
-LATEST = ""
+LATEST = "last"
 """Of --llmprobe-resume: the model's last run."""
 
 NEEDS_BASELINE = ("baseline", "same-prompts")
@@ -265,6 +265,7 @@ def names_model_or_report(config: pytest.Config) -> bool:
         (
             *(getattr(option, f"llmprobe_{name}") is not None for name in given),
             option.llmprobe_calibrate,
+            option.llmprobe_layers != ("all",),
             option.llmprobe_self_check,
             option.llmprobe_gate in NEEDS_BASELINE,
             option.llmprobe_dataset,

@@ -51,6 +51,8 @@ class Controller:
         self._begun = False
         self._session: pytest.Session | None = None
         self._signals = Signals()
+        self._death: str | StorageError = "nothing is known of its end"
+        self._kills = 0
 
     @property
     def recorder(self) -> Recorder | None:
@@ -70,6 +72,9 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker where to leave its plan; watch the workers' progress for a person."""
+        from pytest_llmprobe.plugin.dead_worker import memory_kills
+
+        self._kills = self._kills or memory_kills()
         node.workerinput.update(self.process.for_worker())
         if names_model_or_report(self.config):  # others may have no cases of ours
             self._signals.listen()
@@ -83,7 +88,12 @@ class Controller:
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """Hear why a worker has ended the run, if it has, and tell the others if it has died."""
         if error is not None:
+            from pytest_llmprobe.plugin.dead_worker import death_of
+
             self.process.lost(str(node.gateway.id))
+            self._death = death_of(node, self._kills)
+            if isinstance(self._death, StorageError) and self._session is not None:
+                end_run(self._session, self._death)  # its successor would need as much
         heard(self.config, node)
 
     def pytest_collection_finish(self) -> None:
@@ -111,10 +121,12 @@ class Controller:
         if run is None or reporter is None or self.config.get_verbosity() < 0:
             return
         from pytest_llmprobe.plugin.run_header import header_lines
+        from pytest_llmprobe.report.terminal import folded, terminal_width
 
         reporter.ensure_newline()
         for line in header_lines(run):
-            reporter.write_line(line)
+            for part in folded(line, terminal_width()):
+                reporter.write_line(part)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(
@@ -144,7 +156,7 @@ class Controller:
     def _keep(self, report: pytest.TestReport) -> None:
         crashed = str(report.when) == "???"  # how xdist reports the test that its worker died in
         if crashed and self.recorder is not None:
-            self.recorder.crashed(report.nodeid, str(report.longrepr))
+            self.recorder.crashed(report.nodeid, f"{report.longrepr}: {self._death}")
         for key, value in report.user_properties:
             if key == PROPERTY and self.recorder is not None:
                 self.recorder.keep(str(value))

@@ -124,7 +124,7 @@ def compared_run(config: pytest.Config, storage: Path, model: str) -> tuple[str,
         ReportError: There is no such run.
         SettingsError: The gate needs one, and none is named.
     """
-    from pytest_llmprobe.report.run_file import find_run
+    from pytest_llmprobe.report.run_names import find_run
 
     given = config.option.llmprobe_compare
     if given is not None:

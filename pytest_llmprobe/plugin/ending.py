@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llmprobe.errors import AccessError, StorageError
+from pytest_llmprobe.errors import AccessError, LlmprobeError, StorageError
 
 SERVER_FAILED, MACHINE_FAILED = 6, 7
 """Exit codes beside pytest's own: nothing is said of the model. The server failed; this machine."""
@@ -75,10 +75,10 @@ def heard(config: pytest.Config, node: Any) -> None:
         config.stash[ENDED] = (int(told[0]), str(told[1]))
 
 
-def unwritten(error: OSError | StorageError) -> StorageError:
+def unwritten(error: OSError | LlmprobeError) -> StorageError:
     """In one line what cannot be kept, and what to do."""
-    if isinstance(error, StorageError):
-        return error
+    if isinstance(error, LlmprobeError):
+        return error if isinstance(error, StorageError) else StorageError(str(error))
     where = f"{error.filename} cannot be written: " if error.filename else ""
     return StorageError(f"{where}{error.strerror or error}")
 

@@ -24,6 +24,11 @@ NAMED = {
     "device": "a device",
     "device_map": "a device map",
     "attn_implementation": "an attention",
+    "adapter": "a folder",
+    "resume": "a run, or nothing for the last one",
+    "fidelity": "off, answers, or a file of texts",
+    "judge": "a model",
+    "dataset": "NAME=SOURCE",
 }
 """Options that name something: what an empty variable of a script makes of them is no wish."""
 
@@ -39,7 +44,8 @@ def refuse_empty(option: Any) -> None:
     """
     for name, what in NAMED.items():
         given = getattr(option, f"llmprobe_{name}", None)
-        if isinstance(given, str) and not given.strip():
+        values = given if isinstance(given, list) else [given]
+        if any(isinstance(value, str) and not value.strip() for value in values):
             shown = f"--llmprobe-{name.replace('_', '-')}"
             shown = "--model (--llmprobe-model)" if name == "model" else shown
             raise SettingsError(f"{shown} is empty: name {what}, or leave the option out")

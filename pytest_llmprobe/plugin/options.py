@@ -20,6 +20,7 @@ from pytest_llmprobe.models.registry import ModelSpec, registered, resolve
 from pytest_llmprobe.models.settings import Gates, read_gates, read_settings, settings_file
 from pytest_llmprobe.models.token_counter import counter_of
 from pytest_llmprobe.plugin.answer_options import (
+    check_layers,
     model_said,
     read_endpoint,
     read_engine,
@@ -126,6 +127,12 @@ class Options:
     texts: Dataset | None = None
     full: bool = False
     judge: ModelSpec | None = None
+
+    @property
+    def report_place(self) -> Path:
+        """The report's path, or that of one in a folder that is still to be made."""
+        own = self.storage / "runs" if self.resume is None else self.resume
+        return self.report or own / "report.json"
 
     @property
     def bars(self) -> Mapping[str, Bar | bool]:
@@ -260,6 +267,8 @@ def _read(config: pytest.Config) -> Options:
         full=option.llmprobe_save_logits == "full",
         judge=resolve(option.llmprobe_judge, models) if option.llmprobe_judge else None,
     )
+    if spec.protocol is None and replay is None:
+        check_layers(options.layers, counter)
     if replay is not None:
         check_same_cases(replay, options.as_dict())
         check_same_model(replay, option, spec, models)

@@ -14,7 +14,7 @@ from pytest_llmprobe.models.token_counter import check_template
 from pytest_llmprobe.plugin.fidelity import checked_file
 from pytest_llmprobe.plugin.options import options_of
 from pytest_llmprobe.plugin.run_texts import check_texts
-from pytest_llmprobe.report.files import check_writable
+from pytest_llmprobe.report.files import check_all_writable
 
 
 def check_explicit(config: pytest.Config) -> None:
@@ -27,9 +27,7 @@ def check_explicit(config: pytest.Config) -> None:
         options = options_of(config)
         if options.resume is not None:  # found once, for the workers too
             config.option.llmprobe_resume = str(options.resume)
-        for path in (options.report, options.html, options.markdown, options.save):
-            if path is not None:
-                check_writable(path)
+        check_all_writable(options.report_place, options.html, options.markdown, options.save)
         if options.texts is not None and options.replay is None:
             check_texts(options.texts)
         if options.compare is not None:

@@ -15,7 +15,12 @@ from pytest_llmprobe.errors import ReportError
 from pytest_llmprobe.plugin.ending import ENDED, MACHINE_FAILED, end_run, unwritten
 from pytest_llmprobe.plugin.other_reporters import add_gates
 from pytest_llmprobe.plugin.run import Run
-from pytest_llmprobe.plugin.said_at_end import annotation_lines, compared_lines, failed_gates
+from pytest_llmprobe.plugin.said_at_end import (
+    annotation_lines,
+    compared_lines,
+    failed_gates,
+    write_folded,
+)
 from pytest_llmprobe.report import misses_text
 from pytest_llmprobe.report.baseline import Baseline
 from pytest_llmprobe.report.environment import environment
@@ -116,7 +121,7 @@ class Recorder:
         try:
             write_atomically(self._run.folder.files.report, report_text(report))
             self._said = self._write_forms(report)
-        except OSError as error:
+        except (OSError, ReportError) as error:
             end_run(session, unwritten(error))
             session.exitstatus = MACHINE_FAILED
             self._unwritten = str(unwritten(error))
@@ -172,7 +177,8 @@ class Recorder:
             return
         from pytest_llmprobe.report.comparison import compare
         from pytest_llmprobe.report.fidelity_verdict import conclude
-        from pytest_llmprobe.report.run_file import called, read_run, reduce_report
+        from pytest_llmprobe.report.run_file import read_run, reduce_report
+        from pytest_llmprobe.report.run_names import called
 
         (name, path), first = self._options.compare, read_run(self._options.compare[1])
         names = called(name, path, first.model, self._options.model), "this run"
@@ -259,14 +265,10 @@ class Recorder:
         terminal.section("llmprobe")
         wide = terminal.isatty() or "COLUMNS" in os.environ
         width = terminal._tw.fullwidth if wide else None
-        for line in failed_gates(
-            self._checks,
-            self._experiments,
-            self._comparison,
-            self._records_of,
-            None if self._unwritten else str(self._report_path()),
-        ):
-            terminal.write_line(line, red=line.startswith("FAIL "))
+        told = None if self._unwritten else str(self._report_path())
+        found = (self._checks, self._experiments, self._comparison, self._records_of)
+        for line in failed_gates(*found, told):
+            write_folded(terminal, line, width, red=line.startswith("FAIL "))
         for line in (
             *table(self._experiments, self._checks, width),
             *misses_text.miss_lines(self._experiments),
@@ -281,13 +283,13 @@ class Recorder:
             *self._gone_on(),
             *self._run.self_check.lines(self._self_check),
         ):
-            terminal.write_line(line)
+            write_folded(terminal, line, width)
         for warning in (
             *misses_text.cut_off_warnings(self._experiments),
             self_check_warning(self._self_check),
         ):
             if warning:
-                terminal.write_line(warning, yellow=True, bold=True)
+                write_folded(terminal, warning, width, yellow=True, bold=True)
         for line in annotation_lines(self._experiments, self._checks_said(), self._comparison):
             terminal.write_line(line)
         verdict, reason = self._verdict()

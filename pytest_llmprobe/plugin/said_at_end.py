@@ -7,11 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.report.misses import MAX_SHOWN
 from pytest_llmprobe.report.record import bounded
+from pytest_llmprobe.report.terminal import folded
 
 if TYPE_CHECKING:
+    import pytest
+
     from pytest_llmprobe.report.comparison import Comparison
     from pytest_llmprobe.report.gate import Check
     from pytest_llmprobe.report.record import Record
+
+
+def write_folded(
+    terminal: pytest.TerminalReporter, line: str, width: int | None, **markup: bool
+) -> None:
+    """Write a line, on as many as a narrow terminal needs."""
+    for part in folded(line, width):
+        terminal.write_line(part, **markup)
 
 
 def compared_lines(comparison: Comparison | None, width: int | None) -> list[str]:

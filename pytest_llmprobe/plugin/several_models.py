@@ -128,18 +128,19 @@ class _Runs:
     def _check(self) -> None:
         """Find out before the first run whether all can be had."""
         from pytest_llmprobe.models.registry import resolve
-        from pytest_llmprobe.plugin.answer_options import read_spec
+        from pytest_llmprobe.models.token_counter import counter_of
+        from pytest_llmprobe.plugin.answer_options import check_layers, read_spec
         from pytest_llmprobe.plugin.gate_options import refuse_empty
         from pytest_llmprobe.plugin.reachable import check_reachable
-        from pytest_llmprobe.report.files import check_writable
+        from pytest_llmprobe.report.files import check_all_writable
 
         refuse_empty(self._option)
-        for form in ("json", "html", "md"):
-            if (path := self._path(form)) is not None:
-                check_writable(path)
+        check_all_writable(*map(self._path, ("json", "html", "md")))
         for name in self._names:
             spec = read_spec(self._option, resolve(name, self._models), self._start)
             check_reachable(spec, here_only=False)
+            if spec.protocol is None:
+                check_layers(self._option.llmprobe_layers, counter_of(spec))
 
     def _path(self, form: str) -> Path | None:
         given = getattr(self._option, f"llmprobe_{form}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pytest_llmprobe.data.safe_writing import new_folder
+from pytest_llmprobe.data.safe_writing import new_folder, why_unwritable
 from pytest_llmprobe.data.safe_writing import write_atomically as write_atomically
 from pytest_llmprobe.errors import ReportError, StorageError
 
@@ -57,18 +57,24 @@ def check_writable(path: Path) -> None:
     Raises:
         ReportError: The path is a folder, or its nearest existing folder refuses.
     """
-    if path.is_dir():
-        raise ReportError(f"the report path {path} is a folder; give a file name")
     if path.name in TAKEN:
         raise ReportError(f"the report path {path} is where other data go; give another name")
-    folder = path.parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir():
-        raise ReportError(f"the report path {path} cannot be written: {folder} is no folder")
-    target = path if path.exists() else folder
-    if not os.access(target, os.W_OK) or not os.access(folder, os.W_OK | os.X_OK):
-        raise ReportError(f"the report path {path} cannot be written: no permission for {target}")
+    if (why := why_unwritable(path)) is not None:
+        raise ReportError(f"the report path {path} cannot be written: {why}")
+
+
+def check_all_writable(*paths: Path | None) -> None:
+    """As `check_writable` for several, of which no two may be the same file.
+
+    Raises:
+        ReportError: One cannot be written, or would be written twice.
+    """
+    known: set[Path] = set()
+    for path in filter(None, paths):
+        check_writable(path)
+        if path.resolve() in known:
+            raise ReportError(f"the report path {path} is given twice; give each form a file")
+        known.add(path.resolve())
 
 
 def to_json(data: object, indent: int | None = None) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import textwrap
 from collections.abc import Container, Mapping, Sequence
 from itertools import accumulate
 from os import environ
@@ -165,7 +167,7 @@ def aligned(
         rows: A header and what stands under it.
         left: Columns that stand to the left.
         width: Columns of the terminal; what has no room there follows below its row, each cell with
-            its column's name. None: lines of any length.
+            its column's name, and a name that is wider goes on below. None: lines of any length.
     """
     safe = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
@@ -177,7 +179,8 @@ def aligned(
             cell.ljust(width) if column in left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row[:fit], widths, strict=False))
         )
-        lines.append(line.rstrip())
+        wide = fit == 1 and width is not None and len(line.rstrip()) > width
+        lines += _name_pieces(row[0], width or 0) if wide else [line.rstrip()]
         if row is not safe[0]:
             named = zip(safe[0][fit:], row[fit:], strict=True)
             lines += _below([f"{name} {cell}" for name, cell in named if cell != "-"], width)
@@ -189,11 +192,47 @@ def _below(cells: Sequence[str], width: int | None) -> list[str]:
     lines: list[str] = []
     for cell in cells:
         joined = f"{lines[-1]}, {cell}" if lines else ""
-        if lines and len(joined) <= (width or 0):
+        goes_on = bool(lines) and not lines[-1].startswith(2 * GAP)
+        if goes_on and len(joined) <= (width or 0):
             lines[-1] = joined
         else:
-            lines.append(f"{GAP}{cell}")
+            lines += folded(f"{GAP}{cell}", width)
     return lines
+
+
+def folded(line: str, width: int | None) -> list[str]:
+    """A line that is no row of a table, between words and indented where it goes on.
+
+    A word that is wider, such as a path, stays whole: the terminal folds it so that it can be
+    copied.
+
+    Args:
+        line: Safe to print.
+        width: Columns of the terminal; None: lines of any length.
+    """
+    if width is None or len(line) <= width:
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(
+        line.lstrip(),
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent + GAP,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _name_pieces(name: str, width: int) -> list[str]:
+    """A name on as many lines as it needs, parted behind its own signs where it has any."""
+    room = max(1, width - len(GAP))
+    pieces = [""]
+    for part in re.findall(r".+?(?:[/_\-\[\]:., ]|$)", name):
+        if pieces[-1] and len(pieces[-1]) + len(part) > room:
+            pieces.append("")
+        whole = pieces.pop() + part
+        pieces += [whole[start : start + room] for start in range(0, len(whole), room)]
+    return [pieces[0], *(f"{GAP}{piece}" for piece in pieces[1:])]
 
 
 def terminal_width() -> int | None:

@@ -158,7 +158,7 @@ def test_what_gets_no_bar_is_said_with_the_reason(saved, run):
 )
 def test_a_run_that_is_no_measure_is_refused(saved, run, experiments, header, words):
     code, _, err = run(saved(*experiments, **header))
-    assert code == 1
+    assert code == 4
     assert words in err
     assert not Path("llmprobe.toml").exists()
 
@@ -167,7 +167,7 @@ def test_a_run_that_is_no_measure_is_refused(saved, run, experiments, header, wo
 def test_a_file_that_cannot_be_changed_stays(saved, run, text):
     Path("llmprobe.toml").write_text(text)
     code, _, err = run(saved(records("p" * 20)))
-    assert code == 1
+    assert code == 4
     assert "gates" in err or "llmprobe.toml" in err
     assert Path("llmprobe.toml").read_text() == text
 

@@ -1,10 +1,12 @@
-"""``llmprobe``: lists, describes, validates; errors are one line and exit code 1."""
+"""``llmprobe``: lists, describes, validates; errors are one line and exit code 4."""
 
+import argparse
 import json
 
 import pytest
 
-from pytest_llmprobe.cli import main, models
+from pytest_llmprobe.cli import command_parser, main, models
+from pytest_llmprobe.errors import ModelError, ReportError, ServerError, StorageError
 
 
 def test_models_lists_every_name(capsys):
@@ -31,18 +33,18 @@ def test_models_of_the_project_are_known(tmp_path, monkeypatch, capsys):
     assert main(["models"]) == 0
     assert "mine                    somewhere/else" in capsys.readouterr().out
     (tmp_path / "llmprobe.toml").write_text("[models.mine]\n")
-    assert main(["models"]) == 1
+    assert main(["models"]) == 4
     assert "'source' (folder or hub id) is missing" in capsys.readouterr().err
 
 
 def test_options_for_pytest_are_for_commands_that_run_it(capsys):
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match="4"):
         main(["models", "--", "-x"])
     assert "takes no options for pytest: -x" in capsys.readouterr().err
 
 
 def test_an_unknown_model_is_one_line(capsys):
-    assert main(["models", "--describe", "mistrl"]) == 1
+    assert main(["models", "--describe", "mistrl"]) == 4
     assert capsys.readouterr().err.startswith("llmprobe: unknown model 'mistrl'")
 
 
@@ -52,15 +54,16 @@ def test_an_unknown_model_is_one_line(capsys):
         ("{}", "does not follow its schema"),
         ("[1]", "does not follow its schema"),
         ("{", "cannot be read"),
-        (None, "cannot be read"),
     ],
 )
 def test_what_is_no_report_is_refused(tmp_path, capsys, content, words):
     path = tmp_path / "report.json"
-    if content is not None:
-        path.write_text(content)
-    assert main(["validate", str(path)]) == 1
+    path.write_text(content)
+    with pytest.raises(SystemExit, match="1"):
+        main(["validate", str(path)])
     assert words in capsys.readouterr().err
+    assert main(["validate", str(tmp_path / "absent.json")]) == 4
+    assert "absent.json cannot be read: No such file" in capsys.readouterr().err
 
 
 def test_a_valid_report_is_said_to_be_one(tmp_path, capsys):
@@ -95,8 +98,61 @@ def test_a_valid_report_is_said_to_be_one(tmp_path, capsys):
     out = capsys.readouterr().out
     assert out.count("valid, 0 tests, gate NOT JUDGED") == 2
     again.write_text("{}")
-    assert main(["validate", str(path), str(again)]) == 1
+    with pytest.raises(SystemExit, match="1"):
+        main(["validate", str(path), str(again)])
     assert f"llmprobe: {again}: the report does not follow" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare", "one"], "llmprobe compare: the following arguments are required: B ("),
+        (["nosuch"], "llmprobe: argument COMMAND: invalid choice: 'nosuch' (choose from "),
+        (["report", "last", "--what"], "llmprobe: unrecognized arguments: --what ("),
+        ([], "llmprobe: the following arguments are required: COMMAND ("),
+        (["report", "last", "--csv", ""], "llmprobe: --csv is empty: give it a value, or leave"),
+        (["report", "last", "--needle-results="], "llmprobe: --needle-results is empty"),
+        (["compare", " ", "other"], "llmprobe: an argument is empty"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_4(arguments, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 4
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(words)
+    assert "--help says more" in err
+
+
+def test_every_option_of_every_command_that_takes_a_value_refuses_an_empty_one(capsys):
+    (commands,) = [
+        one for one in command_parser()._actions if isinstance(one, argparse._SubParsersAction)
+    ]
+    options = [
+        (name, action.option_strings[-1])
+        for name, parser in commands.choices.items()
+        for action in parser._actions
+        if action.option_strings and action.nargs != 0
+    ]
+    assert len(options) > 80
+    for command, option in options:
+        with pytest.raises(SystemExit, match="4"):
+            main([command, option, ""])
+        assert capsys.readouterr().err.startswith(f"llmprobe: {option} is empty")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(StorageError, 7), (ServerError, 1), (ModelError, 4), (ReportError, 4)]
+)
+def test_the_exit_code_says_whose_failure_it_is(error, code, monkeypatch, capsys):
+    def failing(models):
+        raise error("it has --llmprobe-base-url and --llmprobe-describe")
+
+    monkeypatch.setattr(models, "registered", failing)
+    assert main(["models"]) == code
+    # in this command's words, as far as it has such an option
+    assert capsys.readouterr().err == "llmprobe: it has --llmprobe-base-url and --describe\n"
 
 
 def test_an_interrupted_command_is_one_line_and_the_shells_exit_code(monkeypatch, capsys):

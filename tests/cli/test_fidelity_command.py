@@ -40,9 +40,9 @@ def test_a_model_is_itself_and_another_dtype_is_found(corpus, tmp_path, capsys):
 
 
 def test_without_anything_to_compare_on_it_says_what_to_give(capsys):
-    assert main(["fidelity", "reference", "reference"]) == 1
+    assert main(["fidelity", "reference", "reference"]) == 4
     assert "give --texts FILE, or eval files" in capsys.readouterr().err
-    assert main(["gate", "reference", "reference", "evals", "--kl=1"]) == 1
+    assert main(["gate", "reference", "reference", "evals", "--kl=1"]) == 4
     assert "bars for --texts" in capsys.readouterr().err
 
 
@@ -88,7 +88,7 @@ def test_the_file_of_a_baseline_stands_for_its_model_if_it_keeps_the_corpus(
     base = tmp_path / "main.json"
     base.write_text("{}")
     asked = ["fidelity", str(base), "reference", "--texts", str(corpus)]
-    assert main(asked) == 1
+    assert main(asked) == 4
     assert "main.json keeps no corpus: make it with" in capsys.readouterr().err
     loaded = load_model("reference")
     (data,) = read_datasets([f"texts={corpus}"], tmp_path).values()

@@ -96,5 +96,5 @@ def test_a_prompt_that_is_no_text_and_a_folder_that_is_a_file_are_errors(tmp_pat
     (tmp_path / "prompt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CasesError, match="it is not UTF-8"):
         run("--prompt", f"@{tmp_path / 'prompt'}", "--span", "a", "--out", tmp_path)
-    with pytest.raises(SettingsError, match=r"--out .*prompt: File exists"):
+    with pytest.raises(SettingsError, match=r"--out .*prompt cannot be written: it is a file"):
         run("--prompt", PROMPT, "--span", "French", "--out", tmp_path / "prompt")

@@ -83,14 +83,14 @@ def test_families_are_named(tmp_path, capsys, given):
     if given == "needle,":
         assert code == 0
         return
-    assert code == 1
+    assert code == 4
     assert "french_summary, generation_search, haystack" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 
 def test_a_file_is_no_folder(tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert main(["init", str(tmp_path / "file")]) == 1
+    assert main(["init", str(tmp_path / "file")]) == 4
     assert "is a file: name a folder" in capsys.readouterr().err
 
 

@@ -45,7 +45,7 @@ def fails(capsys):
     """Run a command that fails; its one line."""
 
     def fails(*arguments):
-        assert main([str(argument) for argument in arguments]) == 1
+        assert main([str(argument) for argument in arguments]) == 4
         out, err = capsys.readouterr()
         assert out == ""
         return err.splitlines()[-1]
@@ -129,6 +129,50 @@ def test_an_error_names_the_option_of_this_command(fails, tmp_path, corpus):
     )
 
 
+def test_places_that_had_to_be_clamped_are_said(corpus, run, tmp_path, capsys):
+    asked = ["prefixes", "--dataset", str(corpus), "--prefix-tokens", "4", "--out", str(tmp_path)]
+    assert main([*asked, "--location", "99999"]) == 0
+    out, err = capsys.readouterr()
+    kept = load_prefix_map(tmp_path / out.rstrip("\n"), None)
+    assert f"--location 99999: {len(kept)} of {len(kept)} documents end before token 100003" in err
+    assert kept.metadata["clamped"] == len(kept)
+    assert main([*asked, "--location", "0"]) == 0
+    assert "--location" not in capsys.readouterr().err
+
+
+def test_continue_checks_what_it_is_told_before_it_loads_a_model(fails, corpus, run, tmp_path):
+    folder = run("prefixes", "--dataset", corpus, "--out", tmp_path / "maps").rstrip("\n")
+    asked = ("continue", "--prefix-map", folder, "--model", "no-such-model")
+    out = ("--out", tmp_path / "out.jsonl")
+    assert "--out /proc/x cannot be written" in fails(*asked, "--out", "/proc/x")
+    assert "has no {prefix}" in fails(*asked, *out, "--message", "go on")
+    assert "max_length=0: it must be" in fails(*asked, *out, "--max-length", 0)
+    asked = ("continue", "--prefix-map", folder, *out)
+    assert fails(*asked, "--max-length", 4087).endswith(
+        "--max-length 4087: the model's context is 4096 tokens, and a prefix has 10: 4086 are left"
+    )
+    served = ("--model", "openai:m", "--base-url", "http://127.0.0.1:9")
+    assert fails(*asked, *served).endswith("start it, or name another one with --base-url")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("prefixes", "--dataset", "d"),
+        ("hidden-states",),
+        ("train-length-probe", "d"),
+        ("influence", "--prompt", "p", "--span", "s"),
+        ("search", "evals"),
+        ("similar", "f"),
+        ("canaries",),
+    ],
+)
+def test_where_a_command_writes_is_looked_at_first(fails, arguments):
+    assert "--out /proc/x cannot be written: /proc takes no such" in fails(
+        *arguments, "--out", "/proc/x"
+    )
+
+
 def test_continue_without_a_map_or_strings_is_one_line(fails, tmp_path, corpus, run):
     out = ("--out", tmp_path / "out.jsonl")
     assert "no finished prefix map" in fails("continue", "--prefix-map", tmp_path, *out)
@@ -140,7 +184,7 @@ def test_continue_without_a_map_or_strings_is_one_line(fails, tmp_path, corpus, 
 
 @pytest.mark.parametrize(("option", "value"), [("--location", "end"), ("--size", "many")])
 def test_wrong_usage_says_what_is_right(option, value, capsys):
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match="4"):
         main(["prefixes", "--dataset", "d", option, value])
     assert f"'{value}' is not" in capsys.readouterr().err
 

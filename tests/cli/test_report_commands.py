@@ -15,7 +15,8 @@ import pytest
 from pytest_llmprobe.cli import reports
 from pytest_llmprobe.errors import LlmprobeError, ReportError, SettingsError
 from pytest_llmprobe.report.baseline import baseline_path, write_baseline
-from pytest_llmprobe.report.run_file import find_run, reduce_report
+from pytest_llmprobe.report.run_file import reduce_report
+from pytest_llmprobe.report.run_names import find_run
 
 some_reports = runpy.run_path(str(Path(__file__).parents[1] / "report" / "some_reports.py"))
 records, report = some_reports["records"], some_reports["report"]
@@ -182,6 +183,9 @@ def test_last_is_the_newest_run_with_a_report_unless_something_has_this_name(sto
     saved("20261121T000000Z-b", GOOD)
     (storage / "runs" / "20261123T000000Z-under-way").mkdir()
     assert find_run("last", storage) == newest
+    words = f"did you mean {newest.name}.* the last runs are {newest.name}"
+    with pytest.raises(ReportError, match=words):
+        find_run(newest.name[:-1] + "x", storage)
     path = save_baseline(storage, "last", GOOD)
     assert find_run("last", storage) == path
 

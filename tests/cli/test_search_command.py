@@ -85,7 +85,7 @@ def test_greedy_beats_a_hot_evaluation_on_cases_of_another_seed(folder):
     code, again, _ = command(folder, *arguments)  # nothing is left to run
     assert (code, again) == (0, out)
     code, _, err = command(folder, "test_eval.py", "--out", "found")
-    assert (code, err.count("\n")) == (1, 1)
+    assert (code, err.count("\n")) == (4, 1)
     assert "is of another search; give another --out" in err
 
 
@@ -96,7 +96,7 @@ def test_prompts_that_are_the_same_with_every_seed_hold_nothing_out(folder):
     )
     (folder / "test_eval.py").write_text(text)
     code, _, err = command(folder, "test_eval.py", "-k", "other", "--space", "space.json")
-    assert code == 1
+    assert code == 4
     assert err.splitlines()[-1].startswith("llmprobe: these evaluations ask the same prompts with")
 
 
@@ -109,7 +109,7 @@ def test_prompts_that_are_the_same_with_every_seed_hold_nothing_out(folder):
     ],
 )
 def test_wrong_usage_is_one_line_before_anything_runs(capsys, tmp_path, arguments, words):
-    assert main(["search", "evals", "--out", str(tmp_path / "x"), *arguments]) == 1
+    assert main(["search", "evals", "--out", str(tmp_path / "x"), *arguments]) == 4
     assert capsys.readouterr().err.startswith(f"llmprobe: {words}")
     assert list(tmp_path.iterdir()) == []
 
@@ -117,5 +117,5 @@ def test_wrong_usage_is_one_line_before_anything_runs(capsys, tmp_path, argument
 def test_a_path_without_evaluations_says_where_pytest_said_so(tmp_path):
     (tmp_path / "test_plain.py").write_text("def test_plain(): pass\n")
     code, _, err = command(tmp_path, "test_plain.py", "--out", "found")
-    assert code == 1
+    assert code == 4
     assert err.startswith("llmprobe: pytest ran no evaluation (exit code 0); see found/search-0-")

@@ -8,13 +8,25 @@ import sys
 import pytest
 from some_tokenizers import REFERENCE, made
 from tokenizers import Tokenizer, processors
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from pytest_llmprobe.case import RawPrompt
 from pytest_llmprobe.errors import CasesError, RequestError
 from pytest_llmprobe.models.prompts import PromptEncoder
 from pytest_llmprobe.models.registry import REGISTRY, ModelSpec
 from pytest_llmprobe.models.token_counter import TokenCounter
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["gpt2", "llama", "bloom", "mpt", "mamba", "gemma3", "opt", "gptj", "qwen3", "falcon", "jamba"],
+)
+def test_layers_are_counted_as_transformers_does(kind, tmp_path):
+    AutoConfig.for_model(kind).save_pretrained(tmp_path)
+    config = AutoConfig.from_pretrained(tmp_path).get_text_config(decoder=True)
+    counted = TokenCounter(ModelSpec("m", str(tmp_path))).layer_count
+    assert counted == config.num_hidden_layers > 0
+
 
 CHAT = [
     {"role": "system", "content": "Be brief."},

@@ -114,3 +114,47 @@ def test_a_worker_leaves_with_a_controller_that_is_killed(tmp_path):
     while not (tmp_path / "left").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+KILLED = """
+    import os
+    import signal
+    from pathlib import Path
+    import pytest
+    from pytest_llmprobe import Case
+
+    @pytest.mark.probe(cases=[Case(f"g{n // 4}/c{n}", f"say {n}", str(n)) for n in range(40)])
+    def test_echo(case, completion):
+        if case.target == "17" and Path("vmstat").exists():
+            Path("vmstat").write_text(os.environ["COUNTED"])
+            os.kill(os.getpid(), signal.SIGKILL)
+        assert completion.text == case.target
+"""
+
+OWN_COUNTERS = """
+    from pathlib import Path
+    from pytest_llmprobe.plugin import dead_worker
+    dead_worker.COUNTERS = Path("vmstat")
+"""
+
+
+@pytest.mark.parametrize("mode", [("-n", "2")])
+@pytest.mark.parametrize("counted", ["5", "4"])
+def test_a_worker_that_dies_for_want_of_memory_ends_the_run_and_no_other(
+    project, probe, pytester, monkeypatch, counted
+):
+    monkeypatch.setenv("COUNTED", f"pgfault 1\noom_kill {counted}\n")
+    project(KILLED, conftest=OWN_COUNTERS)
+    (pytester.path / "vmstat").write_text("pgfault 1\noom_kill 4\n")
+    run = probe()
+    (dead,) = [test for test in run.tests.values() if test["outcome"] == "error"]
+    assert "crashed while running 'test_eval.py::test_echo[g4/c17]'" in dead["error"]
+    if counted == "4":  # somebody else has killed it
+        assert (run.exit_code, run.outcomes["passed"]) == (1, 39)
+        assert dead["error"].endswith("it died of SIGKILL")
+        return
+    assert (run.exit_code, run.verdict) == (7, "NOT JUDGED")
+    assert "no memory left: fewer workers (-n) or a smaller --llmprobe-batch-size" in run.text
+    (pytester.path / "vmstat").unlink()
+    again = probe("--llmprobe-resume")
+    assert (again.exit_code, again.outcomes) == (0, {"passed": 40})

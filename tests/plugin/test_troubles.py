@@ -9,7 +9,9 @@ import time
 
 import pytest
 
+from pytest_llmprobe.errors import SettingsError
 from pytest_llmprobe.models.registry import REFERENCE
+from pytest_llmprobe.plugin.gate_options import refuse_empty
 from pytest_llmprobe.report.schema import validate
 
 CASES = """
@@ -283,6 +285,9 @@ def test_an_assertion_in_a_subtest_is_a_miss_of_its_case(project, probe):
         ("--llmprobe-token-budget=few", "*'few' is not a whole number"),
         ("--llmprobe-json=test_eval.py/r.json", "*test_eval.py is no folder"),
         ("--llmprobe-json=.", "*is a folder; give a file name"),
+        ("--llmprobe-json=/proc/x/report.json", "*/proc takes no such file"),
+        ("--llmprobe-html=/proc/page.html", "*/proc takes no such file"),
+        ("--llmprobe-layers=all/1,6-9", "there is no layer 9; the model's 6 layers are 0 to 5"),
         ("--llmprobe-config=nowhere.toml", "*there is no file*nowhere.toml"),
         ("--llmprobe-dtype=float99", "*invalid choice*float99"),
         ("--llmprobe-device=gpu", "device 'gpu' is none"),
@@ -296,6 +301,33 @@ def test_a_wrong_option_ends_the_run_at_once(project, pytester, option, words):
     assert result.ret == 4
     result.stderr.fnmatch_lines([f"*{words}*"])
     assert not (pytester.path / ".llmprobe").exists()
+
+
+def test_a_storage_that_cannot_be_written_ends_the_run_before_any_case(project, probe):
+    project(evaluation())
+    run = probe("--llmprobe-storage=/proc/storage")
+    assert run.exit_code == 4
+    assert run.said.count("the report path /proc/storage/runs/report.json cannot be written") == 1
+    assert "Traceback" not in run.said
+
+
+def test_every_option_that_takes_a_value_refuses_an_empty_one(pytestconfig):
+    group = pytestconfig._parser.getgroup("llmprobe")
+    names = [
+        name
+        for option in group.options
+        for name in option.names()
+        if option.attrs().get("action") not in ("store_true", "store_false")
+        and name.startswith("--llmprobe-")
+    ]
+    assert len(names) > 40
+    for name in names:
+        try:
+            refuse_empty(pytestconfig._parser.parse([f"{name}="]))
+        except (pytest.UsageError, SettingsError) as error:
+            assert name in str(error), name  # noqa: PT017 # one of the two must be raised
+        else:
+            pytest.fail(f"{name} may be empty")
 
 
 def test_a_server_that_is_down_is_found_before_any_case(project, probe, pytester):

@@ -2,16 +2,19 @@
 
 import json
 import math
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
+from pytest_llmprobe.data import safe_writing
+from pytest_llmprobe.data.safe_writing import check_place
 from pytest_llmprobe.engine.completion_file import COMPLETIONS
-from pytest_llmprobe.errors import ReportError
-from pytest_llmprobe.report import files
+from pytest_llmprobe.errors import ReportError, SettingsError
 from pytest_llmprobe.report.files import (
     RecordLog,
+    check_all_writable,
     check_writable,
     open_run,
     report_text,
@@ -91,12 +94,48 @@ def test_a_path_below_a_file_cannot_be_written(tmp_path):
 
 @pytest.mark.parametrize("protected", ["folder", "report.json"])
 def test_a_path_without_permission_cannot_be_written(tmp_path, monkeypatch, protected):
-    # os.access is replaced because the superuser may write everywhere
+    # replaced because the superuser may write everywhere
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "report.json").write_text("old")
-    monkeypatch.setattr(files.os, "access", lambda path, mode: Path(path).name != protected)
-    with pytest.raises(ReportError, match="no permission"):
+
+    def refused(prefix, dir):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(safe_writing.os, "access", lambda path, mode: path.name != protected)
+    if protected == "folder":
+        monkeypatch.setattr(safe_writing.tempfile, "mkdtemp", refused)
+    with pytest.raises(ReportError, match=f"no permission for .*{protected}$"):
         check_writable(tmp_path / "folder" / "report.json")
+
+
+@pytest.mark.parametrize("name", ["report.json", "a/b/report.json"])
+def test_a_file_system_that_takes_no_files_is_found_whoever_asks(name):
+    with pytest.raises(ReportError, match="/proc takes no such file"):
+        check_writable(Path("/proc") / name)
+
+
+def test_a_name_that_is_too_long_or_no_file_is_refused(tmp_path):
+    for path in (tmp_path / ("n" * 300), tmp_path / ("n" * 300) / "r.json"):
+        with pytest.raises(ReportError, match="name too long"):
+            check_writable(path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ReportError, match="it is no file"):
+        check_writable(tmp_path / "pipe")
+
+
+def test_two_forms_of_a_report_are_two_files(tmp_path):
+    check_all_writable(tmp_path / "a", None, tmp_path / "b")
+    with pytest.raises(ReportError, match="a is given twice"):
+        check_all_writable(tmp_path / "a", None, tmp_path / "x" / ".." / "a")
+
+
+def test_a_folder_for_files_may_be_there_or_not_and_is_no_file(tmp_path):
+    check_place(tmp_path, "--out", folder=True)
+    check_place(tmp_path / "new" / "one", "--out", folder=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="cannot be written: it is a file; name a folder"):
+        check_place(tmp_path / "file", "--out", folder=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):

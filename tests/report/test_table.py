@@ -82,5 +82,5 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, capsys, monkeypa
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     path = tmp_path / "report.json"
     path.write_text(json.dumps(some()))
-    assert main(["report", str(path), "--parquet", str(tmp_path / "cases.parquet")]) == 1
+    assert main(["report", str(path), "--parquet", str(tmp_path / "cases.parquet")]) == 4
     assert 'pip install "pytest-llmprobe[datasets]", or give --csv' in capsys.readouterr().err

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pytest_llmprobe.report.gate import Check
 from pytest_llmprobe.report.terminal import (
     aligned,
+    folded,
     measured,
     printable,
     remarks,
@@ -99,7 +100,8 @@ def test_columns_begin_and_end_at_the_same_place_in_every_row():
             [
                 "experiment   n",
                 "needle      20",
-                "  pass rate [95% CI] 0.850 [0.640, 0.948]",
+                "  pass rate [95% CI] 0.850",
+                "    [0.640, 0.948]",
                 "  chance 0.050",
                 "  gate PASS (>= 0.8)",
                 "  tokens/s 1,234",
@@ -135,11 +137,40 @@ def test_no_cell_is_lost_and_only_what_is_too_long_by_itself_is_wider(data, colu
     names = [f"c{column}" for column in range(columns)]
     rows = data.draw(st.lists(st.lists(CELL, min_size=columns, max_size=columns), min_size=1))
     lines = aligned([names, *rows], (0,), width)
-    whole = " ".join(lines)
+    whole = "".join("".join(lines).split())
     for row in rows:
-        assert all(cell in whole for cell in row)
-    longest = max(len(cell) for row in rows for cell in row)
-    assert all(len(line) <= max(width, longest + len("  c0 ")) for line in lines)
+        assert all("".join(cell.split()) in whole for cell in row)
+    words = [word for row in rows for cell in row for word in cell.split()]
+    # a word goes with its column's name and a comma at most
+    assert all(len(line) <= max(width, max(map(len, words)) + len("    ,")) for line in lines)
+
+
+def test_a_name_that_is_wider_than_the_terminal_is_parted_at_its_signs():
+    long = experiment("memorization_of_several_canaries[64-exposures]")
+    assert table([long], [], 40)[1:] == [
+        "memorization_of_several_canaries[64-",
+        "  exposures]",
+        "  n 20",
+        "  pass rate [95% CI] 0.850 [0.640,",
+        "    0.948]",
+        "  chance 0.050, gate MEASURED",
+        "  tokens/s 1,234",
+    ]
+    parts = ["x" * 18, f"  {'x' * 18}", f"  {'x' * 14}"]
+    assert table([experiment("x" * 50)], [], 20)[1:4] == parts
+
+
+LINE = st.lists(st.text("abc-/", min_size=1, max_size=14), min_size=1, max_size=12).map(" ".join)
+
+
+@given(LINE, st.integers(0, 4), st.integers(8, 60))
+def test_a_folded_line_has_every_word_whole_and_room_for_it(line, indent, width):
+    lines = folded(" " * indent + line, width)
+    assert " ".join(lines).split() == line.split()
+    longest = max(map(len, line.split()))
+    assert all(len(part) <= max(width, longest + indent + 2) for part in lines)
+    assert all(part.startswith(" " * indent) for part in lines)
+    assert folded(line, None) == [line]
 
 
 def test_a_pipe_has_lines_of_any_length_and_columns_decide(monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""``python -m pytest_llmprobe.engine.shared FOLDER``: load the model and serve it."""
+"""``python -m pytest_llmprobe.engine.shared FOLDER PARENT``: load the model and serve it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import time
 from pathlib import Path
 
 LOOK_S = 0.2
-"""Between two looks at whether the session's folder is there."""
+"""Between two looks at whether anybody is left who wants this process."""
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, parent: int) -> None:
     """Serve until the last client has gone; a model that cannot be loaded is told on stderr."""
+    joined = threading.Event()
     # First of all: what follows takes seconds to import.
-    threading.Thread(target=_leave_with, args=(folder,), daemon=True).start()
+    threading.Thread(target=_leave_with, args=(folder, parent, joined), daemon=True).start()
     from pytest_llmprobe.engine.engine import Engine
     from pytest_llmprobe.engine.shared.server import EngineServer, end
     from pytest_llmprobe.engine.shared.start import SOCKET, settings_in
@@ -36,16 +37,20 @@ def main(folder: Path) -> None:
         loaded.thinking.arguments,
         date=loaded.spec.date,
     ).ids
-    EngineServer(backend, encode).serve(folder / SOCKET)
+    EngineServer(backend, encode, joined).serve(folder / SOCKET)
     end(folder)
 
 
-def _leave_with(folder: Path) -> None:
-    """End when the session's folder has gone, even while the model is being loaded."""
-    while folder.exists():
+def _leave_with(folder: Path, parent: int, joined: threading.Event) -> None:
+    """End when the session's folder has gone, even while the model is being loaded.
+
+    Until the first client comes, also with the process that has started this one: it may have been
+    killed, and with it all who would come.
+    """
+    while folder.exists() and (joined.is_set() or os.getppid() == parent):
         time.sleep(LOOK_S)
     os._exit(1)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -45,10 +45,14 @@ class EngineServer:
     """Serves one backend to many clients; one batch is computed at a time.
 
     ``encode`` has a tokenizer of its own: while a batch is computed, the next is encoded.
+    ``joined`` is set when the first client comes.
     """
 
-    def __init__(self, backend: Backend, encode: Any) -> None:
+    def __init__(
+        self, backend: Backend, encode: Any, joined: threading.Event | None = None
+    ) -> None:
         self._backend, self._encode = backend, encode
+        self._joined = joined or threading.Event()
         self._model, self._tokenizer = threading.Lock(), threading.Lock()
 
     def serve(self, path: Path) -> None:
@@ -65,6 +69,7 @@ class EngineServer:
             while time.monotonic() - last < LINGER_S and path.exists():
                 if select.select([listener], [], [], LOOK_S)[0]:
                     client, _ = listener.accept()
+                    self._joined.set()
                     clients.append(client)
                     threading.Thread(target=self._answer, args=(client,), daemon=True).start()
                 # Even while its batch is computed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -91,7 +92,7 @@ def _start(folder: Path, settings: SharedSettings) -> None:
     (folder / SETTINGS).write_text(json.dumps(asdict(settings)), encoding="utf-8")
     with (folder / LOG).open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pytest_llmprobe.engine.shared", str(folder)],
+            [sys.executable, "-m", "pytest_llmprobe.engine.shared", str(folder), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -27,6 +27,16 @@ DIVIDED = "\N{REPLACEMENT CHARACTER}"
 """What a tokenizer decodes a part of a character to."""
 
 
+def check_message(message: str) -> None:
+    """Refuse a message that has no place for the prefix.
+
+    Raises:
+        SettingsError: It has none.
+    """
+    if PLACE not in message:
+        raise SettingsError(f"the message {message!r} has no {PLACE}, where the text goes")
+
+
 class PrefixPrompts(Protocol):
     """One way of asking."""
 
@@ -100,8 +110,8 @@ class TextPrompts:
     message: str | None = None
 
     def __post_init__(self) -> None:
-        if self.message is not None and PLACE not in self.message:
-            raise SettingsError(f"the message {self.message!r} has no {PLACE}, where the text goes")
+        if self.message is not None:
+            check_message(self.message)
 
     @property
     def about(self) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_commands_that_need_no_model_work_and_others_say_what_to_install(light, 
     corpus = ("fidelity", "reference", "reference", "--texts", "texts.txt")
     for command in (("models", "--describe", "reference"), corpus):
         run = light(COMMAND, *command)
-        assert run.returncode == 1
+        assert run.returncode == 4
         assert re.fullmatch(r"llmprobe: [^\n]*\n", run.stderr), run.stderr
         assert INSTALL in run.stderr
 

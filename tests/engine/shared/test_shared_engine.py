@@ -147,6 +147,36 @@ def test_the_process_ends_when_its_client_is_killed_in_the_middle_of_a_batch(scr
     assert eventually(lambda: process.poll() is not None, 10)
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it reads Linux's /proc")
+def test_a_process_that_is_being_started_ends_with_the_one_that_starts_it(tmp_path):
+    code = f"""
+        from pathlib import Path
+        from pytest_llmprobe.engine.shared import start
+        from pytest_llmprobe.models.registry import resolve
+        settings = start.SharedSettings(resolve("reference"), None, True)
+        def say(*given, **named):
+            process = popen(*given, **named)
+            print(process.pid, flush=True)
+            return process
+        popen, start.subprocess.Popen = start.subprocess.Popen, say
+        start.join(Path({str(tmp_path / "e")!r}), settings)
+    """
+    starter = subprocess.Popen([sys.executable, "-c", dedent(code)], stdout=subprocess.PIPE)
+    started = Path("/proc", starter.stdout.readline().decode().strip(), "stat")
+
+    def ended():
+        try:
+            return started.read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            return True
+
+    time.sleep(0.5)
+    assert not ended()
+    starter.kill()
+    starter.communicate()
+    assert eventually(ended, 3)
+
+
 def test_a_process_that_is_gone_is_an_error_that_says_so(scripted):
     folder, process = scripted
     engine = Engine(join(folder, SETTINGS))

@@ -110,6 +110,7 @@ def make_prefix_map(
     crop: bool = False,
     now: datetime | None = None,
     on_progress: OnProgress | None = None,
+    on_clamped: OnProgress | None = None,
 ) -> Path:
     """Read a corpus and save its prefix map.
 
@@ -118,7 +119,8 @@ def make_prefix_map(
     model, the corpus and the time ``now`` (with a time zone; the present if left out):
     ``{model}_{dataset}_{prefix_tokens}_{location}_{timestamp}`` (UTC). With ``save`` the corpus is
     kept in it as JSON lines: all of it, or with ``crop`` what was read for the map. A model behind
-    a server has its tokens from another one, ``tokenizer_of``.
+    a server has its tokens from another one, ``tokenizer_of``. In how many entries a place had to
+    be clamped, and of how many, ``on_clamped`` is told, if there are any.
 
     Returns:
         The folder, for `files.load_prefix_map`.
@@ -132,7 +134,7 @@ def make_prefix_map(
         raise SettingsError("crop limits the corpus that is saved: ask for save, too")
     now = (now or datetime.now(timezone.utc)).astimezone(timezone.utc)
     names = (model, dataset, str(cut.prefix_tokens), str(cut.location), f"{now:%Y%m%dT%H%M%SZ}")
-    corpus = _Corpus(documents)
+    corpus, clamped = _Corpus(documents), 0
     with map_folder(parent, "_".join(map(_safe, names))) as folder:
         with PrefixMapWriter(folder, cut.prefix_tokens, save) as writer:
             for document in corpus:
@@ -141,6 +143,7 @@ def make_prefix_map(
                     continue  # the rest is only saved
                 found = cut.of(document.id, tokenizer.encode(document.text), tokenizer.decode)
                 if isinstance(found, PrefixEntry):
+                    clamped += isinstance(cut.location, int) and found.start < cut.location
                     found = replace(found, label=document.label, info=document.info)
                 writer.add(found)
                 if on_progress is not None:
@@ -153,6 +156,8 @@ def make_prefix_map(
                 "tokens; give fewer prefix tokens, or longer documents"
             )
         counts = {name: getattr(writer, name) for name in ("entries", "skipped", "suffix_tokens")}
+        if clamped and on_clamped is not None:
+            on_clamped(clamped, writer.entries)
         write_metadata(
             folder,
             {
@@ -163,6 +168,7 @@ def make_prefix_map(
                 "created": now.isoformat(),
                 "parameters": asdict(cut),
                 "tokenizer_hash": tokenizer.hash,
+                "clamped": clamped,
                 **counts,
             },
         )
