@@ -110,8 +110,8 @@ class Cascade(Tap):
         query, cap, sinks = call.query, options.get("softcap"), options.get("s_aux")
         scale = options.get("scaling") or query.shape[-1] ** -0.5
         if now.is_step and not now.above and cap is None and sinks is None:
-            seen = now.of_own(window, steered)
-            return attend_to_all(query[0].transpose(0, 1), *stored, scale, seen)[None], None
+            bias = now.of_own(window, steered)
+            return attend_to_all(query[0].transpose(0, 1), *stored, scale, bias)[None], None
         if now.alone or now.store is not None:
             part = attend_to_earlier(query, call.key, call.value, scale, bias, cap, window)
         else:

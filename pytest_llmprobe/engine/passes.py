@@ -101,8 +101,9 @@ class Pass:
     @property
     def is_step(self) -> bool:
         """Whether each of its rows, with none left out between them, is fed one token."""
-        stepping = self.width == 1 and self.plain is not None and self.slots is not None
-        return stepping and len(self.slots) == len(self.rows)
+        if self.width != 1 or self.plain is None or self.slots is None:
+            return False
+        return len(self.slots) == len(self.rows)
 
     def of_shared(self, number: int, window: int | None, steered: bool) -> Seen | None:
         """What its tokens see of a block of ``above``; None: nothing."""

@@ -31,6 +31,7 @@ class ShortForms:
 
     forwards: list[tuple[Any, Forward]]
     _users: int = 0
+    _changed: list[Any] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
@@ -38,8 +39,11 @@ class ShortForms:
         """A block in which the modules compute so in inference mode, in float32."""
         with self._lock:
             if not self._users:
-                for module, forward in self.forwards:
+                # A forward that somebody has put there since stays.
+                free = [each for each in self.forwards if "forward" not in vars(each[0])]
+                for module, forward in free:
                     module.forward = forward
+                self._changed = [module for module, _ in free]
             self._users += 1
         try:
             yield
@@ -47,7 +51,7 @@ class ShortForms:
             with self._lock:
                 self._users -= 1
                 if not self._users:
-                    for module, _ in self.forwards:
+                    for module in self._changed:
                         del module.forward
 
 

@@ -93,8 +93,14 @@ def test_another_rotation_is_not_taken_for_the_familys(monkeypatch):
     assert found == [llama.LlamaRMSNorm] * 7
 
 
-def test_an_exchanged_forward_stays():
+@pytest.mark.parametrize("known", [False, True])
+def test_an_exchanged_forward_stays(known):
     model = fresh("llama")
-    norm = model.model.norm
-    norm.forward = lambda hidden_states: hidden_states
-    assert all(module is not norm for module, _ in short_forms(model).forwards)
+    if known:
+        short_forms(model)
+    exchanged = model.model.norm.forward = lambda hidden_states: hidden_states
+    with short_forms(model).active():
+        assert vars(model.model.norm)["forward"] is exchanged
+        assert "forward" in vars(model.model.layers[0].input_layernorm)
+    assert vars(model.model.norm)["forward"] is exchanged
+    assert "forward" not in vars(model.model.layers[0].input_layernorm)
