@@ -90,6 +90,8 @@ class Suite:
         counter: Counts the model's tokens; None if its tokenizer cannot be had.
         chats: Whether the model is sent chat messages; None: it is if its tokenizer has a template.
         few_shot: Solved examples before a question; None: one for a model that continues texts.
+        ask: How rows of data are asked: as a ``text`` to be continued, in one chat ``message``, or
+            with each example as two ``turns``; None: as the evaluation does.
         answer_room: What becomes of the room that a case names.
         remarks: What the report is to say of an experiment's cases: a reason, and what it concerns.
     """
@@ -102,6 +104,7 @@ class Suite:
     counter: TokenCounter | None = field(default=None, compare=False, repr=False)
     chats: bool | None = None
     few_shot: int | None = None
+    ask: str | None = None
     answer_room: AnswerRoom = AnswerRoom()
     remarks: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
 

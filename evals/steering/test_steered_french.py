@@ -52,7 +52,10 @@ GENERATIONS = {"smoke": 1, "ci": 1, "full": 10}  # sampled answers to each promp
 BASELINES = {"capitals": capitals, "important": important}  # unsteered
 LAST = 10  # tokens of the prompt at whose end the predictors are taken
 ANSWER = {"smoke": 100, "ci": 200, "full": 200}  # tokens
-NO_JUDGE = "not measured: no judge compared answers with those at Delta 0: --llmprobe-judge MODEL"
+NO_JUDGE = (
+    "not measured: no judge told a French answer from that at Delta 0 (--llmprobe-judge MODEL "
+    "names one; of a small one no verdict may be readable)"
+)
 
 
 def steered_summaries(suite):

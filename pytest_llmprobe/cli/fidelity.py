@@ -20,7 +20,7 @@ from pytest_llmprobe.models.spec_fields import DTYPES
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine.distribution_file import DistributionFile
-    from pytest_llmprobe.report.gate import Check, Verdict
+    from pytest_llmprobe.report.check import Check, Verdict
 
 KEPT = "gate"
 """Name of the baseline that the evaluations of the first model are kept under."""

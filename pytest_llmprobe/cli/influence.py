@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--span", required=True, action="append", metavar="TEXT", help=pieces)
     add("--occurrence", type=int, metavar="N", help=occurrence)
     add("--method", choices=METHODS, default="influence", help="what to measure")
+    delta = "with so much added to the attention that the spans get (default: 0, unsteered)"
+    add("--delta", type=float, default=0.0, metavar="D", help=delta)
     shown = "layers that are printed and drawn, from 0 (default: all; the array has all)"
     add("--layers", type=_numbers, metavar="L,...", help=shown)
     add("--norm", choices=("residual", "upstream"), default="residual", help=norm)
@@ -64,13 +67,16 @@ def _influence(options: argparse.Namespace) -> None:
     from pytest_llmprobe.models.loading import load_model
     from pytest_llmprobe.report.cores import cpu_threads
     from pytest_llmprobe.whitebox.influence import influence_maps
-    from pytest_llmprobe.whitebox.spans import locate
+    from pytest_llmprobe.whitebox.spans import SpannedPrompt, locate
+    from pytest_llmprobe.whitebox.steering import steer
 
     loaded = load_model(options.model, models=project_models(), threads=cpu_threads())
     located = [locate(loaded, prompt, span) for span in spans]
     ids, method = located[0].ids, options.method
     places = [found.positions for found in located]
-    maps = influence_maps(loaded, ids, places, methods=[method], norm=options.norm)[method]
+    whole = SpannedPrompt(ids, tuple(span for found in located for span in found.spans))
+    with steer(loaded, whole, delta=options.delta) if options.delta else nullcontext():
+        maps = influence_maps(loaded, ids, places, methods=[method], norm=options.norm)[method]
     layers = options.layers or tuple(range(maps.shape[1] - 1))
     if max(layers) > maps.shape[1] - 2:
         raise SettingsError(f"--layers {max(layers)}: the last layer is {maps.shape[1] - 2}")

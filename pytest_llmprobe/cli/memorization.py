@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pytest_llmprobe.data.sources import Dataset
     from pytest_llmprobe.experiments.memorization.prefix_map.cutting import PrefixCut
     from pytest_llmprobe.experiments.memorization.prefix_map.files import Document
-    from pytest_llmprobe.models.registry import ModelSpec
 
 PREFIXES = Path(".llmprobe/prefixes")
 
@@ -91,14 +90,20 @@ def _prefixes(options: argparse.Namespace) -> None:
     from pytest_llmprobe.data.safe_writing import check_place
     from pytest_llmprobe.data.sources import read_datasets
     from pytest_llmprobe.experiments.memorization.prefix_map import cutting
-    from pytest_llmprobe.models.registry import resolve, with_options
+    from pytest_llmprobe.models.registry import resolve, tokenizer_spec, with_options
 
     cut = cutting.PrefixCut(
         options.prefix_tokens, options.location, options.size, options.document_tokens, options.seed
     )
     check_place(options.out, "--out", folder=True)
     spec = with_options(resolve(options.model, project_models()), tokenizer=options.tokenizer)
-    tokenizer_of = spec if spec.protocol is None else tokenizer_of_served(spec)
+    tokenizer_of = tokenizer_spec(spec, project_models())
+    if spec.protocol is not None and spec.tokenizer is None:
+        print(
+            f"llmprobe: {spec.name} is behind a server: its texts are cut into the tokens of "
+            f"`{tokenizer_of.name}`; --tokenizer names its own",
+            file=sys.stderr,
+        )
     with _named(options.dataset):
         corpus = read_datasets([f"corpus={options.dataset}"], Path.cwd())["corpus"]
     from pytest_llmprobe.models.loading import load_tokenizer
@@ -132,19 +137,6 @@ def _clamped(cut: PrefixCut, clamped: int, entries: int) -> str:
         f"llmprobe: --location {cut.location}: {clamped} of {entries} documents end before token "
         f"{int(cut.location) + p}, so their prefix is their last {p} tokens"
     )
-
-
-def tokenizer_of_served(spec: ModelSpec) -> ModelSpec:
-    """The model whose tokens stand for those of one behind a server; says which, if not told."""
-    from pytest_llmprobe.models.registry import resolve
-
-    if spec.tokenizer is None:
-        print(
-            f"llmprobe: {spec.name} is behind a server: its texts are cut into the tokens of "
-            "`reference`; --tokenizer names its own",
-            file=sys.stderr,
-        )
-    return resolve(spec.tokenizer or "reference", project_models())
 
 
 def _documents(

@@ -101,6 +101,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--figure", type=Path, metavar="FILE", help="draw it: a .png, .svg or .pdf file")
     tokens = "draw the data's commonest tokens and some answers, too"
     add("--token-figure", type=Path, metavar="FILE", help=tokens)
+    layers = "print what a probe of each layer knows, cross-validated in 5 folds, too"
+    add("--by-layer", action="store_true", help=layers)
     parser.set_defaults(run=_train)
 
 
@@ -220,6 +222,10 @@ def _train(options: argparse.Namespace) -> None:
     judged.probe.save(options.out)
     print(_table(judged))
     print(f"probe: {options.out}")
+    if options.by_layer:
+        from pytest_llmprobe.cli.length_by_layer import layer_table
+
+        print(layer_table(data, fit, options.hold_out or "sample", options.seed))
     if options.figure is not None:
         _draw(data, split, fit, judged, options)
         print(f"figure: {options.figure}")

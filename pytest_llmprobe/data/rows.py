@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from pytest_llmprobe.data.json_array import array_items, is_array
 from pytest_llmprobe.data.network import hub_is_reachable
 from pytest_llmprobe.errors import CasesError
 
@@ -26,7 +27,7 @@ MAX_LINE = 64 * 2**20
 """Bytes of one line of a JSON-lines file at most."""
 
 MAX_ARRAY = 2**29
-"""Bytes of a JSON file that is one array of rows at most."""
+"""Bytes of a JSON file at most, unless it is an array of rows or JSON lines."""
 
 
 def text_files(path: Path) -> list[Path]:
@@ -79,14 +80,17 @@ def _json_object(where: str, line: bytes) -> Mapping[str, Any]:
 def json_rows(file: Path) -> Iterator[Row]:
     """The rows of a JSON file, in whichever of the forms that data sets are published in.
 
-    An array of objects; the same as the only entry of an object; an object of columns, each an
-    array or, as pandas writes them by default, an object by row number; an object of rows by their
-    number; or JSON lines.
+    An array of objects, which is read row by row; the same as the only entry of an object; an
+    object of columns, each an array or, as pandas writes them by default, an object by row number;
+    an object of rows by their number; or JSON lines.
 
     Raises:
         CasesError: It is none of these, or very long.
     """
     try:
+        if is_array(file):
+            yield from _objects(_numbered(str(file), array_items(file)))
+            return
         with file.open("rb") as handle:
             content = handle.read(MAX_ARRAY + 1)
     except OSError as error:
@@ -100,15 +104,17 @@ def json_rows(file: Path) -> Iterator[Row]:
             yield from jsonl_rows(file)
             return
         raise CasesError(f"{file} is no JSON: {reason(error)}") from None
-    for where, row in _numbered(str(file), _rows_in(file, document)):
+    yield from _objects(_numbered(str(file), _rows_in(file, document)))
+
+
+def _objects(rows: Iterable[Row]) -> Iterator[Row]:
+    for where, row in rows:
         if not isinstance(row, dict):
             raise CasesError(f"{where} is a {type(row).__name__} and not a JSON object")
         yield where, row
 
 
 def _rows_in(file: Path, document: Any) -> Iterable[Any]:
-    if isinstance(document, list):
-        return document
     parts = list(document.values()) if isinstance(document, dict) else []
     if (
         len(parts) == 1

@@ -1,7 +1,8 @@
 """The file of a run's answers: its lines, and how they are found again.
 
 One file of JSON lines a run, which several processes append to: what the run is, which model each
-process asked, then an answer a line under two keys. The prompts are in the keys only, as hashes.
+process asked, then an answer a line under two keys. The prompts are in the keys only, as hashes. Of
+an answer that came before its batch ended a second line has the share of the batch's time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from pytest_llmprobe import errors
@@ -19,9 +21,11 @@ from pytest_llmprobe.generation import LONGEST_REASON, Completion, Timings, Usag
 
 COMPLETIONS = "completions.jsonl"
 KEY_CHARACTERS = 32
-KEY, LIKE = b'{"key": "', b'", "like": "'
+KEY, LIKE, TIME = b'{"key": "', b'", "like": "', b'{"time_of": "'
 
 Outcome: TypeAlias = Completion | RequestError
+Outcomes: TypeAlias = Mapping[int, Outcome]
+NONE: Outcomes = MappingProxyType({})
 ERRORS: dict[str, type[RequestError]] = {
     kind.__name__: kind
     for kind in vars(errors).values()
@@ -53,6 +57,19 @@ def answer_line(key: str, like: str, outcome: Outcome) -> dict[str, Any]:
     return keys | {"error": type(outcome).__name__, "message": str(outcome)}
 
 
+def told_before(early: Outcome | None, outcome: Outcome) -> bool:
+    """Whether an answer was kept before its batch ended, but for its share of the time."""
+    if not (isinstance(early, Completion) and isinstance(outcome, Completion)):
+        return False
+    share = {name: getattr(outcome.timings, name) for name in ("generation_s", "wall_s")}
+    return replace(early, timings=replace(early.timings, **share)) == outcome
+
+
+def time_line(key: str, timings: Timings) -> dict[str, Any]:
+    """What the end of a batch tells of an answer under ``key`` that has a line already."""
+    return {"time_of": key, "generation_s": timings.generation_s, "wall_s": timings.wall_s}
+
+
 class CompletionFile:
     """What is in a file of answers, by key; a line is read when it is asked for.
 
@@ -65,31 +82,52 @@ class CompletionFile:
         self.models: list[dict[str, Any]] = []
         self._by_key: dict[bytes, int] = {}
         self._by_like: dict[bytes, int] = {}
+        self._times: dict[bytes, int] = {}
         like = len(KEY) + KEY_CHARACTERS + len(LIKE)
         with path.open("rb") as file:
             at = 0
             for line in file:
                 if line.startswith(KEY) and line.endswith(b"\n"):  # else a kill cut it off
-                    self._by_key[line[len(KEY) : len(KEY) + KEY_CHARACTERS]] = at
+                    key = line[len(KEY) : len(KEY) + KEY_CHARACTERS]
+                    self._by_key[key] = at
+                    self._times.pop(key, None)  # of an earlier answer
                     self._by_like[line[like : like + KEY_CHARACTERS]] = at
+                elif line.startswith(TIME) and line.endswith(b"\n"):
+                    self._times[line[len(TIME) : len(TIME) + KEY_CHARACTERS]] = at
                 elif line.startswith(b'{"identity": ') and line.endswith(b"\n"):
                     self.models += [model] if _is_model(model := _parsed(line)) else []
                 at += len(line)
 
     def find(self, key: str) -> Outcome | None:
         """The last outcome under a key of request and model."""
-        return self._outcome_at(self._by_key.get(key.encode()))
+        outcome = self._outcome_at(self._by_key.get(key.encode()))
+        at = self._times.get(key.encode())
+        if at is None or not isinstance(outcome, Completion):
+            return outcome
+        data = self._line_at(at)
+        try:
+            wall = data["wall_s"]
+            share: dict[str, Any] = {
+                "generation_s": _seconds(data["generation_s"]),
+                "wall_s": None if wall is None else _seconds(wall),
+            }
+        except (KeyError, ValueError):  # no line of ours: what was known before it
+            return outcome
+        return replace(outcome, timings=replace(outcome.timings, **share))
 
     def find_like(self, like: str) -> Outcome | None:
         """The last outcome of a request, whichever model it is of."""
         return self._outcome_at(self._by_like.get(like.encode()))
 
+    def _line_at(self, at: int) -> dict[str, Any]:
+        with self.path.open("rb") as file:
+            file.seek(at)
+            return _parsed(file.readline())
+
     def _outcome_at(self, at: int | None) -> Outcome | None:
         if at is None:
             return None
-        with self.path.open("rb") as file:
-            file.seek(at)
-            data = _parsed(file.readline())
+        data = self._line_at(at)
         try:
             if "error" in data:
                 return ERRORS[data["error"]](str(data["message"]))

@@ -23,6 +23,7 @@ from pytest_llmprobe.engine.completion_file import (
     begin,
     line_of,
     run_of,
+    time_line,
 )
 from pytest_llmprobe.errors import ReportError, RequestError, SettingsError, StorageError
 from pytest_llmprobe.generation import Completion, Request
@@ -227,6 +228,16 @@ class CompletionStore:
         self._append(
             [answer_line(request_key(self._model, like), like, found) for like, found in likes]
         )
+
+    def keep_times(self, outcomes: Iterable[tuple[Request, Outcome]]) -> None:
+        """Write what has become known of the time of answers that are kept already."""
+        found = [
+            time_line(request_key(self._model, request_like(request)), outcome.timings)
+            for request, outcome in outcomes
+            if isinstance(outcome, Completion)
+        ]
+        if found and not self.replays:
+            self._append(found)
 
     def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
         data = b"".join(map(line_of, lines))

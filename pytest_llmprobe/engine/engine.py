@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from pytest_llmprobe.engine.backend import (
     Generated,
     ScoresContinuations,
 )
-from pytest_llmprobe.engine.completion_file import Outcome
+from pytest_llmprobe.engine.completion_file import NONE, Outcome, Outcomes, told_before
 from pytest_llmprobe.engine.completion_store import CompletionStore
 from pytest_llmprobe.engine.completions import completion_of
 from pytest_llmprobe.engine.meter import Meter, OnProgress
@@ -147,19 +147,18 @@ class Engine:
                 words = f"out of memory with one row: {answers}"
                 answers = {row.index: RequestError(words) for row in left}
             outcomes |= answers
-            self._keep(requests, answers)
+            self._keep(requests, answers, early)
             meter.add(0, len(answers.keys() - early.keys()))
             for call in self.after_batch:
                 call()
         return [outcomes[index] for index in range(len(requests))]
 
-    def _keep(self, requests: Sequence[Request], outcomes: Mapping[int, Outcome]) -> None:
+    def _keep(self, requests: Sequence[Request], outcomes: Outcomes, told: Outcomes = NONE) -> None:
         if self.store is not None:
-            self.store.keep(
-                (requests[index], outcome)
-                for index, outcome in outcomes.items()
-                if not isinstance(outcome, BudgetError)  # it was not asked
-            )
+            asked = {i: o for i, o in outcomes.items() if not isinstance(o, BudgetError)}
+            kept = [i for i, outcome in asked.items() if told_before(told.get(i), outcome)]
+            self.store.keep_times((requests[i], asked.pop(i)) for i in kept)
+            self.store.keep((requests[i], outcome) for i, outcome in asked.items())
 
     def _plan(self, rows: Sequence[Row]) -> list[list[Row]]:
         limits = (self.batch_size, self.backend.max_batch_size)
@@ -264,7 +263,7 @@ class Engine:
 
         def arrived(row: Row, answer: Generated) -> None:
             if row.index not in early:
-                # Its share of the batch's time is known when that ends: then it is kept again.
+                # Its share of the batch's time is known when that ends, and kept then.
                 wall = time.perf_counter() - start
                 so_far = Timings(wall / len(batch), len(batch), wall_s=wall)
                 early[row.index] = completion_of(row, answer, so_far)

@@ -45,17 +45,19 @@ def render(
     """The text that a model reads, up to where its answer begins.
 
     A Jinja template runs in a sandbox; ``special_tokens`` are ``bos_token`` ... by name,
-    ``date`` is what it takes for today (``models.dates``).
+    ``date`` is what it takes for today (``models.dates``). A name among the arguments that begins
+    with a slash, as ``/no_think``, is a word that the system's message ends with.
 
     Raises:
         TemplateTooCostlyError: The template is too long, takes too long or makes too much.
         TemplateError: The template is damaged or refuses the messages.
     """
+    said = [name for name in arguments if name.startswith("/") and arguments[name]]
     given = {
         **special_tokens,
         CLOCK: clock(date),
-        **arguments,
-        "messages": [_message(message) for message in messages],
+        **{name: value for name, value in arguments.items() if not name.startswith("/")},
+        "messages": [_message(message) for message in _with_words(messages, said)],
         "tools": None,
         "documents": None,
         "add_generation_prompt": answer_follows,
@@ -93,6 +95,18 @@ def _environment(template: str) -> Sandbox:
             f"the chat template has {len(template):,} characters, and {LONGEST:,} are the most"
         )
     return Sandbox()
+
+
+def _with_words(
+    messages: Sequence[Mapping[str, Any]], words: Sequence[str]
+) -> Sequence[Mapping[str, Any]]:
+    """Messages of which the system's ends with some words; there is one then."""
+    if not words:
+        return messages
+    first = messages[0] if messages else {}
+    if first.get("role") != "system":
+        return [{"role": "system", "content": " ".join(words)}, *messages]
+    return [{**first, "content": " ".join((str(first["content"]), *words))}, *messages[1:]]
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:

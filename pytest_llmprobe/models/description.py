@@ -19,7 +19,7 @@ from pytest_llmprobe.models.kept_facts import KeptFacts
 from pytest_llmprobe.models.local_packages import check_packages
 from pytest_llmprobe.models.machine import check_machine
 from pytest_llmprobe.models.registry import ModelSpec
-from pytest_llmprobe.models.thinking import BUDGET, EFFORT, SWITCHES
+from pytest_llmprobe.models.thinking import BUDGET, EFFORT, SWITCHES, said_in
 from pytest_llmprobe.models.thought_marks import marks_in
 from pytest_llmprobe.models.token_counter import TokenCounter
 
@@ -211,6 +211,7 @@ def _thoughts(template: str | None, tokens: list[str], arguments: frozenset[str]
     marks = marks_in(template or "", tokens)
     words = [f"{mark.open} to {mark.close}" for mark in marks] or ["no marks known"]
     switches = [name for name in (*SWITCHES, EFFORT, BUDGET) if name in arguments]
+    switches = switches or [word for words in said_in(template or "").values() for word in words]
     if switches:
         words.append(f"switched with {', '.join(switches)} (off unless --llmprobe-thinking on)")
     return ", ".join(words)

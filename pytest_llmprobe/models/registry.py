@@ -187,6 +187,22 @@ REGISTRY: dict[str, ModelSpec] = {
 } | {name: ModelSpec(name, source) for name, source in _HUB.items()}
 
 
+def tokenizer_spec(
+    spec: ModelSpec, user_models: Mapping[str, Mapping[str, Any]] | None = None
+) -> ModelSpec:
+    """The model into whose tokens a model's texts are cut: itself, if it is not behind a server.
+
+    A server tells no tokens: those that its entry names as ``tokenizer`` stand for them, or those
+    of the embedded model.
+
+    Raises:
+        ModelError: The tokenizer that is named is unknown.
+    """
+    if spec.protocol is None:
+        return spec
+    return resolve(spec.tokenizer or "reference", user_models)
+
+
 def registered(user_models: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, ModelSpec]:
     """The registry with a user's own entries, ``{name: {"source": ..., "revision": ...}}``.
 

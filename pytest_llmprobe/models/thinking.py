@@ -34,6 +34,9 @@ EFFORT, BUDGET = "reasoning_effort", "thinking_budget"
 MODES = (EFFORT, "thinking_mode", "reasoning_mode", "thinking_effort")
 """Arguments that are a word; MiniMax has the second."""
 
+SAID = {"off": ("/no_think", "/nothink"), "on": ("/think",)}
+"""Words that a template looks for in the system's message, where it has no argument: Nemotron."""
+
 OFF = ("none", "no_think", "disabled", "off")
 LITTLE = ("minimal", "low")
 ON = ("enabled", "on")
@@ -89,6 +92,8 @@ def template_arguments(
 ) -> dict[str, Any]:
     """What the chat template is given: the user's arguments and date, the switch of its thoughts.
 
+    A name that begins with a slash is no argument: ``render`` says it in the system's message.
+
     Raises:
         ModelError: The template does not mention an argument.
         TemplateTooCostlyError: The template is too long.
@@ -122,7 +127,15 @@ def _switch(template: str, known: frozenset[str], thinking: Choice | None) -> di
     for name in MODES if not found else (EFFORT,):
         if name in known and (word := _mode(template, name, on)) is not None:
             found[name] = word
-    return found
+    return found or dict.fromkeys(said_in(template)["on" if on else "off"][:1], True)
+
+
+def said_in(template: str) -> dict[str, list[str]]:
+    """The words of each switch that a template looks for in a message."""
+    return {
+        side: [word for word in words if re.search(rf"""(['"]){word}\1\s+in\b""", template)]
+        for side, words in SAID.items()
+    }
 
 
 def _mode(template: str, name: str, on: bool) -> str | None:
@@ -139,6 +152,8 @@ def _mode(template: str, name: str, on: bool) -> str | None:
 def is_quiet(arguments: Mapping[str, Any]) -> bool:
     """Whether the arguments of a template switch its thoughts off."""
     switches = (name in arguments and not arguments[name] for name in (*SWITCHES, BUDGET))
+    if any(arguments.get(word) for word in SAID["off"]):
+        return True
     return any(switches) or any(arguments.get(name) in (*OFF, False) for name in MODES)
 
 
@@ -180,5 +195,7 @@ def thinking_of(
 
 
 def _can_switch(template: str | None) -> bool:
-    known = variables(template) if template is not None else frozenset()
-    return not known.isdisjoint((*SWITCHES, *MODES, BUDGET))
+    if template is None:
+        return False
+    named = not variables(template).isdisjoint((*SWITCHES, *MODES, BUDGET))
+    return named or any(said_in(template).values())

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,7 @@ from pytest_llmprobe.errors import (
     UnsupportedError,
 )
 from pytest_llmprobe.generation import Completion, GenerateConfig, Request
-from pytest_llmprobe.plugin.ahead import AHEAD, Asked
+from pytest_llmprobe.plugin.ahead import AHEAD, Answered, Asked
 from pytest_llmprobe.plugin.collection import PROBE, case_of, request_of, steer_of
 from pytest_llmprobe.plugin.ending import end_run
 from pytest_llmprobe.plugin.engines import skip_incapable
@@ -30,6 +31,7 @@ from pytest_llmprobe.suite import seed_of
 
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
+    from pytest_llmprobe.engine.meter import OnProgress
 
 
 @dataclass
@@ -129,10 +131,12 @@ def _generate_unit(
     outcomes: Sequence[Completion | Exception]
     with run.progress.unit(item.stash[PROBE].experiment) as on_progress:
         try:
-            asked = run.ahead.pop(unit[0].nodeid, None) or _ask_ahead(run, unit, engine)
-            _ask_next(run, item, engine)
+            asked = run.ahead.pop(unit[0].nodeid, None)
+            if run.asks_ahead:
+                asked = asked or _ask_ahead(run, unit, engine)
+                _ask_next(run, item, engine)
             if asked is None:
-                outcomes = engine.attempt(_requests(run, unit), on_progress)
+                outcomes = _ask_together(run, item, engine, on_progress)
             else:
                 outcomes = asked.outcomes(on_progress)
             run.fidelity.look_at(engine, [m.nodeid for m in unit], _requests(run, unit), outcomes)
@@ -145,23 +149,53 @@ def _requests(run: Run, unit: Sequence[pytest.Function]) -> list[Request]:
     return [request_of(member, run.options) for member in unit]
 
 
-def _ask_ahead(run: Run, unit: Sequence[pytest.Function], engine: Engine) -> Asked | None:
-    """Keep a unit's prompts, and ask a server for it; None if this process answers itself."""
+def _keep_prompts(run: Run, unit: Sequence[pytest.Function]) -> list[Request]:
     requests = _requests(run, unit)
     asked = zip((member.nodeid for member in unit), requests, strict=True)
     keep_prompts(run.folder.prompts, ((name, request.prompt) for name, request in asked))
-    return Asked(engine, requests) if run.asks_ahead else None
+    return requests
+
+
+def _ask_ahead(run: Run, unit: Sequence[pytest.Function], engine: Engine) -> Asked:
+    """Ask a server for a unit."""
+    return Asked(engine, _keep_prompts(run, unit))
 
 
 def _ask_next(run: Run, item: pytest.Function, engine: Engine) -> None:
     """Ask a server for the next units, too, if nothing but their turn keeps them from it."""
-    for unit in run.next_units(item, AHEAD) if run.asks_ahead else ():
-        skipped = any(m.get_closest_marker(s) for m in unit for s in ("skip", "skipif", "xfail"))
-        alike = all("completion" in member.fixturenames for member in unit)
-        if alike and not skipped and unit[0].nodeid not in run.ahead:
-            asked = _ask_ahead(run, unit, engine)
-            assert asked is not None
-            run.ahead[unit[0].nodeid] = asked
+    for unit in run.next_units(item, AHEAD):
+        if _is_sure(unit) and unit[0].nodeid not in run.ahead:
+            run.ahead[unit[0].nodeid] = _ask_ahead(run, unit, engine)
+
+
+def _is_sure(unit: Sequence[pytest.Function]) -> bool:
+    """Whether nothing but their turn keeps the tests of a unit from asking for its answers."""
+    skipped = any(m.get_closest_marker(s) for m in unit for s in ("skip", "skipif", "xfail"))
+    return not skipped and all("completion" in member.fixturenames for member in unit)
+
+
+def _ask_together(
+    run: Run, item: pytest.Function, engine: Engine, on_progress: OnProgress | None
+) -> Sequence[Completion | Exception]:
+    """Answers to a test's unit, and to the next ones as far as all together are no larger than one.
+
+    What cannot be answered at all is found out for each alone.
+    """
+    units = [run.unit(item)]
+    room = run.options.unit_size - len(units[0])
+    for unit in run.next_units(item, room):
+        room -= len(unit)
+        if room < 0 or not _is_sure(unit) or unit[0].nodeid in run.ahead:
+            break
+        units.append(unit)
+    asked = [_keep_prompts(run, unit) for unit in units]
+    try:
+        outcomes = iter(engine.attempt([one for each in asked for one in each], on_progress))
+    except UnsupportedError:
+        return engine.attempt(asked[0], on_progress)
+    own, *others = [list(islice(outcomes, len(unit))) for unit in units]
+    run.ahead |= {u[0].nodeid: Answered(its) for u, its in zip(units[1:], others, strict=True)}
+    return own
 
 
 class Asker:

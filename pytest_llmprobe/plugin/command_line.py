@@ -103,6 +103,12 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="N",
     )
     add(
+        "ask",
+        "how evals/standard asks: a text to be continued, one chat message, or a chat whose turns "
+        "are the examples (default: choices and examples as a text)",
+        choices=("text", "message", "turns"),
+    )
+    add(
         "generate",
         "generation options of every answer, whatever the evaluation says, as "
         "temperature=0.7,top_p=0.9 (default: the evaluation's own, mostly greedy)",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CASE_OPTIONS = (
     *("profile", "seed", "delta", "layers", "phase", "datasets"),
     *("thinking", "thinking_tokens", "template", "date", "context", "max_new_tokens", "few_shot"),
-    "generate",
+    *("ask", "generate"),
 )
 """Options that other cases, or other requests, come from."""
 

@@ -80,7 +80,7 @@ class RunFidelity:
 
     def _looker(self, engine: Engine) -> AnswerFidelity | ServedFidelity | None:
         if self._pass is None or self._pass[0] is not engine:
-            from pytest_llmprobe.engine.answer_parts import answer_fidelity
+            from pytest_llmprobe.engine.fidelity import answer_fidelity
 
             self._pass = engine, answer_fidelity(engine, full=self._full)
         return self._pass[1]

@@ -157,40 +157,30 @@ def log_probabilities(engine: Engine) -> Callable[..., list[TokenLogProbabilitie
 
 @pytest.fixture(scope="session")
 def prefix_map(
-    engine: Engine, tmp_path_factory: pytest.TempPathFactory
+    engine: Engine, _llmprobe_run: Run, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., PrefixMap]:
     """Cut prefixes from data: ``prefix_map(suite.dataset("documents"), prefix_tokens=10)``.
 
-    The other arguments are those of ``PrefixCut``: location, size, document_tokens, seed.
+    The other arguments are those of ``PrefixCut``: location, size, document_tokens, seed. Texts for
+    a model behind a server are cut by the ``tokenizer`` of its entry, or the embedded model's.
     """
-    from pytest_llmprobe.plugin.engines import in_process
-    from pytest_llmprobe.plugin.text_fixtures import PrefixCutter
+    from pytest_llmprobe.plugin.text_fixtures import PrefixCutter, cutting_tokenizer
 
-    return PrefixCutter(in_process(engine, "a prefix map"), tmp_path_factory.mktemp("prefixes"))
+    tokenizer = cutting_tokenizer(_llmprobe_run, engine, "a prefix map")
+    return PrefixCutter(tokenizer, _llmprobe_run.options, tmp_path_factory.mktemp("prefixes"))
 
 
 @pytest.fixture(scope="session")
-def continuations(engine: Engine) -> Callable[..., list[dict[str, Any]]]:
+def continuations(engine: Engine, _llmprobe_run: Run) -> Callable[..., list[dict[str, Any]]]:
     """Go on from each prefix of a map: ``continuations(prefix_map, num_strings, max_length=20)``.
 
-    Gives a dictionary for each string; the other arguments are those of ``Prompting``.
+    Gives a dictionary for each string; the other arguments are those of ``Prompting``, and
+    ``message="... {prefix}"`` for a model that answers chat messages only.
     """
-    from pytest_llmprobe.experiments.memorization import continuations as after_prefixes
-    from pytest_llmprobe.experiments.memorization.prefix_prompts import TokenPrompts
-    from pytest_llmprobe.models.text_tokenizer import text_tokenizer
-    from pytest_llmprobe.plugin.engines import in_process
+    from pytest_llmprobe.plugin.text_fixtures import Continuer, cutting_tokenizer
 
-    loaded = in_process(engine, "going on from token ids")
-
-    def prompted(
-        entries: after_prefixes.Entries, num_strings: int | None = None, **how: Any
-    ) -> list[dict[str, Any]]:
-        asked = len(entries) if num_strings is None else num_strings
-        prompting = after_prefixes.Prompting(asked, **how)
-        prompts = TokenPrompts.of(text_tokenizer(loaded.tokenizer))
-        return after_prefixes.continuations(entries, engine.generate, prompting, prompts)
-
-    return prompted
+    tokenizer = cutting_tokenizer(_llmprobe_run, engine, "going on from token ids")
+    return Continuer(tokenizer, _llmprobe_run.options.spec.protocol, engine.generate)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from pytest_llmprobe.errors import ModelError, ReportError, SettingsError
 from pytest_llmprobe.generation import Layers, Phase
 from pytest_llmprobe.generation.config import THINKING_TOKENS
 from pytest_llmprobe.models.dates import clock
-from pytest_llmprobe.models.registry import ModelSpec, registered, resolve
+from pytest_llmprobe.models.registry import ModelSpec, registered, resolve, tokenizer_spec
 from pytest_llmprobe.models.settings import Gates, read_gates, read_settings, settings_file
 from pytest_llmprobe.models.token_counter import counter_of
 from pytest_llmprobe.plugin.answer_options import (
@@ -127,6 +127,7 @@ class Options:
     texts: Dataset | None = None
     full: bool = False
     judge: ModelSpec | None = None
+    tokenizer_of: ModelSpec | None = None  # into whose tokens texts are cut, see `tokenizer_spec`
 
     @property
     def report_place(self) -> Path:
@@ -165,6 +166,7 @@ class Options:
             "max_new_tokens": str(self.suite.answer_room),
             "generate": {k: v for k, v in self.generation.items() if k != "thinking_tokens"},
             "few_shot": "auto" if self.suite.few_shot is None else self.suite.few_shot,
+            "ask": self.suite.ask or "auto",
             "delta": list(self.deltas),
             "layers": "/".join(self.layer_sets),
             "phase": self.phase,
@@ -235,6 +237,7 @@ def _read(config: pytest.Config) -> Options:
             counter=counter,
             chats=None if spec.protocol is None else not spec.completions,
             few_shot=option.llmprobe_few_shot,
+            ask=option.llmprobe_ask,
             answer_room=option.llmprobe_max_new_tokens or AnswerRoom(),
         ),
         limit=option.llmprobe_limit,
@@ -266,6 +269,7 @@ def _read(config: pytest.Config) -> Options:
         texts=read_texts(option.llmprobe_fidelity, start),
         full=option.llmprobe_save_logits == "full",
         judge=resolve(option.llmprobe_judge, models) if option.llmprobe_judge else None,
+        tokenizer_of=tokenizer_spec(spec, models),
     )
     if spec.protocol is None and replay is None:
         check_layers(options.layers, counter)

@@ -12,22 +12,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmprobe.errors import ReportError
+from pytest_llmprobe.plugin import said_at_end
 from pytest_llmprobe.plugin.ending import ENDED, MACHINE_FAILED, end_run, unwritten
 from pytest_llmprobe.plugin.other_reporters import add_gates
 from pytest_llmprobe.plugin.run import Run
-from pytest_llmprobe.plugin.said_at_end import (
-    annotation_lines,
-    compared_lines,
-    failed_gates,
-    write_folded,
-)
 from pytest_llmprobe.report import misses_text
 from pytest_llmprobe.report.baseline import Baseline
+from pytest_llmprobe.report.check import Check
 from pytest_llmprobe.report.environment import environment
-from pytest_llmprobe.report.fidelity_gate import METRICS
+from pytest_llmprobe.report.fidelity_bars import METRICS
 from pytest_llmprobe.report.fidelity_text import fidelity_lines, texts_lines
 from pytest_llmprobe.report.files import RecordLog, report_text, write_atomically
-from pytest_llmprobe.report.gate import Check, judge, lost_to_errors, run_verdict
+from pytest_llmprobe.report.gate import judge, lost_to_errors, run_verdict
 from pytest_llmprobe.report.record import Record, build_record
 from pytest_llmprobe.report.self_check_text import self_check_warning
 from pytest_llmprobe.report.server_text import server_lines
@@ -267,8 +263,8 @@ class Recorder:
         width = terminal._tw.fullwidth if wide else None
         told = None if self._unwritten else str(self._report_path())
         found = (self._checks, self._experiments, self._comparison, self._records_of)
-        for line in failed_gates(*found, told):
-            write_folded(terminal, line, width, red=line.startswith("FAIL "))
+        for line in said_at_end.failed_gates(*found, told):
+            said_at_end.write_folded(terminal, line, width, red=line.startswith("FAIL "))
         for line in (
             *table(self._experiments, self._checks, width),
             *misses_text.miss_lines(self._experiments),
@@ -276,21 +272,23 @@ class Recorder:
             *remarks(self._experiments),
             *server_lines(self._model_info),
             *weights_lines(self._model_info),
-            *compared_lines(self._comparison, width),
+            *said_at_end.compared_lines(self._comparison, width),
             *fidelity_lines(self._experiments),
             *texts_lines(self._texts),
             *self._said,
             *self._gone_on(),
             *self._run.self_check.lines(self._self_check),
         ):
-            write_folded(terminal, line, width)
+            said_at_end.write_folded(terminal, line, width)
         for warning in (
             *misses_text.cut_off_warnings(self._experiments),
             self_check_warning(self._self_check),
         ):
             if warning:
-                write_folded(terminal, warning, width, yellow=True, bold=True)
-        for line in annotation_lines(self._experiments, self._checks_said(), self._comparison):
+                said_at_end.write_folded(terminal, warning, width, yellow=True, bold=True)
+        for line in said_at_end.annotation_lines(
+            self._experiments, self._checks_said(), self._comparison
+        ):
             terminal.write_line(line)
         verdict, reason = self._verdict()
         colour = {"PASS": "green", "FAIL": "red"}.get(verdict, "yellow")

@@ -30,7 +30,7 @@ from pytest_llmprobe.report.plan import Plan, read_plan, write_plan
 if TYPE_CHECKING:
     from pytest_llmprobe.engine import Engine
     from pytest_llmprobe.generation import Completion
-    from pytest_llmprobe.plugin.ahead import Asked
+    from pytest_llmprobe.plugin.ahead import Answered, Asked
     from pytest_llmprobe.whitebox.predictors import Predictors
 
 
@@ -72,7 +72,7 @@ class Run:
         self.fidelity = RunFidelity(self.process, self.options)
         self.self_check = SessionCheck(self.process, self.options)
         self.answers: dict[str, Completion | Exception] = {}
-        self.ahead: dict[str, Asked] = {}
+        self.ahead: dict[str, Asked | Answered] = {}
         self.scored: dict[str, Sequence[Completion | Exception]] = {}
         self.model_info: dict[str, Any] = {}
         self._told: dict[str, Any] = {}
@@ -86,15 +86,20 @@ class Run:
     def asks_ahead(self) -> bool:
         """Whether a server is asked for a unit before its turn.
 
-        Not where another worker may get that unit, or the user says how many are waited for.
+        Not where the user says how many are waited for.
         """
         options = self.options
         served = options.spec.protocol is not None and options.replay is None
-        own = self.process.keeps or not self.process.is_worker
-        return served and own and options.batch_size is None
+        return served and self._keeps_units and options.batch_size is None
+
+    @property
+    def _keeps_units(self) -> bool:
+        """Whether no other worker may get what this process has been given."""
+        return self.process.keeps or not self.process.is_worker
 
     def next_units(self, item: pytest.Item, count: int) -> Iterator[list[pytest.Function]]:
-        """The tests of so many units after this one's, as far as there are any."""
+        """The tests of so many units after this one's, as far as there are any for this process."""
+        count = count if self._keeps_units else 0
         for unit in islice(self._following(self._unit_of[item.nodeid]), count):
             yield [self._items[node_id] for node_id in unit]
 

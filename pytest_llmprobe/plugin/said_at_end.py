@@ -12,8 +12,8 @@ from pytest_llmprobe.report.terminal import folded
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_llmprobe.report.check import Check
     from pytest_llmprobe.report.comparison import Comparison
-    from pytest_llmprobe.report.gate import Check
     from pytest_llmprobe.report.record import Record
 
 

@@ -79,6 +79,14 @@ def without_models(config: pytest.Config) -> tuple[list[str], list[str]]:
     return kept, rest
 
 
+def without_resume(arguments: Sequence[str]) -> list[str]:
+    """The arguments without ``--llmprobe-resume``, by itself or with the word for the last run."""
+    option = "--llmprobe-resume"
+    pairs = zip(["", *arguments], arguments, strict=False)
+    kept = [one for before, one in pairs if (before, one) != (option, LATEST)]
+    return [one for one in kept if one not in (option, f"{option}={LATEST}")]
+
+
 def _at_paths(config: pytest.Config) -> tuple[list[str], list[str]]:
     """The arguments up to ``--``, which ends options, and from there on."""
     given = [os.fspath(argument) for argument in config.invocation_params.args]
@@ -169,7 +177,7 @@ class _Runs:
 
         report, page = self._report(number), self._sibling("html", number)
         before, paths = without_models(self._config)
-        before = [one for one in before if one != "--llmprobe-resume"]
+        before = without_resume(before)
         own = [f"--llmprobe-model={self._names[number]}", f"--llmprobe-json={report}"]
         if (
             self._option.llmprobe_resume == LATEST

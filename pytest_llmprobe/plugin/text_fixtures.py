@@ -9,14 +9,33 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmprobe.case import Prompt, RawPrompt
 from pytest_llmprobe.data.sources import Dataset
 from pytest_llmprobe.errors import NotInProcessError, RequestError, UnsupportedError
-from pytest_llmprobe.experiments.memorization.prefix_map.cutting import PrefixCut, make_prefix_map
+from pytest_llmprobe.experiments.memorization.continuations import (
+    Entries,
+    Generate,
+    Prompting,
+    continuations,
+)
+from pytest_llmprobe.experiments.memorization.prefix_map.cutting import (
+    PrefixCut,
+    TextTokenizer,
+    make_prefix_map,
+)
 from pytest_llmprobe.experiments.memorization.prefix_map.files import PrefixMap, load_prefix_map
+from pytest_llmprobe.experiments.memorization.prefix_prompts import (
+    MESSAGE,
+    PrefixPrompts,
+    TextPrompts,
+    TokenPrompts,
+)
 from pytest_llmprobe.models.prompts import PromptEncoder
 from pytest_llmprobe.models.text_tokenizer import text_tokenizer
-from pytest_llmprobe.plugin.engines import skip_incapable
+from pytest_llmprobe.plugin.engines import in_process, skip_incapable
 
 if TYPE_CHECKING:
+    from pytest_llmprobe.engine import Engine
     from pytest_llmprobe.models.loading import LoadedModel
+    from pytest_llmprobe.plugin.options import Options
+    from pytest_llmprobe.plugin.run import Run
     from pytest_llmprobe.whitebox.log_probabilities import TokenLogProbabilities
 
 
@@ -64,26 +83,80 @@ class TextScorer:
         return outcomes
 
 
+def cutting_tokenizer(run: Run, engine: Engine, what: str) -> TextTokenizer:
+    """The model's own; of one behind a server that which stands for it, see `tokenizer_spec`."""
+    if run.options.spec.protocol is None:
+        return text_tokenizer(in_process(engine, what).tokenizer)
+    from pytest_llmprobe.models.loading import load_tokenizer
+
+    assert run.options.tokenizer_of is not None
+    return text_tokenizer(load_tokenizer(run.options.tokenizer_of))
+
+
 class PrefixCutter:
     """What the ``prefix_map`` fixture gives; maps are kept for the session.
 
     Args:
-        loaded: The model whose tokens are cut.
+        tokenizer: Whose tokens are cut.
+        options: Name the model, and the one that the tokenizer is of.
         folder: For the maps.
     """
 
-    def __init__(self, loaded: LoadedModel, folder: Path) -> None:
-        self._loaded, self._folder = loaded, folder
+    def __init__(self, tokenizer: TextTokenizer, options: Options, folder: Path) -> None:
+        self._tokenizer, self._options, self._folder = tokenizer, options, folder
         self._made: dict[tuple[Dataset, PrefixCut], PrefixMap] = {}
 
     def __call__(self, data: Dataset, **how: Any) -> PrefixMap:
         """The map of a data set; the arguments are those of ``PrefixCut``."""
         wanted = PrefixCut(**{"prefix_tokens": 10} | how)
         if (data, wanted) not in self._made:
-            tokenizer = text_tokenizer(self._loaded.tokenizer)
-            name, source = self._loaded.spec.name, data.documents()
+            spec = self._options.spec
             path = make_prefix_map(
-                source, tokenizer, wanted, self._folder, model=name, dataset=data.given
+                data.documents(),
+                self._tokenizer,
+                wanted,
+                self._folder,
+                model=spec.name,
+                dataset=data.given,
+                tokenizer_of=(self._options.tokenizer_of or spec).name,
             )
-            self._made[data, wanted] = load_prefix_map(path, tokenizer.hash)
+            self._made[data, wanted] = load_prefix_map(path, self._tokenizer.hash)
         return self._made[data, wanted]
+
+
+class Continuer:
+    """What the ``continuations`` fixture gives.
+
+    Args:
+        tokenizer: That of the maps.
+        protocol: The server's; None for a model in this process, which is given token ids.
+        generate: The engine's.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, protocol: str | None, generate: Generate) -> None:
+        self._tokenizer, self._protocol, self._generate = tokenizer, protocol, generate
+
+    def __call__(
+        self,
+        entries: Entries,
+        num_strings: int | None = None,
+        *,
+        message: str | None = None,
+        **how: Any,
+    ) -> list[dict[str, Any]]:
+        """A dictionary for each string.
+
+        Args:
+            entries: A prefix map.
+            num_strings: How many; one for each entry if left out.
+            message: Ask in a chat message, in which ``{prefix}`` stands for the prefix. Anthropic's
+                protocol, which has no other way, is asked in one of ours where none is given.
+            how: As for ``Prompting``.
+        """
+        asked = len(entries) if num_strings is None else num_strings
+        if message is None and self._protocol == "anthropic":
+            message = MESSAGE
+        prompts: PrefixPrompts = TokenPrompts.of(self._tokenizer)
+        if message is not None or self._protocol is not None:
+            prompts = TextPrompts(self._tokenizer, message)
+        return continuations(entries, self._generate, Prompting(asked, **how), prompts)

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from pytest_llmprobe.report.baseline import Baseline
+from pytest_llmprobe.report.check import Check, Verdict
 from pytest_llmprobe.report.comparison_causes import Difference, changed_prompts, why
 from pytest_llmprobe.report.comparison_limits import limit_checks
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment, compare_experiment
@@ -17,7 +18,7 @@ from pytest_llmprobe.report.comparison_verdicts import (
     ComparedSuite,
     conclude_all,
 )
-from pytest_llmprobe.report.gate import CHANGE, Check, Verdict, run_verdict
+from pytest_llmprobe.report.gate import CHANGE, run_verdict
 from pytest_llmprobe.statistics.paired import holm
 
 ENOUGH = 0.9

@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import Any
 
 from pytest_llmprobe.report.baseline import Baseline, CaseResult
+from pytest_llmprobe.report.check import Check, Verdict
 from pytest_llmprobe.report.comparison_pairs import ComparedExperiment
-from pytest_llmprobe.report.gate import Check, Verdict
 from pytest_llmprobe.report.limits import SPEEDS, TIMINGS, Kind, amount
 from pytest_llmprobe.statistics.intervals import Interval, mean_interval
 from pytest_llmprobe.statistics.paired import change_interval

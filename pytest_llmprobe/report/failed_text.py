@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from shlex import quote
 from typing import Any, TypeAlias
 
-from pytest_llmprobe.report.gate import CHANGE, Check
+from pytest_llmprobe.report.check import Check
+from pytest_llmprobe.report.gate import CHANGE
 from pytest_llmprobe.report.misses import FIRST_MISSES, shown
 from pytest_llmprobe.report.misses_text import quoted
 from pytest_llmprobe.report.record import Record

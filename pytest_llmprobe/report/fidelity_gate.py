@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite, nan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pytest_llmprobe.errors import SettingsError
+from pytest_llmprobe.report.check import Check, Verdict
+from pytest_llmprobe.report.fidelity_bars import MOST, checked_bars
 from pytest_llmprobe.report.limits import Kind
-
-if TYPE_CHECKING:
-    from pytest_llmprobe.report.gate import Check
-    from pytest_llmprobe.report.plan import Bar
-
-MOST = ("kl", "perplexity increase")
-"""Metrics whose bar is the most that is allowed."""
-
-METRICS = (*MOST, "top1")
+from pytest_llmprobe.report.plan import Bar
 
 NO_BASELINE = (
     "no distributions of a baseline to compare with: give --llmprobe-compare NAME of a run that "
     "--llmprobe-save kept"
 )
-
-
-def checked_bars(kl: object, top1: object, perplexity: object) -> dict[str, float]:
-    """The bars by metric, of a marker's or a table's arguments.
-
-    Raises:
-        SettingsError: One is no number in its range.
-    """
-    if perplexity is not None and (
-        not isinstance(perplexity, Mapping) or perplexity.keys() != {"max_increase"}
-    ):
-        raise SettingsError(f"perplexity={perplexity!r}: give {{'max_increase': 0.02}}")
-    increase = perplexity["max_increase"] if isinstance(perplexity, Mapping) else None
-    given = {"kl": kl, "top1": top1, "perplexity increase": increase}
-    bars = {}
-    for name, bar in given.items():
-        if bar is None:
-            continue
-        value = nan
-        if isinstance(bar, int | float) and not isinstance(bar, bool):
-            value = float(bar)
-        if not isfinite(value) or value < 0 or (name == "top1" and value > 1):
-            raise SettingsError(f"{name}={bar!r}: give a number from 0 up, of top1 at most 1")
-        bars[name] = value
-    return bars
 
 
 def fidelity_checks(experiment: Mapping[str, Any], bar: Bar) -> list[Check]:
@@ -65,8 +32,6 @@ def check(
 
     With the rule ``significant`` it fails only if the whole 95 % interval is beyond the bar.
     """
-    from pytest_llmprobe.report.gate import Check, Verdict
-
     verdict: Verdict = "NOT JUDGED"
     kind: Kind = "max" if metric in MOST else "min"
     if not found or found["kl"] is None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeAlias
+from dataclasses import replace
+from typing import Any
 
+from pytest_llmprobe.report.check import Check, Verdict
 from pytest_llmprobe.report.fidelity_gate import fidelity_checks
 from pytest_llmprobe.report.limits import TIMINGS, Kind
-from pytest_llmprobe.report.plan import Bar, Plan, Rule
+from pytest_llmprobe.report.plan import Bar, Plan
 from pytest_llmprobe.statistics.intervals import wilson
 
 CHANGE = "change of the pass rate"
@@ -24,30 +25,6 @@ NO_BAR = (
 LENIENT = "--no-llmprobe-require-judged"
 MAX_REASONS = 3
 """Undecided checks that the last line explains."""
-
-Verdict: TypeAlias = Literal["PASS", "FAIL", "NOT JUDGED"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One bar held against one measured value.
-
-    Args:
-        kind: Which side of the bar the value must be on, and whether it is a change.
-    """
-
-    experiment: str
-    metric: str
-    bar: float
-    rule: Rule
-    value: float | None
-    verdict: Verdict
-    reason: str
-    kind: Kind = "min"
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the report."""
-        return asdict(self)
 
 
 def judge(

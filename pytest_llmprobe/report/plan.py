@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pytest_llmprobe.errors import SettingsError
-from pytest_llmprobe.report.fidelity_gate import checked_bars
+from pytest_llmprobe.report.fidelity_bars import checked_bars
 from pytest_llmprobe.report.files import write_atomically
 from pytest_llmprobe.report.limits import Limits, is_number, refuse_unknown
 from pytest_llmprobe.report.summary_function import SummaryFunction

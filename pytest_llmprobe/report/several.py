@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pytest_llmprobe.report.check import Verdict
 from pytest_llmprobe.report.fidelity_verdict import WORSE
-from pytest_llmprobe.report.gate import Verdict
 from pytest_llmprobe.report.ladder import Rung
 from pytest_llmprobe.report.terminal import aligned, gate_cell, printable
 

@@ -11,7 +11,8 @@ from os import environ
 from shutil import get_terminal_size
 from typing import Any
 
-from pytest_llmprobe.report.gate import CHANGE, MEASURED, Check
+from pytest_llmprobe.report.check import Check
+from pytest_llmprobe.report.gate import CHANGE, MEASURED
 from pytest_llmprobe.report.record import MAX_TEXT, bounded
 from pytest_llmprobe.report.summary_function import FAILED
 

@@ -1,9 +1,10 @@
 """The tasks of evals/standard against lm-evaluation-harness: the same numbers, and CPU seconds.
 
-    python tests/benchmarks/lm_eval_agreement.py FOLDER [ROWS [tasks|speed|plain]]
+    python tests/benchmarks/lm_eval_agreement.py FOLDER [ROWS [tasks|chats|speed|plain]]
 
 FOLDER has a model and its tokenizer (``save_pretrained``), such as SmolLM2-135M-Instruct; ROWS is
-how many made-up rows each layout has (default 200; about ten minutes on one core).  lm_eval may be
+how many made-up rows each layout has (default 200; about ten minutes on one core).  chats: choices
+after two examples through the model's chat template, in one message and as turns.  lm_eval may be
 in an environment of its own: the variable LM_EVAL_PYTHON names its interpreter.  Without network.
 """
 
@@ -16,13 +17,14 @@ import tempfile
 import time
 from pathlib import Path
 from random import Random
+from unittest.mock import patch
 
 import torch
 
 from pytest_llmprobe import Engine, RawPrompt, Request, Suite, load_model
 from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.experiments.standard.choices import choice_of, requests_of
-from pytest_llmprobe.experiments.standard.few_shot import choice_cases
+from pytest_llmprobe.experiments.standard.few_shot import Pool, choice_cases
 from pytest_llmprobe.experiments.standard.layouts import questions
 from pytest_llmprobe.experiments.standard.perplexity import TextLikelihood, corpus
 from pytest_llmprobe.report.record import Record
@@ -36,6 +38,8 @@ TASKS = {
     "last_word": "lambada_openai",
     "perplexity": "wikitext",
 }
+CHATS = {name: task for name, task in TASKS.items() if name not in ("last_word", "perplexity")}
+FEW_SHOT = 2
 WINDOW = 128  # tokens of the context in which long texts are measured once more
 BATCH_SIZES = (4, 8)
 NOUNS = [
@@ -150,7 +154,7 @@ def speed_pairs(count_tokens):
     }
 
 
-def ours(engine, name, data):
+def ours(engine, name, data, suite=None):
     """Values and metrics of one layout as the evaluations compute them."""
     if name in ("last_word", "perplexity"):
         texts = [row["text" if name == "last_word" else "page"] for _, row in data.rows()]
@@ -170,7 +174,7 @@ def ours(engine, name, data):
         ]
         return values, corpus([Record("", "", "passed", scores=m.scores) for m in measured])
     found = list(questions((where, with_prefix(name, row)) for where, row in data.rows()))
-    cases = choice_cases(Suite(), found, name, data)
+    cases = choice_cases(suite or Suite(), found, name, data)
     asked = [requests_of(case, chats=False) for case in cases]
     answers = iter(engine.generate([request for each in asked for request in each]))
     chosen = [
@@ -242,6 +246,11 @@ def compare_plain(engine, name, pairs, shown=8):
     )
 
 
+def first_rows(numbers, shown, rng, what):
+    """Examples as their sampler ``first_n`` has them."""
+    return Pool(tuple(numbers[: shown + 1]), shown)
+
+
 def main(model, rows=200, part="all"):
     torch.set_num_threads(1)
     loaded = load_model(str(Path(model).resolve()), dtype="float32")
@@ -258,8 +267,9 @@ def main(model, rows=200, part="all"):
             (Path(folder) / f"{name}.jsonl").write_text("\n".join(lines))
         work, result = Path(folder) / "work.json", Path(folder) / "result.json"
         asked = {"model": str(Path(model).resolve()), "folder": folder, "window": WINDOW}
-        asked |= {"tasks": {} if part == "speed" else TASKS, "batch_sizes": BATCH_SIZES}
-        asked["speed"] = {} if part == "tasks" else speed
+        asked |= {"tasks": TASKS if part in ("all", "tasks") else {}, "batch_sizes": BATCH_SIZES}
+        asked |= {"chats": CHATS if part in ("all", "chats") else {}, "few_shot": FEW_SHOT}
+        asked["speed"] = speed if part in ("all", "speed") else {}
         work.write_text(json.dumps(asked))
         side = Path(__file__).with_name("lm_eval_side.py")
         command = [os.environ.get("LM_EVAL_PYTHON", sys.executable), side, work, result]
@@ -270,7 +280,13 @@ def main(model, rows=200, part="all"):
         data = read_datasets([f"{name}={folder}/{name}.jsonl" for name in TASKS], Path(folder))
         for name, its in theirs["tasks"].items():
             compare(name, *ours(engine, name, data[name]), its)
-        if part != "speed":
+        for form, tasks in theirs["chats"].items():
+            suite = Suite(few_shot=FEW_SHOT, ask=form, chats=True)
+            print(f"{FEW_SHOT} examples, chat template, as {form}:")
+            with patch.object(Pool, "draw", first_rows):
+                for name, its in tasks.items():
+                    compare(name, *ours(engine, name, data[name], suite), its)
+        if part in ("all", "tasks"):
             short = Engine(load_model(str(Path(model).resolve()), dtype="float32", context=WINDOW))
             its = theirs["windows"]
             compare("in windows", *ours(short, "perplexity", data["perplexity"]), its)

@@ -33,13 +33,15 @@ def with_rows(manager, task, file, **changed):
     )
 
 
-def evaluate(lm, folder, tasks):
-    """Their own task files on our rows: samples and metrics of each."""
+def evaluate(lm, folder, tasks, few_shot=0, **form):
+    """Their own task files on our rows: samples and metrics of each, examples the first rows."""
+    few = {"fewshot_split": "test", "fewshot_config": {"sampler": "first_n"}} if few_shot else {}
     found, manager = {}, TaskManager()
     for name, task in tasks.items():
         changed = {"metric_list": METRICS[name]} if name in METRICS else {}
-        built = with_rows(manager, task, Path(folder) / f"{name}.jsonl", **changed)
-        result = lm_eval.simple_evaluate(lm, tasks=[built], log_samples=True, bootstrap_iters=0)
+        built = with_rows(manager, task, Path(folder) / f"{name}.jsonl", **few, **changed)
+        asked = {"num_fewshot": few_shot, "log_samples": True, "bootstrap_iters": 0}
+        result = lm_eval.simple_evaluate(lm, tasks=[built], **asked, **form)
         (key,) = result["samples"]
         samples = sorted(result["samples"][key], key=lambda sample: sample["doc_id"])
         found[name] = {
@@ -143,6 +145,18 @@ def main(work, result):
         short = HFLM(lm.model, tokenizer=lm.tokenizer, device="cpu", batch_size=8, max_length=size)
         long = {"perplexity": asked["tasks"]["perplexity"]}
         found["windows"] = evaluate(short, asked["folder"], long)["perplexity"]
+    found["chats"] = {
+        form: evaluate(
+            lm,
+            asked["folder"],
+            asked["chats"],
+            asked["few_shot"],
+            apply_chat_template=True,
+            fewshot_as_multiturn=form == "turns",
+        )
+        for form in ("message", "turns")
+        if asked["chats"]
+    }
     found["speed"] = {}
     for name, pairs in asked["speed"].items():
         for size in asked["batch_sizes"]:

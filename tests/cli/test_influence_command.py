@@ -11,6 +11,8 @@ from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.figures import files
 from pytest_llmprobe.models.loading import load_model
 from pytest_llmprobe.whitebox.influence import influence
+from pytest_llmprobe.whitebox.spans import locate
+from pytest_llmprobe.whitebox.steering import steer
 
 PROMPT = "Answer in French.\n\nAnna sold the lamp. Anna sold the kite."
 
@@ -40,6 +42,21 @@ def test_it_writes_the_map_the_tokens_and_a_plot(tmp_path, capsys):
     assert [float(line.split()[-1]) for line in layers] == pytest.approx(
         values[1:, -10:].mean(1), abs=1e-6
     )
+
+
+def test_of_a_steered_model_it_is_what_the_library_gives_within_steer(tmp_path):
+    model = load_model("reference")
+    found = {}
+    for delta in (0, 2, -2):
+        run("--prompt", PROMPT, "--span", "in French", "--delta", delta, "--out", tmp_path)
+        found[delta] = np.load(tmp_path / "influence.npy")
+        with steer(model, locate(model, PROMPT, "in French"), delta=delta):
+            expected = influence(model, PROMPT, "in French").values
+        assert found[delta].tolist() == expected.tolist()
+    ends = [found[delta][-1, -10:].mean() for delta in (-2, 0, 2)]
+    assert ends[0] < ends[1] < ends[2]
+    with pytest.raises(SettingsError, match="delta"):
+        run("--prompt", PROMPT, "--span", "in French", "--delta", "nan", "--out", tmp_path)
 
 
 def test_several_spans_and_chosen_layers(tmp_path, capsys):

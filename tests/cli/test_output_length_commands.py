@@ -69,6 +69,22 @@ def test_a_figure_that_cannot_be_drawn_is_an_error_before_any_training(folder, t
     assert not (tmp_path / "probe").exists()
 
 
+def test_each_layer_has_a_line_where_that_is_asked_for(folder, tmp_path, capsys):
+    how = ("--layer", 2, "--hold-out", "phrasing", "--epochs", 5, "--by-layer")
+    run("train-length-probe", folder / "data", *how, "--out", tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    first = next(n for n, line in enumerate(lines) if "in 5 folds by phrasing" in line)
+    assert lines[first].startswith(
+        f"{len({s['sample_id'] for s in load_length_data(folder / 'data').metadata['samples']})} "
+    )
+    names = [line[:15].strip() for line in lines[first + 2 :]]
+    assert names == [
+        *("mean", "constant", "step", "token id", "prompt", "layer 2", "layer 6"),
+    ]
+    number = r"-?\d+\.\d+ \[-?\d+\.\d+, -?\d+\.\d+\]"
+    assert [len(re.findall(number, line)) for line in lines[first + 2 :]] == [2] * 5 + [4] * 2
+
+
 def test_the_table_ends_with_the_skill_and_its_interval(folder, tmp_path, capsys):
     run("train-length-probe", folder / "data", "--layer", 2, "--out", tmp_path)
     *table, skill, said = capsys.readouterr().out.splitlines()

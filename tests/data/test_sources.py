@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmprobe.data import rows, sources
+from pytest_llmprobe.data import json_array, rows, sources
 from pytest_llmprobe.data.sources import read_datasets
 from pytest_llmprobe.errors import CasesError, SettingsError
 from pytest_llmprobe.suite import Suite
@@ -151,10 +151,58 @@ def test_a_json_file_of_rows_in_another_form_is_its_rows(source):
         list(source("b.json", '{"text": "A."}\n{"text"').rows())
 
 
-def test_a_very_long_array_is_not_read_to_its_end(source, monkeypatch):
+def test_a_very_long_file_of_columns_is_not_read_to_its_end(source, monkeypatch):
     monkeypatch.setattr(rows, "MAX_ARRAY", 100)
     with pytest.raises(CasesError, match=r"longer than 100 bytes: save it as \.jsonl"):
-        list(source("a.json", json.dumps([{"text": "x" * 100}])).rows())
+        list(source("a.json", json.dumps({"text": ["x" * 100]})).rows())
+    long = [{"text": "x" * 60}, {"text": "y" * 60}]
+    assert [row for _, row in source("b.json", json.dumps(long)).rows()] == long
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(values, max_size=6), st.sampled_from([None, 1, "\t"]), st.integers(1, 40))
+def test_an_array_is_read_alike_in_pieces_of_any_size(tmp_path_factory, items, indent, chunk):
+    path = tmp_path_factory.mktemp("array") / "a.json"
+    path.write_text(json.dumps(items, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_array, "CHUNK", chunk)
+        assert list(json_array.array_items(path)) == items
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[{"text": "A."}, {"text"', r"a\.json row 2 is no JSON"),
+        ('[{"text": "A."}', r"a\.json after row 1 is no JSON: there is no '\]'"),
+        ('[{"text": "A."} {"text": "B."}]', r"a\.json after row 1 is no JSON: there is no '\]'"),
+        ('[{"text": "A."},]', r"a\.json row 2 is no JSON"),
+        ('[{"text": "A."}] {"text": "B."}', "there is more after its array"),
+        ('[{"text": "A."}, 3]', r"a\.json row 2 is a int and not a JSON object"),
+        ('[{"text": ' + "[" * 100_000, "row 1 is no JSON: it is nested too deeply"),
+    ],
+)
+def test_an_array_that_breaks_off_says_after_which_row(source, text, said):
+    with pytest.raises(CasesError, match=said):
+        list(source("a.json", text).rows())
+
+
+def test_of_an_array_no_more_is_read_than_is_asked_for(source):
+    good = json.dumps([{"text": "A."}, {"text": "x" * 2 * json_array.CHUNK}])[:-1]
+    assert source("a.json", good + ", broken").sample(texts=1).texts == ("A.",)
+
+
+def test_a_row_of_an_array_has_an_end(source, monkeypatch):
+    monkeypatch.setattr(json_array, "MAX_ROW", 100)
+    monkeypatch.setattr(json_array, "CHUNK", 30)
+    with pytest.raises(CasesError, match="row 2 is longer than 100 characters"):
+        list(source("a.json", json.dumps([{"text": "A."}, {"text": "x" * 300}])).rows())
 
 
 def test_a_document_is_what_a_json_file_holds(source):

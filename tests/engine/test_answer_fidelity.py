@@ -10,7 +10,7 @@ from architectures import noisy, tiny
 
 from pytest_llmprobe import Engine, GenerateConfig, Request
 from pytest_llmprobe.engine.answer_fidelity import OTHER_TOKENS
-from pytest_llmprobe.engine.answer_parts import answer_fidelity
+from pytest_llmprobe.engine.fidelity import answer_fidelity
 from pytest_llmprobe.generation import Steer
 
 PROMPTS = {f"case {n}": f"Say {n} words." for n in range(3)}

@@ -194,6 +194,28 @@ def test_rows_told_before_the_memory_ran_out_are_not_asked_again():
     assert [p.done for p in seen] == sorted(p.done for p in seen)
 
 
+def test_an_answer_that_came_early_stands_once_and_its_share_of_the_time_beside_it(path):
+    engine = stored(RowByRow(room=9), path, look_up=True)
+    prompts = [Request(prompt) for prompt in ("aaaa", "bbb", "cc", "d")]
+    answers = engine.attempt(prompts)
+    lines = path.read_text().splitlines()
+    assert sum(line.startswith('{"key"') for line in lines) == len(prompts)
+    assert sum(line.startswith('{"time_of"') for line in lines) == len(prompts)
+    (share,) = {answer.timings.generation_s for answer in answers}
+    engine.store.look_up()
+    found = [engine.store.find(request) for request in prompts]
+    assert [one.timings for one in found] == [answer.timings for answer in answers]
+    path.write_bytes(path.read_bytes()[:-30])  # a kill in the last line: what was known before it
+    engine.store.look_up()
+    *others, last = [engine.store.find(request) for request in prompts]
+    assert {one.timings.generation_s for one in others} == {share}
+    assert last.text == "D"
+    assert 0 < last.timings.generation_s <= share
+    engine.store.keep([(prompts[0], answers[1])])  # a later answer has its own time
+    engine.store.look_up()
+    assert engine.store.find(prompts[0]).timings == answers[1].timings
+
+
 def test_a_row_that_never_fits_is_the_only_error():
     model = RowByRow(room=0)
     answers = Engine(model).attempt([Request(p) for p in "ab"])

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmprobe.models.thinking import template_arguments
+from pytest_llmprobe.models.chat_template import render
+from pytest_llmprobe.models.thinking import is_quiet, template_arguments
 from pytest_llmprobe.models.thought_marks import (
     HARMONY,
     KNOWN,
@@ -165,3 +166,38 @@ def test_what_a_prompt_ends_with():
     assert opened_by("<|assistant|><think>\n", KNOWN) == Mark("<think>", "</think>")
     assert opened_by("what does <think> mean?", KNOWN) is None
     assert closed_by("<think>\n\n</think>\n\n", KNOWN)
+
+
+SAID = """{%- set ns = namespace(thinks=true) -%}
+{%- for m in messages if m.role in ('system', 'user') -%}
+{%- if '/no_think' in m.content %}{% set ns.thinks = false %}{% elif "/think" in m.content %}
+{%- set ns.thinks = true %}{% endif %}{%- endfor -%}
+{%- for m in messages %}<{{ m.role }}>{{ m.content.replace('/no_think', '').replace('/think', '') }}
+{%- endfor %}<assistant><think>{% if not ns.thinks %}</think>{% endif %}"""
+
+
+@pytest.mark.parametrize("before", [[], [{"role": "system", "content": "Be kind."}]])
+def test_a_switch_that_is_a_word_is_said_by_the_system(before):
+    messages = [*before, {"role": "user", "content": "Why?"}]
+    given = {choice: template_arguments(SAID, choice, {}) for choice in ("on", "off", "auto", None)}
+    assert given == {
+        "on": {"/think": True},
+        "off": {"/no_think": True},
+        "auto": {},
+        None: {"/no_think": True},
+    }
+    made = {choice: render(SAID, messages, {}, arguments=its) for choice, its in given.items()}
+    system = "<system>Be kind. " if before else "<system>"
+    assert made["off"] == made[None] == f"{system}<user>Why?<assistant><think></think>"
+    assert made["on"] == f"{system}<user>Why?<assistant><think>"
+    assert made["auto"] == f"{system.strip() if before else ''}<user>Why?<assistant><think>"
+    assert messages == [*before, {"role": "user", "content": "Why?"}]
+    assert is_quiet(given["off"])
+    assert not is_quiet(given["on"])
+
+
+def test_a_template_that_writes_the_word_itself_has_an_argument_for_it():
+    written = "{{ messages[0].content }}{% if not enable_thinking %}/nothink{% endif %}"
+    assert template_arguments(written, "off", {}) == {"enable_thinking": False}
+    only_written = "{{ messages[0].content + '/no_think' }}"
+    assert template_arguments(only_written, "off", {}) == {}

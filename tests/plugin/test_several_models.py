@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_llmprobe.plugin import several_models
+from pytest_llmprobe.plugin.several_models import without_resume
 
 
 @pytest.fixture
@@ -209,3 +210,16 @@ def test_cases_are_collected_once(project, probe):
     project()
     run = probe("--model=reference,reference", "--collect-only", "-q")
     assert run.text.count("test_eval.py::test_echo[g0/c0]") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        (["--llmprobe-resume", "evals"], ["evals"]),
+        (["--llmprobe-resume", "last", "evals"], ["evals"]),
+        (["--llmprobe-resume=last", "evals", "last"], ["evals", "last"]),
+        (["last", "-n", "2"], ["last", "-n", "2"]),
+    ],
+)
+def test_each_run_is_told_itself_which_one_it_goes_on_with(given, left):
+    assert without_resume(given) == left

@@ -3,8 +3,9 @@
 import pytest
 from some_reports import records, report
 
+from pytest_llmprobe.report.check import Check
 from pytest_llmprobe.report.failed_text import MAX_PROMPT, MOST_TOLD, explaining, failed_lines
-from pytest_llmprobe.report.gate import CHANGE, Check
+from pytest_llmprobe.report.gate import CHANGE
 
 UNSAFE = "\x1b[2J\u202e\n::error::x"
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from pytest_llmprobe.errors import SettingsError
-from pytest_llmprobe.report.gate import NO_BAR, Check, judge, lost_to_errors, run_verdict
+from pytest_llmprobe.report.check import Check
+from pytest_llmprobe.report.gate import NO_BAR, judge, lost_to_errors, run_verdict
 from pytest_llmprobe.report.limits import Limits
 from pytest_llmprobe.report.plan import Bar, ExperimentPlan, read_plan, write_plan
 from pytest_llmprobe.report.schema import schema

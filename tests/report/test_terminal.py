@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmprobe.report.gate import Check
+from pytest_llmprobe.report.check import Check
 from pytest_llmprobe.report.terminal import (
     aligned,
     folded,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from pytest_llmprobe.engine.completion_file import Outcome
+from pytest_llmprobe.engine.completion_file import NONE, Outcomes
 from pytest_llmprobe.engine.endpoints.backend import EndpointBackend
 from pytest_llmprobe.engine.engine import Engine
 from pytest_llmprobe.engine.planning import WHOLE_UNIT
@@ -22,9 +22,9 @@ class EndpointEngine(Engine):
         self._endpoint = backend
         self._noted: str | None = None
 
-    def _keep(self, requests: Sequence[Request], outcomes: Mapping[int, Outcome]) -> None:
+    def _keep(self, requests: Sequence[Request], outcomes: Outcomes, told: Outcomes = NONE) -> None:
         """What a killed process has received, a resumed run finds; several threads may call."""
-        super()._keep(requests, outcomes)
+        super()._keep(requests, outcomes, told)
         self._note_model()
 
     def _note_model(self) -> None:

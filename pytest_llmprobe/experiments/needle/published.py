@@ -14,6 +14,10 @@ columns, as its card and its README name them, these are read:
   nothing. The task is told from them: the README shows one row only, of a single needle, whose
   placement is ``depthwise`` and whose ``num_threads`` is 0.
 
+Nobody here has seen the files themselves: of the archive's ``json_data/*.json`` the README tells
+the names alone, so `data.rows.json_rows` reads every form that such files have. The largest are
+above 500 MB (the card's sizes), which an array of rows may be and columns may not.
+
 The answer is checked with the reference solver, so a row that means something else is an error and
 not a wrong score.
 """

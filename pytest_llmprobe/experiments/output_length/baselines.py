@@ -118,6 +118,31 @@ def baseline_predictions(data: LengthData, split: Split) -> dict[str, Predicted]
     return predictions
 
 
+def prompt_prediction(data: LengthData, split: Split) -> Predicted:
+    """What the test rows would be predicted from all that the request says, and the step.
+
+    Ridge regression on step and count, and on which phrasing and which word it is. The effect of
+    each phrasing and word is drawn to 0 as if an answer of the usual length had shown none: those
+    that few answers have, or none that is known, would else be given what is theirs by chance.
+    """
+    known, test = np.union1d(split.train, split.stop), split.test
+    samples = {sample["sample_id"]: sample for sample in data.metadata["samples"]}
+    of_row = [samples[sample] for sample in data.tokens("sample_id").tolist()]
+    columns = [data.tokens("step"), data.asked]
+    for name in ("phrasing", "word"):
+        values = np.array([str(sample[name]) for sample in of_row])
+        columns += [values == value for value in np.unique(values)]
+    inputs = np.stack(columns, axis=1).astype(np.float64)
+    penalty = np.full(inputs.shape[1], len(of_row) / len(samples))
+    penalty[:2] = NOTHING
+    labels = data.labels[known].astype(np.float64)
+    mean, centre = labels.mean(), inputs[known].mean(axis=0)
+    x = inputs[known] - centre
+    weights = np.linalg.solve(x.T @ x + np.diag(penalty), x.T @ (labels - mean))
+    predicted: Predicted = (inputs[test] - centre) @ weights + mean
+    return np.maximum(predicted, 0)
+
+
 def by_key(keys: Numbers, labels: Numbers, asked: Numbers, otherwise: Predicted) -> Predicted:
     """The median label of the known rows with the same key, or ``otherwise`` if there is none."""
     order = np.argsort(keys, kind="stable")

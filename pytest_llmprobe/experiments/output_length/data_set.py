@@ -21,7 +21,12 @@ from pytest_llmprobe.experiments.output_length.data_set_files import (
     map_array,
     read_metadata,
 )
-from pytest_llmprobe.experiments.output_length.requests import HeldOut, LengthRequest, held_out
+from pytest_llmprobe.experiments.output_length.requests import (
+    HeldOut,
+    LengthRequest,
+    held_out,
+    parted,
+)
 
 READ = 4096
 """Rows that are read at a time where all are wanted."""
@@ -126,15 +131,38 @@ class LengthData:
             CasesError: A part would be empty.
             SettingsError: The data cannot be split in this way.
         """
-        samples = self.metadata["samples"]
-        requests = [
-            LengthRequest(*(sample[name] for name in ("prompt", "word", "count", "phrasing")))
-            for sample in samples
-        ]
         if by is None:
-            test = [sample["part"] == "val" for sample in samples]
+            test = [sample["part"] == "val" for sample in self.metadata["samples"]]
         else:
-            test = held_out(requests, by, share, seed)
+            test = held_out(self._requests(), by, share, seed)
+        return self._split(test, seed)
+
+    def folds(self, by: HeldOut = "sample", n: int = 5, seed: int = 0) -> list[Split]:
+        """Splits that hold out every sample once, of n parts about equal in size.
+
+        Args:
+            by: What of a test sample no other one of its split has, see `requests.held_out`.
+            n: How many; fewer if there are fewer values.
+            seed: Of the draw.
+
+        Raises:
+            CasesError: A part would be empty.
+            SettingsError: The data cannot be split in this way.
+        """
+        parts = parted(self._requests(), by, n, seed)
+        return [
+            self._split([part == fold for part in parts], seed) for fold in range(max(parts) + 1)
+        ]
+
+    def _requests(self) -> list[LengthRequest]:
+        return [
+            LengthRequest(*(sample[name] for name in ("prompt", "word", "count", "phrasing")))
+            for sample in self.metadata["samples"]
+        ]
+
+    def _split(self, test: list[bool], seed: int) -> Split:
+        """These samples are held out; some of the others, drawn, are to stop by."""
+        samples, requests = self.metadata["samples"], self._requests()
         kept = [i for i, is_test in enumerate(test) if not is_test]
         if len(kept) < 2 or len(kept) == len(samples):
             raise CasesError(

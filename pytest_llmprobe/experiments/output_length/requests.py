@@ -142,13 +142,37 @@ def held_out(
     """
     if not 0 < share < 1:
         raise SettingsError(f"share {share}: give a number between 0 and 1")
-    field = "prompt" if by == "sample" else by
-    values = [getattr(request, field) for request in requests]
-    if None in values:
-        raise SettingsError(f"split by {by}: not every request has a {by}; split by sample")
+    values = _values(requests, by)
     distinct = sorted(set(values))
-    if len(distinct) < 2:
-        raise SettingsError(f"split by {by}: there is only one; split by another quality")
     n = min(max(1, round(share * len(distinct))), len(distinct) - 1)
     chosen = set(random.Random(seed_of("held out", by, seed)).sample(distinct, n))
     return [value in chosen for value in values]
+
+
+def parted(requests: Sequence[LengthRequest], by: HeldOut, n: int, seed: int = 0) -> list[int]:
+    """The part of each request, from 0, where each of n parts is held out in turn.
+
+    Args:
+        requests: The requests.
+        by: What no two parts share, as in `held_out`.
+        n: How many parts, 2 or more; as many as there are values if these are fewer.
+        seed: Of the draw.
+
+    Raises:
+        SettingsError: There are not two values.
+    """
+    values = _values(requests, by)
+    distinct = sorted(set(values))
+    random.Random(seed_of("parts", by, seed)).shuffle(distinct)
+    part = {value: place % n for place, value in enumerate(distinct)}
+    return [part[value] for value in values]
+
+
+def _values(requests: Sequence[LengthRequest], by: HeldOut) -> list[str | int]:
+    """What every request is held out by."""
+    values = [getattr(request, "prompt" if by == "sample" else by) for request in requests]
+    if None in values:
+        raise SettingsError(f"split by {by}: not every request has a {by}; split by sample")
+    if len(set(values)) < 2:
+        raise SettingsError(f"split by {by}: there is only one; split by another quality")
+    return values

@@ -144,7 +144,7 @@ def skill_interval(
     sums = np.array(means, np.float64)  # over all rows, split up by sample [1 + baselines, samples]
     if sums.shape[1] < 2:
         return None
-    totals = np.concatenate(list(_resampled(sums, np.random.default_rng(seed))))
+    totals = np.concatenate(list(resampled(sums, np.random.default_rng(seed))))
     best = totals[:, 1:].min(axis=1)
     if best.min() < NOTHING:
         return None
@@ -153,7 +153,7 @@ def skill_interval(
     return float(low), float(high)
 
 
-def _resampled(
+def resampled(
     sums: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> Iterator[npt.NDArray[np.float64]]:
     """Sums over resampled columns, some [resamples, k] at a time, from sums [k, samples]."""

@@ -136,7 +136,8 @@ def requests_of(case: Case, chats: bool) -> list[Request]:
             and nothing stands before it.
 
     Raises:
-        CasesError: It has no choices, or an ending after chat messages.
+        CasesError: It has no choices, or an ending after a prompt that is neither a text to be
+            continued nor messages.
     """
     if not case.choices:
         raise CasesError(f"case {case.id!r} has no choices: give Case(choices=[...], target=...)")
@@ -144,13 +145,8 @@ def requests_of(case: Case, chats: bool) -> list[Request]:
     if isinstance(prompt, str) and not chats:
         prompt = RawPrompt(prompt)
     if case.ending is not None:
-        if not isinstance(prompt, RawPrompt):
-            raise CasesError(
-                f"case {case.id!r}: an ending follows prompt and choice as one text: give the "
-                "prompt as RawPrompt(text)"
-            )
-        contexts = [prompt.text + joined(prompt.text, choice) for choice in case.choices]
-        return [Request(RawPrompt(c), continuation=joined(c, case.ending)) for c in contexts]
+        contexts = [_extended(case, prompt, choice) for choice in case.choices]
+        return [Request(c, continuation=_after(c, case.ending)) for c in contexts]
     requests = [Request(prompt, continuation=_after(prompt, choice)) for choice in case.choices]
     if case.unconditional is not None:
         nothing = RawPrompt(case.unconditional)
@@ -158,6 +154,20 @@ def requests_of(case: Case, chats: bool) -> list[Request]:
         before = nothing if nothing.text.strip() else prompt
         requests += [Request(nothing, continuation=_after(before, c)) for c in case.choices]
     return requests
+
+
+def _extended(case: Case, prompt: Prompt, choice: str) -> Prompt:
+    """A prompt that goes on with a choice: that of a chat in its last message."""
+    if isinstance(prompt, RawPrompt):
+        return RawPrompt(prompt.text + joined(prompt.text, choice))
+    if isinstance(prompt, str):
+        raise CasesError(
+            f"case {case.id!r}: an ending follows prompt and choice as one text: give the prompt "
+            "as RawPrompt(text), or as messages of which the last one goes on with the choice"
+        )
+    *before, last = prompt
+    text = str(last["content"])
+    return [*before, {**last, "content": text + joined(text, choice)}]
 
 
 def _after(prompt: Prompt, choice: str) -> str:

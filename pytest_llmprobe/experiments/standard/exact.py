@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pytest_llmprobe.case import Case, Prompt, RawPrompt
+from pytest_llmprobe.case import Case, Prompt
 from pytest_llmprobe.data.rows import Row
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.standard.few_shot import Pool
+from pytest_llmprobe.experiments.standard.few_shot import Pool, prompt_of
 from pytest_llmprobe.suite import Suite
 
 STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
@@ -81,8 +81,8 @@ def exact_cases(
 ) -> Iterator[Case]:
     """A case for each problem and trial.
 
-    With examples it is a text to be continued, as lm-evaluation-harness asks it; without, a model
-    with a chat template is told in a message how to write the result.
+    Asked as lm-evaluation-harness does where there are examples or a form is asked for; else a
+    model with a chat template is told in a message how to write the result.
 
     Args:
         suite: Says how many examples and trials.
@@ -100,9 +100,10 @@ def exact_cases(
     for at, problem in enumerate(found):
         examples = pool.before(at, found)
         prompt: Prompt = INSTRUCTION + problem.asked
-        if examples or suite.continues:
-            before = "".join(f"{one.asked} {one.answer}\n\n" for one in examples)
-            prompt = RawPrompt(before + problem.asked)
+        harness = bool(examples or suite.continues or suite.ask)
+        if harness:
+            solved = [(one.asked, one.answer) for one in examples]
+            prompt = prompt_of(suite, solved, problem.asked)
         for trial in range(suite.trials or 1):
             yield Case(
                 id=f"row-{at + 1}/{trial}" if suite.trials else f"row-{at + 1}",
@@ -110,7 +111,7 @@ def exact_cases(
                 target=problem.result,
                 metadata={"task": name, "row": problem.where, "trial": trial},
                 max_new_tokens=room,
-                stop=STOP if isinstance(prompt, RawPrompt) else (),
+                stop=STOP if harness else (),
             )
 
 

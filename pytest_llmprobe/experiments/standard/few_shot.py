@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
 
-from pytest_llmprobe.case import Case, RawPrompt
+from pytest_llmprobe.case import Case, Prompt, RawPrompt
 from pytest_llmprobe.data.sources import Dataset
 from pytest_llmprobe.errors import CasesError
+from pytest_llmprobe.experiments.standard.choices import joined
 from pytest_llmprobe.experiments.standard.layouts import Question
 from pytest_llmprobe.suite import Suite
 
@@ -51,6 +52,41 @@ class Pool:
         return [rows[number] for number in self.drawn if number != asked][: self.shown]
 
 
+def prompt_of(
+    suite: Suite, examples: Sequence[tuple[str, str]], question: str, header: str = ""
+) -> Prompt:
+    """A question after its examples, in the form that the user asks for.
+
+    A text unless they ask for another. The forms are those of lm-evaluation-harness: without its
+    ``--apply_chat_template``, with it, and with ``--fewshot_as_multiturn``.
+
+    Args:
+        suite: Says which form.
+        examples: Questions and their answers.
+        question: What is asked.
+        header: What stands once before all; the system's message of a chat.
+
+    Raises:
+        CasesError: The model has no chat template.
+    """
+    if suite.ask not in (None, "text") and suite.continues:
+        raise CasesError(
+            f"--llmprobe-ask {suite.ask}: the model has no chat template: give --llmprobe-ask text"
+        )
+    system = [{"role": "system", "content": header}] if header else []
+    if suite.ask == "turns":
+        turns = [
+            {"role": role, "content": content}
+            for pair in examples
+            for role, content in zip(("user", "assistant"), pair, strict=True)
+        ]
+        return [*system, *turns, {"role": "user", "content": question}]
+    before = "".join(f"{asked}{joined(asked, answer)}\n\n" for asked, answer in examples)
+    if suite.ask == "message":
+        return [*system, {"role": "user", "content": before + question}]
+    return RawPrompt(header + before + question)
+
+
 def choice_cases(suite: Suite, found: Sequence[Question], name: str, source: object) -> list[Case]:
     """A case for each question, after as many examples of its subject as the user asked for.
 
@@ -76,20 +112,21 @@ def choice_cases(suite: Suite, found: Sequence[Question], name: str, source: obj
         for subject, numbers in subjects.items()
     }
     return [
-        _case(number, question, pools[question.subject].before(number, found))
+        _case(suite, number, question, pools[question.subject].before(number, found))
         for number, question in enumerate(found)
     ]
 
 
-def _case(number: int, question: Question, examples: Sequence[Question]) -> Case:
-    before = "".join(f"{example.solved}\n\n" for example in examples)
+def _case(suite: Suite, number: int, question: Question, examples: Sequence[Question]) -> Case:
+    solved = [example.solved for example in examples]
+    prompt = prompt_of(suite, solved, question.prompt, question.header)
     metadata: dict[str, Any] = {"task": question.layout, "row": question.where}
     if question.subject is not None:
         metadata["subject"] = question.subject
     try:
         return Case(
             id=f"row-{number + 1}",
-            prompt=RawPrompt(question.header + before + question.prompt),
+            prompt=prompt,
             choices=question.choices,
             target=question.target,
             ending=question.ending,

@@ -48,10 +48,11 @@ class Question:
     unconditional: str | None = None
 
     @property
-    def solved(self) -> str:
-        """The question with its answer, as an example of few."""
-        text = self.prompt + joined(self.prompt, self.target)
-        return text if self.ending is None else text + joined(text, self.ending)
+    def solved(self) -> tuple[str, str]:
+        """The question and its answer, as an example of few."""
+        if self.ending is None:
+            return self.prompt, self.target
+        return self.prompt + joined(self.prompt, self.target), self.ending
 
 
 def _mmlu(row: Fields) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_llmprobe import Engine, GenerateConfig, RawPrompt, Request
-from pytest_llmprobe.engine.answer_parts import answer_fidelity
+from pytest_llmprobe.engine.fidelity import answer_fidelity
 from pytest_llmprobe.errors import UnsupportedError
 from pytest_llmprobe.models.gguf import packaged_file
 

@@ -1,9 +1,9 @@
-"""``llmprobe prefixes`` and ``continue`` on models behind a server, of both protocols."""
+"""``prefixes`` and ``continue``, and the fixtures, on models behind a server, of both protocols."""
 
 import json
 
 import pytest
-from loopback import SENTINEL, message
+from loopback import SENTINEL, chat, message
 
 from pytest_llmprobe.cli import main
 from pytest_llmprobe.experiments.memorization.prefix_prompts import MESSAGE
@@ -98,3 +98,59 @@ def test_a_setting_that_the_protocol_lacks_is_said_in_one_line(strings, capsys):
     with pytest.raises(AssertionError):
         strings("ANTHROPIC", message, "--temperature", "0.5", model="claude-API")
     assert "temperature" in capsys.readouterr().err.splitlines()[-1]
+
+
+FIXTURES = """
+    import pytest
+    from pytest_llmprobe import Case
+
+    def cases(suite):
+        assert suite.dataset("documents")
+        return [Case("once", "unused")]
+
+    @pytest.mark.probe(cases=cases)
+    def test_documents(case, suite, prefix_map, continuations, score):
+        data = suite.dataset("documents")
+        entries = prefix_map(data, prefix_tokens=12, location=1)
+        strings = continuations(entries, MESSAGE max_length=8)
+        assert [s["prefix"] for s in strings] == [entry.prefix for entry in entries]
+        score("known", [s["scores"]["exact"] for s in strings] == [True, True, False])
+        score("tokenizer", entries.metadata["tokenizer"] == "TOKENIZER")
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "answer", "given", "path"),
+    [
+        ("openai:m", completion, "", "/v1/completions"),
+        ("openai:m", chat, "message='Go on: {prefix}',", "/v1/chat/completions"),
+        ("anthropic:m", message, "", "/v1/messages"),
+        ("mine", completion, "", "/v1/completions"),
+    ],
+)
+def test_the_fixtures_cut_and_go_on_as_the_commands_do(
+    server, run, pytester, monkeypatch, model, answer, given, path
+):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", SENTINEL)
+    own = model == "mine"
+    pytester.makepyprojecttoml(
+        "[tool.llmprobe.models.mine]\nsource = 'openai:m'\ntokenizer = 'reference-unlearned'"
+    )
+    rows = [{"text": text} for text in (*KNOWN, OTHER)]
+    (pytester.path / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def answered(asked):
+        sent = asked.prompt.removeprefix("Go on: ").removeprefix(MESSAGE.removesuffix("{prefix}"))
+        known = next((text for text in KNOWN if sent in text), "")
+        return answer(known.partition(sent)[2] or " nothing of it")
+
+    evaluation = FIXTURES.replace("MESSAGE", given)
+    evaluation = evaluation.replace("TOKENIZER", "reference-unlearned" if own else "reference")
+    data = "--llmprobe-dataset=documents=corpus.jsonl"
+    asked = server(answered)
+    result, text, report = run(asked, f"--model={model}", data, evaluation=evaluation)
+    assert result.ret == 0, text
+    assert {one.path.replace("/v1/v1", "/v1") for one in asked.asked} == {path}
+    (test,) = report["tests"]
+    assert (test["outcome"], test["explanation"]) == ("passed", None)
+    assert test["scores"] == {"known": 1, "tokenizer": 1}

@@ -8,7 +8,7 @@ import pytest
 from loopback import Reply
 
 from pytest_llmprobe import GenerateConfig, RawPrompt, Request
-from pytest_llmprobe.engine.answer_parts import answer_fidelity
+from pytest_llmprobe.engine.fidelity import answer_fidelity
 from pytest_llmprobe.generation import Completion, Steer, Timings, Usage
 
 WORDS = [chr(code) for code in range(32, 127)]

@@ -48,6 +48,12 @@ def test_problems_with_and_without_examples():
     (told, *_) = exact.exact_cases(Suite(chats=True), found, "x", "rows", 64)
     assert told.prompt.startswith(exact.INSTRUCTION)
     assert not told.stop
+    (turns, *_) = exact.exact_cases(
+        Suite(few_shot=2, chats=True, ask="turns"), found, "x", "rows", 64
+    )
+    said = [turn["content"] for turn in turns.prompt]
+    assert f"{said[0]} {said[1]}\n\n{said[2]} {said[3]}\n\n{said[4]}" == first.prompt.text
+    assert turns.stop == first.stop
     trials = list(exact.exact_cases(Suite(chats=True, trials=3), found, "x", "rows", 64))
     assert [case.id for case in trials[:4]] == ["row-1/0", "row-1/1", "row-1/2", "row-2/0"]
     with pytest.raises(CasesError, match="few-shot 6: rows has 6 rows"):

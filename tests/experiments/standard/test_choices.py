@@ -129,7 +129,7 @@ def test_public_layouts_read_as_lm_evaluation_harness_writes_them():
     assert found["hellaswag"].choices == ("stirs the pot.", "sleeps.")
     assert found["arc"].target == "two"
     assert found["winogrande"].prompt == "Ida thanked Eva because "
-    assert found["winogrande"].solved == "Ida thanked Eva because Eva had helped."
+    assert found["winogrande"].solved == ("Ida thanked Eva because Eva", "had helped.")
 
 
 @pytest.mark.parametrize(
@@ -181,6 +181,42 @@ def test_more_examples_than_rows_are_refused_with_the_subject():
     rows = [ROWS["mmlu"], ROWS["mmlu"], ROWS["mmlu"] | {"subject": "law"}]
     with pytest.raises(CasesError, match=r"few-shot 1: a.jsonl, subject 'law', has 1 rows"):
         choice_cases(Suite(few_shot=1), read(*rows), "mmlu", "a.jsonl")
+
+
+def test_a_row_is_asked_in_the_form_that_is_asked_for():
+    rows = read(*(ROWS["mmlu"] | {"question": f"Q{n}?", "answer": n % 4} for n in range(4)))
+    asked = {
+        form: choice_cases(Suite(few_shot=2, ask=form, chats=True), rows, "mmlu", "a.jsonl")[0]
+        for form in (None, "text", "message", "turns")
+    }
+    assert asked[None] == asked["text"]
+    text = asked["text"].prompt.text
+    header = rows[0].header
+    for form in ("message", "turns"):
+        assert asked[form].prompt[0] == {"role": "system", "content": header}
+    _, message = asked["message"].prompt
+    assert (message["role"], header + message["content"]) == ("user", text)
+    _, *turns = asked["turns"].prompt
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "user", "assistant", "user"]
+    said = [turn["content"] for turn in turns]
+    assert text == f"{header}{said[0]} {said[1]}\n\n{said[2]} {said[3]}\n\n{said[4]}"
+    assert {said[1], said[3]} < set("ABCD")
+    with pytest.raises(CasesError, match="ask turns: the model has no chat template"):
+        choice_cases(Suite(ask="turns", chats=False), rows, "mmlu", "a.jsonl")
+
+
+def test_an_ending_in_a_chat_follows_the_message_that_a_choice_ends():
+    rows = read(ROWS["winogrande"], ROWS["winogrande"] | {"sentence": "The _ fell."})
+    _, case = choice_cases(Suite(few_shot=1, ask="turns", chats=True), rows, "w", "a.jsonl")
+    first, second = requests_of(case, chats=True)
+    assert [turn["content"] for turn in first.prompt] == [
+        *("Ida thanked Eva because Eva", "had helped."),
+        "The Ida",
+    ]
+    assert second.prompt[-1] == {"role": "user", "content": "The Eva"}
+    assert {first.continuation, second.continuation} == {"fell."}
+    with pytest.raises(CasesError, match="messages of which the last"):
+        requests_of(Case("c", "The ", choices=["a", "b"], target="a", ending="x"), chats=True)
 
 
 def test_our_own_rows_can_be_used():
