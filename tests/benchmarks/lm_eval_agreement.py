@@ -224,17 +224,17 @@ def compare_speed(engine, name, pairs, theirs):
     )
 
 
-def compare_plain(engine, name, pairs, shown=8):
+def compare_plain(engine, loaded, name, pairs, shown=8):
     """Against a pass over each whole text; of many texts the first few, in proportion."""
     asked = [Request(RawPrompt(context), continuation=text) for context, text in pairs]
     start = time.process_time()
     answers = engine.generate(asked)
     ours = time.process_time() - start
-    model, encode = engine.model.model, engine.model.tokenizer
+    model, encode = loaded.model, loaded.tokenizer
     start, largest = time.process_time(), 0.0
     for (context, text), answer in zip(pairs[:shown], answers, strict=False):
         ids = encode(context + text, return_tensors="pt")["input_ids"]
-        first = len(encode(context)["input_ids"])
+        first = len(encode(context.rstrip())["input_ids"])  # white space belongs to what follows
         with torch.no_grad():
             scores = model(ids).logits[0, first - 1 : -1].log_softmax(-1)
         value = scores.gather(1, ids[0, first:, None]).sum().item()
@@ -258,7 +258,7 @@ def main(model, rows=200, part="all"):
     speed = speed_pairs(lambda text: len(loaded.tokenizer(text)["input_ids"]))
     if part == "plain":
         for name, pairs in speed.items():
-            compare_plain(engine, name, pairs)
+            compare_plain(engine, loaded, name, pairs)
         return
     with tempfile.TemporaryDirectory() as folder:
         for name in TASKS:
