@@ -79,6 +79,27 @@ def attend(
     return Part(*(torch.cat(same, dim=2) for same in zip(*parts, strict=True)))
 
 
+def attend_to_all(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, bias: torch.Tensor
+) -> torch.Tensor:
+    """Attention of one query of each text to all its keys, for which a softmax does.
+
+    Args:
+        query: (B, H, D).
+        key: (B, H of keys, S, D).
+        value: (B, H of keys, S, D of values).
+        scale: Factor of the scores.
+        bias: Of the keys (B, 1, S).
+
+    Returns:
+        (B, H, D of values), in the dtype of the values.
+    """
+    grouped = query.unflatten(1, (key.shape[1], -1))  # (B, H of keys, G, D)
+    scores = torch.matmul(grouped * scale, key.transpose(2, 3)).float()
+    weights = torch.softmax(scores.add_(bias[:, None]), dim=-1)
+    return torch.matmul(weights.to(value.dtype), value).flatten(1, 2)
+
+
 def attend_to_earlier(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -138,7 +159,7 @@ def _attend(
     batch, heads, count, size = query.shape
     groups = heads // key.shape[1]
     folded = query.reshape(batch, key.shape[1], groups * count, size)
-    if _fused(query, value, cap):
+    if _fused(query, value, cap) and key.stride(-1) == 1:
         if bias is not None:
             bias = bias[:, None, None].expand(-1, 1, groups, count, -1).flatten(2, 3)
         part = _kernel(folded, key, value, scale, bias)

@@ -25,6 +25,7 @@ from pytest_llmprobe.engine.planning import Row, RowSteering
 from pytest_llmprobe.engine.prefixes import Node, depth_first, prefix_tree
 from pytest_llmprobe.engine.sampling import CLOSE_CALL
 from pytest_llmprobe.engine.searching import BROKEN
+from pytest_llmprobe.engine.short_forms import short_forms
 from pytest_llmprobe.engine.transformers_backend import TransformersBackend
 from pytest_llmprobe.engine.tree_trial import packs_rows
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
@@ -84,15 +85,14 @@ class FastBackend(TransformersBackend):
                 return self._copied(rows, on_tokens, arrived)
             return super().together(rows, on_tokens, arrived)
         drafts = [self._draft(row) for row in rows]
-        packed = isinstance(self._packed, PackedWeights)
-        alone = len(rows) == 1 and not packed
+        alone = len(rows) == 1 and not isinstance(self._packed, PackedWeights)
 
         def ended(state: RowState) -> None:
             if not state.broken and not self._is_close(state, alone):
                 arrived(state.row, self._said(state))
 
         states = self._decoded(
-            rows, drafts, on_tokens, look_up=self._drafts, packed=packed, on_end=ended
+            rows, drafts, on_tokens, look_up=self._drafts, faster=not alone, on_end=ended
         )
         if any(self._is_close(state, alone) for state in states):
             for state in states:
@@ -144,7 +144,7 @@ class FastBackend(TransformersBackend):
         return bool(self.model.dtype == torch.float32 and state.margin < least)
 
     def _settled(self, state: RowState, alone: bool) -> Generated | RequestError:
-        """The row's answer; after a close call, the one of the model's own products for it alone.
+        """The row's answer; after a close call, the one of the model's own layers for it alone.
 
         The answer so far is the draft, so a few passes over prompt and answer decide nearly always.
         Nobody watches a row that is redone.
@@ -152,7 +152,7 @@ class FastBackend(TransformersBackend):
         if self._is_close(state, alone) and not alone:
             row = state.row
             draft = [] if _prompt_alone(row) else state.tokens[: row.room - 1]
-            (decided,) = self._decoded([row], [draft], lambda _: None, look_up=False, packed=False)
+            (decided,) = self._decoded([row], [draft], lambda _: None, look_up=False, faster=False)
             answer = self._settled(decided, alone=True)
             if isinstance(answer, RequestError):
                 return answer
@@ -180,7 +180,7 @@ class FastBackend(TransformersBackend):
         on_tokens: OnTokens,
         *,
         look_up: bool,
-        packed: bool,
+        faster: bool,
         on_end: Callable[[RowState], None] = lambda _: None,
     ) -> list[RowState]:
         tree = prefix_tree(rows)
@@ -189,9 +189,12 @@ class FastBackend(TransformersBackend):
         guessed = [draft_of[row.index] for row in ordered]
         memory = TreeMemory(self.model, tree, ordered)
         weights: AbstractContextManager[None] = nullcontext()
-        if packed and isinstance(self._packed, PackedWeights):
-            weights = self._packed.active()
-        with memory.attached(), weights:
+        forms: AbstractContextManager[None] = nullcontext()
+        if faster:
+            forms = short_forms(self.model).active()
+            if isinstance(self._packed, PackedWeights):
+                weights = self._packed.active()
+        with memory.attached(), weights, forms:
             states = decode(memory, ordered, guessed, self.endings, on_tokens, look_up, on_end)
         state_of = {state.row.index: state for state in states}
         return [state_of[row.index] for row in rows]

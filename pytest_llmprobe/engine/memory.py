@@ -24,6 +24,10 @@ MANY_TOKENS = 8192
 LOGITS, LEAST_SCORED = 2**24, 8
 """Logits that are wanted at once (64 MiB in float32), and tokens of a row that always may be."""
 
+COPIED = 2**20
+"""Bytes of a layer's shared keys and values, up to which rows have copies: they are read in each
+step, which takes less time than attending to a block more."""
+
 
 class Segment(NamedTuple):
     """Tokens that one row is fed in one step.
@@ -61,13 +65,12 @@ class TreeMemory:
     def __init__(self, model: Any, tree: Node, rows: Sequence[Row]) -> None:
         self._model, self._tree, self._rows = model, tree, rows
         self._base = [node.end for node, _ in each_leaf(tree)]
-        capacity = max(row.length - base for row, base in zip(rows, self._base, strict=True))
         how = rows[0].steering
         self._decoded_too = how is not None and how.phase == "all"
-        self._bias = None if how is None else self._own_bias(capacity)
+        self._bias: torch.Tensor | None = None
         self._shared: list[SharedKeys] = []
-        own, steered = OwnKeys(len(rows), capacity), () if how is None else how.layers
-        self._cascade = Cascade(own, layer_windows(model) or {}, steered)
+        steered = () if how is None else how.layers
+        self._cascade = Cascade(OwnKeys(0, 0), layer_windows(model) or {}, steered)
         self._place = {number: number for number in range(len(rows))}
         self._read_in_vain = 0
         self._unused = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=model.device)
@@ -89,11 +92,12 @@ class TreeMemory:
         Yields:
             What some rows were fed last, and their logits one below the other.
         """
-        self._store(self._tree, 0, [])
+        begun = list(self._base)
+        self._store_shared()
         chunk: list[Segment] = []
         most = FORWARD_TOKENS.get(self._model.device.type, MANY_TOKENS)
         for number, (row, draft) in enumerate(zip(self._rows, drafts, strict=True)):
-            base = self._base[number]
+            base = begun[number]
             segment = Segment(number, (*row.prompt_ids[base:], *draft), base, 1 + len(draft))
             for piece in self._pieces(segment, most):
                 self.feed([piece])
@@ -120,8 +124,31 @@ class TreeMemory:
                 tokens = segment.tokens[first : first + step]
                 yield Segment(segment.row, tokens, segment.start + first, 0)
 
-    def _store(self, node: Node, first: int, above: list[SharedKeys]) -> int:
-        """Compute what rows share from row ``first`` on; returns the row after the last."""
+    def _store_shared(self) -> None:
+        """Compute what rows share, and make room for what is theirs."""
+        copies: list[tuple[range, SharedKeys]] = []
+        self._store(self._tree, 0, [], copies)
+        for rows, keys in copies:
+            self._base[rows.start : rows.stop] = [keys.positions.start] * len(rows)
+        lengths = [row.length for row in self._rows]
+        capacity = max(map(int.__sub__, lengths, self._base))
+        self._cascade.own = own = OwnKeys(len(lengths), capacity)
+        for rows, keys in copies:
+            own.begin(rows, keys)
+        if self._rows[0].steering is not None:
+            self._bias = self._own_bias(capacity)
+
+    def _store(
+        self,
+        node: Node,
+        first: int,
+        above: list[SharedKeys],
+        copies: list[tuple[range, SharedKeys]],
+    ) -> int:
+        """Compute what rows share from row ``first`` on; returns the row after the last.
+
+        Few keys are copied, to nodes below or as ``copies`` to rows: that reads less than it saves.
+        """
         keys = None
         if node.tokens:
             count, how = len(node.tokens), self._rows[first].steering
@@ -135,11 +162,19 @@ class TreeMemory:
             current = Pass(attended, keys, keys.bias, alone=not above, positions=positions)
             self._cascade.current = current
             self._forward(tokens, positions, 1)
+            if above and above[-1].handed_on:
+                *above, before = above
+                before.put_before(keys)
+            more = len(node.leaves) + len(node.children) - 1
+            size = max(k.nbytes + v.nbytes for k, v in keys.layers.values())
+            keys.handed_on = more * size <= COPIED
             above = [*above, keys]
         end = first + len(node.leaves)
+        if keys is not None and keys.handed_on and node.leaves:
+            copies.append((range(first, end), keys))
         for child in node.children:
-            end = self._store(child, end, above)
-        if keys is not None:
+            end = self._store(child, end, above, copies)
+        if keys is not None and not keys.handed_on:
             keys.rows = range(first, end)
             self._shared.append(keys)
         return end

@@ -209,7 +209,7 @@ def _cost_of_halves(layers: Sequence[Any], chosen: Sequence[str]) -> float | Non
         return None
     now = own(trial) if chosen[1] == "torch" else reordered(trial)
     products = {chosen[1]: [now], "16 bits": [product]}
-    if _fastest([trial], products, ROWS[1]) != "16 bits":
+    if _fastest([trial], products, ROWS[1], turns=20) != "16 bits":
         return None
     size: int = trial.weight.numel()
     return taken * sum(int(layer.weight.numel()) for layer in layers) / size
@@ -223,14 +223,16 @@ def _sample(layers: Sequence[Any]) -> list[Any]:
     return sample
 
 
-def _fastest(layers: Sequence[Any], products: dict[str, list[Product]], rows: int) -> str:
-    """The way in which the layers' products of so many rows take least, at the best of three runs.
+def _fastest(
+    layers: Sequence[Any], products: dict[str, list[Product]], rows: int, turns: int = 3
+) -> str:
+    """The way in which the layers' products of so many rows take least, at the best of the turns.
 
     The first way stays unless another is clearly faster.
     """
     texts = [torch.ones(1, rows, inputs_of(x), dtype=x.weight.dtype) for x in layers]
     taken = dict.fromkeys(products, float("inf"))
-    for _ in range(3):
+    for _ in range(turns):
         for way, each in products.items():
             start = time.perf_counter()
             for product, text in zip(each, texts, strict=True):

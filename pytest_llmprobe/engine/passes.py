@@ -20,12 +20,27 @@ class SharedKeys:
         positions: Of the tokens in the rows' texts.
         bias: What steering adds to the scores of the keys (1, 1, S), or None.
         layers: Keys and values, both (1, H, S, D).
+        handed_on: They are few: who comes below has a copy of them before what is its own.
     """
 
     rows: range
     positions: range
     bias: torch.Tensor | None = None
     layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    handed_on: bool = False
+
+    def put_before(self, other: SharedKeys) -> None:
+        """Begin another's block with this one's keys, whose positions are the ones before."""
+        other.positions = range(self.positions.start, other.positions.stop)
+        if self.bias is not None and other.bias is not None:
+            other.bias = torch.cat([self.bias, other.bias], dim=-1)
+        for layer, states in other.layers.items():
+            keys, values = map(_after_another, self.layers[layer], states)
+            other.layers[layer] = keys, values
+
+
+def _after_another(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    return torch.cat([first, second], dim=2)
 
 
 class Shared(NamedTuple):
@@ -82,6 +97,13 @@ class Pass:
     visible: torch.Tensor | None = None
     plain: torch.Tensor | None = None
     _known: dict[object, Seen | torch.Tensor | None] = field(default_factory=dict)
+
+    @property
+    def is_step(self) -> bool:
+        """Whether each of its rows, with none left out between them, is fed one token."""
+        if self.width != 1 or self.plain is None or self.slots is None:
+            return False
+        return len(self.slots) == len(self.rows)
 
     def of_shared(self, number: int, window: int | None, steered: bool) -> Seen | None:
         """What its tokens see of a block of ``above``; None: nothing."""

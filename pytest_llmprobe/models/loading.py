@@ -102,7 +102,9 @@ def load_spec(
     transformers.utils.logging.disable_progress_bar()
     try:
         tokenizer = load_tokenizer(spec)
-        template_facts(spec, tokenizer)  # refuse what the template cannot take before the weights
+        facts = template_facts(
+            spec, tokenizer
+        )  # refuse what the template cannot take before the weights
         model, read = _from_spec(spec, device, tokenizer)
     except ModelError:
         raise
@@ -111,7 +113,7 @@ def load_spec(
     finally:
         if bars:
             transformers.utils.logging.enable_progress_bar()
-    loaded = assembled(spec, model, tokenizer, read)
+    loaded = assembled(spec, model, tokenizer, read, facts)
     model.generation_config = plain_generation(loaded)
     return loaded
 
@@ -132,7 +134,11 @@ def plain_generation(loaded: LoadedModel) -> GenerationConfig:
 
 
 def assembled(
-    spec: ModelSpec, model: Any, tokenizer: Any, read: Mapping[str, Any] = NOTHING
+    spec: ModelSpec,
+    model: Any,
+    tokenizer: Any,
+    read: Mapping[str, Any] = NOTHING,
+    facts: tuple[Thinking, tuple[int, ...]] | None = None,
 ) -> LoadedModel:
     """What is known of a model in evaluation mode: measured, and as its config says.
 
@@ -141,11 +147,12 @@ def assembled(
         model: The transformers model.
         tokenizer: Its tokenizer.
         read: What is to be said of how its weights were read.
+        facts: Its template's, if they are known.
 
     Raises:
         ModelError: Its chat template does not take an argument of the spec.
     """
-    thinking, turn_ids = template_facts(spec, tokenizer)
+    thinking, turn_ids = facts or template_facts(spec, tokenizer)
     end_ids = _end_ids(model, tokenizer)
     pad_id = _pad_id(model, tokenizer, end_ids)
     kept = _kept(spec, model)

@@ -127,11 +127,13 @@ PROMPTS = [
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("copied", [0, 1500, 2**20])  # none, few, all
 @pytest.mark.parametrize(
     "architecture", ["llama", "gpt2", "phi3", "mistral", "gemma2", "gemma3_text", "gpt_oss"]
 )
-def test_every_token_of_a_tree_has_the_logits_of_its_text_alone(architecture):
+def test_every_token_of_a_tree_has_the_logits_of_its_text_alone(architecture, copied, monkeypatch):
     """Wrong guesses are fed over again, rows have guesses of different lengths, rows leave."""
+    monkeypatch.setattr(memory, "COPIED", copied)
     model = tiny(architecture).model
     tree, rows = rows_of(PROMPTS)
     assert len(tree.children) == 2
@@ -174,16 +176,28 @@ def test_every_token_of_a_tree_has_the_logits_of_its_text_alone(architecture):
 
 
 @torch.inference_mode()
-def test_keys_that_rows_share_are_stored_once():
+@pytest.mark.parametrize(
+    ("copied", "shared", "capacity"),
+    [
+        (0, [(range(5), [1, 2, 3]), (range(5, 10), [2, 3]), (range(6), [4, 5])], 9),
+        (1500, [(range(10), [2, 3]), (range(6), [4, 5])], 12),
+        (2**20, [], 18),
+    ],
+)
+def test_keys_that_rows_share_are_stored_once_or_copied_if_few(
+    monkeypatch, copied, shared, capacity
+):
+    monkeypatch.setattr(memory, "COPIED", copied)
     model = tiny("llama").model
     tree, rows = rows_of(PROMPTS)
     cache = TreeMemory(model, tree, rows)
     with cache.attached():
         list(cache.prefill([()] * len(rows)))
-    lengths = sorted(keys.layers[0][0].shape[2] for keys in cache._shared)
-    assert lengths == [5, 5, 6]
-    assert [list(keys.rows) for keys in cache._shared] == [[2, 3], [1, 2, 3], [4, 5]]
-    assert cache._cascade.own.capacity == 9
+    found = [(keys.positions, list(keys.rows)) for keys in cache._shared]
+    assert sorted(found, key=str) == sorted(shared, key=str)
+    for keys in cache._shared:
+        assert keys.layers[0][0].shape[2] == len(keys.positions)
+    assert cache._cascade.own.capacity == capacity
 
 
 def test_chunks_and_windows_that_the_cache_does_not_name_are_not_taken():

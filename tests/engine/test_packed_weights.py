@@ -25,7 +25,9 @@ pytestmark = pytest.mark.skipif(
 def fresh(monkeypatch, request):
     """A tiny model that nobody else holds, whose packed products count as faster."""
     monkeypatch.setattr(packing, "LEAST", 0)
-    monkeypatch.setattr(packing, "_fastest", lambda layers, products, rows: list(products)[-1])
+    monkeypatch.setattr(
+        packing, "_fastest", lambda layers, products, rows, turns=3: list(products)[-1]
+    )
     loaded = tiny(getattr(request, "param", "llama"))
     return replace(loaded, model=copy.deepcopy(loaded.model))
 
@@ -77,7 +79,7 @@ def test_close_calls_are_decided_by_the_models_own_products(
     decoded, packed = backend._decoded, []
 
     def noted(*rows, **how):
-        packed.append(how["packed"])
+        packed.append(how["faster"])
         return decoded(*rows, **how)
 
     monkeypatch.setattr(backend, "_decoded", noted)
