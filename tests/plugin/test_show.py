@@ -74,7 +74,7 @@ def test_as_json(run, capsys):
 
 def test_what_is_not_there(run, capsys):
     assert shown(capsys, run.report_path, "long/c9") == (
-        1,
+        4,
         f"llmprobe: {run.report_path} has no case with 'long/c9' in its id; it has 5\n",
     )
     (run.report_path.parent / "prompts.jsonl.xz").unlink()
