@@ -35,7 +35,7 @@ def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
         answer.finish_reason,
         usage,
         timings,
-        prompt_hash=prompt_hash(row.prompt_ids),
+        prompt_hash=prompt_hash(row.prompt_ids + (row.continuation if row.alone else ())),
         redone=answer.redone,
         steered=() if row.steering is None else row.steering.texts,
         steered_layers=answer.steered_layers,

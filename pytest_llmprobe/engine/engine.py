@@ -223,7 +223,8 @@ class Engine:
                 f"the prompt has {len(ids)} tokens and its continuation {len(following)}, and the "
                 f"model's context is {limit}: shorten them, or use a model with a longer context"
             )
-        return Row(index, ids, GenerateConfig(max_new_tokens=1), continuation=following)
+        one = GenerateConfig(max_new_tokens=1)
+        return Row(index, ids, one, continuation=following, alone=prompt == RawPrompt(""))
 
     def _thinking_room(self, request: Request) -> int:
         """Tokens for a thought, less where the context is full; a text that goes on has none."""

@@ -74,6 +74,7 @@ class Row:
         thinking: Tokens that a thought may take before the answer; 0 if none is expected.
         continuation: Token ids whose likelihood after the prompt is wanted, where nothing is to be
             generated; for a server, the bytes that say them.
+        alone: The continuation is a whole text: the prompt says nothing.
     """
 
     index: int
@@ -84,6 +85,7 @@ class Row:
     steering: RowSteering | None = None
     thinking: int = 0
     continuation: tuple[int, ...] = ()
+    alone: bool = False
 
     @property
     def kind(self) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_llmprobe.case import RawPrompt
 from pytest_llmprobe.engine import Engine, ScriptedModel
 from pytest_llmprobe.engine.backend import Backend
 from pytest_llmprobe.errors import PromptTooLongError, RequestError, SettingsError
@@ -172,6 +173,15 @@ def test_the_rows_of_a_batch_share_its_time():
     walls = [completion.timings.wall_s for completion in completions]
     sizes = [completion.timings.batch_size for completion in completions]
     assert walls == [share * size for share, size in zip(shares, sizes, strict=True)]
+
+
+def test_whole_texts_are_told_apart_and_choices_of_a_prompt_are_not():
+    engine = Engine(ScriptedModel(lambda prompt: "a"))
+    whole = [Request(RawPrompt(""), continuation=text) for text in ("ab", "ba", "ab")]
+    first, second, again = (answer.prompt_hash for answer in engine.generate(whole))
+    assert first == again != second
+    choices = [Request(RawPrompt("x"), continuation=text) for text in ("a", "b")]
+    assert len({answer.prompt_hash for answer in engine.generate(choices)}) == 1
 
 
 def test_the_prompt_hash_tells_prompts_apart_and_nothing_else():
