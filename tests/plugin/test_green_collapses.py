@@ -110,7 +110,7 @@ TABLE = {
         right="True",
     ),
     "nothing to judge, and it is required, exit 0": Collapse(
-        1, "no experiment has a bar", ("--llmprobe-require-judged",), None
+        1, "no bar and no baseline was given", ("--llmprobe-require-judged",), None
     ),
     "a bar of 0: PASS": Collapse(
         1,

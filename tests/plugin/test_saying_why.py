@@ -87,7 +87,7 @@ def test_an_answer_that_ended_is_not_cut_off(project, probe):
     assert "cut off" not in run.text
     lines = run.text.splitlines()
     table = next(n for n, line in enumerate(lines) if line.startswith("experiment "))
-    place = lines.index("  the first 3 of 6 missed")
+    place = lines.index("echo: the first 3 of 6 missed")
     assert lines[place - 1].startswith("FAIL echo: ")
     assert place < table
     assert [line.strip() for line in lines[place + 1 : place + 6]] == [
