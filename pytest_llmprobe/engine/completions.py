@@ -29,13 +29,15 @@ def completion_of(row: Row, answer: Generated, share: Timings) -> Completion:
         first_token_s=answer.first_token_s,
         wall_s=next((s for s in (latency, known) if s is not None), share.wall_s),
     )
+    # Token ids, or the bytes that a server gets: both parts are of one kind where there are two.
+    asked = row.prompt_ids + row.continuation if row.alone and row.continuation else row.prompt_ids
     return Completion(
         answer.text,
         answer.token_ids,
         answer.finish_reason,
         usage,
         timings,
-        prompt_hash=prompt_hash(row.prompt_ids + (row.continuation if row.alone else ())),
+        prompt_hash=prompt_hash(asked),
         redone=answer.redone,
         steered=() if row.steering is None else row.steering.texts,
         steered_layers=answer.steered_layers,
