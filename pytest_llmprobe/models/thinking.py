@@ -152,9 +152,9 @@ def _mode(template: str, name: str, on: bool) -> str | None:
 def is_quiet(arguments: Mapping[str, Any]) -> bool:
     """Whether the arguments of a template switch its thoughts off."""
     switches = (name in arguments and not arguments[name] for name in (*SWITCHES, BUDGET))
-    if any(arguments.get(word) for word in SAID["off"]):
-        return True
-    return any(switches) or any(arguments.get(name) in (*OFF, False) for name in MODES)
+    said = (arguments.get(word) for word in SAID["off"])
+    modes = (arguments.get(name) in (*OFF, False) for name in MODES)
+    return any((*switches, *said, *modes))
 
 
 def thinking_of(

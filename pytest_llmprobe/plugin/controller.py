@@ -121,12 +121,12 @@ class Controller:
         if run is None or reporter is None or self.config.get_verbosity() < 0:
             return
         from pytest_llmprobe.plugin.run_header import header_lines
-        from pytest_llmprobe.report.terminal import folded, terminal_width
+        from pytest_llmprobe.plugin.said_at_end import write_folded
+        from pytest_llmprobe.report.terminal import terminal_width
 
         reporter.ensure_newline()
         for line in header_lines(run):
-            for part in folded(line, terminal_width()):
-                reporter.write_line(part)
+            write_folded(reporter, line, terminal_width())
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(
