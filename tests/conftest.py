@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from forked_runs import PYTEST, Forks
 
 from pytest_llmprobe.errors import ModelError
 
@@ -68,6 +69,34 @@ def smollm2(smollm2_spec):
     from pytest_llmprobe import load_model
 
     return load_model(smollm2_spec.name)
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Where runs begin in which torch and transformers are imported already."""
+    with Forks() as forks:
+        yield forks
+
+
+@pytest.fixture(autouse=True)
+def _forked_runs(request, _only_this_plugin, monkeypatch):
+    if "pytester" not in request.fixturenames or "unforked" in request.fixturenames:
+        return
+    pytester = request.getfixturevalue("pytester")
+    spawn = pytester.popen
+
+    def popen(command, stdout, stderr, stdin):
+        if command[:2] != PYTEST or stdin is not pytester.CLOSE_STDIN:
+            return spawn(command, stdout, stderr, stdin)
+        forks = request.getfixturevalue("forks")
+        return forks.start(command[2:], stdout.name, stderr.name)
+
+    monkeypatch.setattr(pytester, "popen", popen)
+
+
+@pytest.fixture
+def unforked():
+    """This test's runs are whole processes, in which nothing has been imported."""
 
 
 @pytest.fixture

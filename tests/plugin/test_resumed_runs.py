@@ -248,6 +248,7 @@ def test_a_case_without_a_recorded_answer_is_an_error(evaluation, probe):
     assert "holds no answer to this request: replay with the options" in again.text
 
 
+@pytest.mark.usefixtures("unforked")
 def test_a_replay_needs_no_model_and_takes_its_name_from_the_run(pytester, probe):
     pytester.makepyfile(
         test_eval="""

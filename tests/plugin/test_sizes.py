@@ -32,6 +32,7 @@ NO_TORCH = """
 """
 
 
+@pytest.mark.usefixtures("unforked")
 def test_budgets_and_what_is_left_out(project, probe):
     project(EVAL, conftest=NO_TORCH)
     run = probe()

@@ -440,6 +440,7 @@ def records_when_there_are(folder, count):
 # --------------------------------------------------------------------------- without any probe
 
 
+@pytest.mark.usefixtures("unforked")
 def test_a_run_without_probe_cases_says_and_leaves_nothing(pytester, mode):
     pytester.makepyfile(test_plain="def test_plain(): pass")
     pytester.makeconftest(
