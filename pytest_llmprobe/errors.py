@@ -41,6 +41,10 @@ class NotInProcessError(LlmprobeError):
     """Something needs the model in this process, and it answers from elsewhere."""
 
 
+class TemplateTooCostlyError(RequestError):
+    """A chat template makes more of a prompt than it may, or does what cannot be bounded."""
+
+
 class ServerError(RequestError):
     """A server did not answer a request, or not as its protocol says."""
 

@@ -160,12 +160,10 @@ def _ask_server(
     spec: ModelSpec, entries: PrefixMap, options: argparse.Namespace
 ) -> Iterator[Asked]:
     """A model behind a server; its texts are cut into the tokens of the map."""
-    from pytest_llmprobe.engine.endpoints import (
-        EndpointBackend,
-        EndpointEngine,
-        check_endpoint,
-        connect,
-    )
+    from pytest_llmprobe.engine.endpoints.address import check_endpoint
+    from pytest_llmprobe.engine.endpoints.backend import EndpointBackend
+    from pytest_llmprobe.engine.endpoints.connection import connect
+    from pytest_llmprobe.engine.endpoints.engine import EndpointEngine
     from pytest_llmprobe.engine.endpoints.options import TIMEOUT_S
     from pytest_llmprobe.engine.endpoints.reach import check_server
     from pytest_llmprobe.experiments.memorization.prefix_map.files import load_prefix_map

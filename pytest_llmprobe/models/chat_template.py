@@ -15,8 +15,9 @@ from typing import Any
 from jinja2 import Template, TemplateError
 from jinja2.meta import find_undeclared_variables
 
+from pytest_llmprobe.errors import TemplateTooCostlyError
 from pytest_llmprobe.models.dates import CLOCK, clock
-from pytest_llmprobe.models.template_budget import LONGEST, TemplateTooCostlyError, spending
+from pytest_llmprobe.models.template_budget import LONGEST, spending
 from pytest_llmprobe.models.template_sandbox import Sandbox
 
 GIVEN = frozenset(

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from pytest_llmprobe.case import Prompt, RawPrompt
-from pytest_llmprobe.errors import RequestError
-from pytest_llmprobe.models.template_budget import TemplateTooCostlyError
+from pytest_llmprobe.errors import RequestError, TemplateTooCostlyError
 
 Messages: TypeAlias = list[dict[str, Any]]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from jinja2 import Undefined
 
-from pytest_llmprobe.errors import RequestError
+from pytest_llmprobe.errors import TemplateTooCostlyError
 
 LONGEST = 128 * 1024
 """Characters of a template; the longest of public models have about 40,000."""
@@ -38,10 +38,6 @@ ESCAPED = 10
 """Most characters that one becomes when it is quoted: ``\\U0001f600``."""
 
 WIDEST_FLOAT = 400
-
-
-class TemplateTooCostlyError(RequestError):
-    """A chat template makes more of a prompt than it may, or does what cannot be bounded."""
 
 
 class Budget:

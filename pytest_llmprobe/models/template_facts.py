@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_llmprobe.errors import ModelError, RequestError
+from pytest_llmprobe.errors import ModelError, RequestError, TemplateTooCostlyError
 from pytest_llmprobe.models.prompts import PromptEncoder
 from pytest_llmprobe.models.registry import ModelSpec
-from pytest_llmprobe.models.template_budget import TemplateTooCostlyError
 from pytest_llmprobe.models.thinking import Thinking, template_arguments, thinking_of
 
 

@@ -15,10 +15,10 @@ from jinja2.runtime import BlockReference, LoopContext, Macro
 from jinja2.utils import Cycler, Joiner
 from markupsafe import Markup
 
+from pytest_llmprobe.errors import TemplateTooCostlyError
 from pytest_llmprobe.models.template_budget import (
     ESCAPED,
     STEP,
-    TemplateTooCostlyError,
     budget,
     format_cost,
     percent_cost,

@@ -17,9 +17,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
+from pytest_llmprobe.errors import TemplateTooCostlyError
 from pytest_llmprobe.models.template_budget import (
     ESCAPED,
-    TemplateTooCostlyError,
     budget,
     product_cost,
 )

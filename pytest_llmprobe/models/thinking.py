@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from pytest_llmprobe.errors import ModelError
-from pytest_llmprobe.models.chat_template import variables
 from pytest_llmprobe.models.dates import date_arguments
 from pytest_llmprobe.models.registry import ModelSpec
 from pytest_llmprobe.models.thought_marks import KNOWN, Mark, closed_by, marks_in, opened_by
@@ -104,7 +103,7 @@ def template_arguments(
                 f"--llmprobe-template {next(iter(given))}: this model has no chat template"
             )
         return {}
-    known = variables(template)
+    known = _mentioned(template)
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
@@ -194,8 +193,15 @@ def thinking_of(
     return Thinking(marks, arguments, found, thinks)
 
 
+def _mentioned(template: str) -> frozenset[str]:
+    # A run without a model should not wait for the import of jinja2.
+    from pytest_llmprobe.models.chat_template import variables
+
+    return variables(template)
+
+
 def _can_switch(template: str | None) -> bool:
     if template is None:
         return False
-    named = not variables(template).isdisjoint((*SWITCHES, *MODES, BUDGET))
+    named = not _mentioned(template).isdisjoint((*SWITCHES, *MODES, BUDGET))
     return named or any(said_in(template).values())

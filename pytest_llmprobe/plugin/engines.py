@@ -159,13 +159,10 @@ def _server_engine(
         ModelError: It cannot be asked.
         SettingsError: There is a limit of the cost, and there are no prices.
     """
-    from pytest_llmprobe.engine.endpoints import (
-        Budget,
-        EndpointBackend,
-        EndpointEngine,
-        Prices,
-        connect,
-    )
+    from pytest_llmprobe.engine.endpoints.backend import EndpointBackend
+    from pytest_llmprobe.engine.endpoints.budget import Budget, Prices
+    from pytest_llmprobe.engine.endpoints.connection import connect
+    from pytest_llmprobe.engine.endpoints.engine import EndpointEngine
 
     asked, process = run.options.endpoint, run.process
     prices = None

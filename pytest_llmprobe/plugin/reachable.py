@@ -56,7 +56,8 @@ def check_reachable(spec: ModelSpec, here_only: bool) -> None:
         return
     check_packages(spec)
     if spec.protocol is not None:
-        from pytest_llmprobe.engine.endpoints import check_endpoint, check_server
+        from pytest_llmprobe.engine.endpoints.address import check_endpoint
+        from pytest_llmprobe.engine.endpoints.reach import check_server
 
         check_endpoint(spec)
         if not here_only:

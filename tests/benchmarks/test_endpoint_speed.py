@@ -15,7 +15,8 @@ from statistics import median
 import pytest
 
 from pytest_llmprobe import Engine, Request
-from pytest_llmprobe.engine.endpoints import EndpointBackend, connect
+from pytest_llmprobe.engine.endpoints.backend import EndpointBackend
+from pytest_llmprobe.engine.endpoints.connection import connect
 from pytest_llmprobe.models.registry import ModelSpec
 
 CASES, CONCURRENCY, REPEATS = 10_000, 64, 3

@@ -10,11 +10,11 @@ from test_chat_text import CHATML, tokenizer_of
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from pytest_llmprobe import load_model
-from pytest_llmprobe.errors import ModelError, RequestError
+from pytest_llmprobe.errors import ModelError, RequestError, TemplateTooCostlyError
 from pytest_llmprobe.models.chat_template import render, variables
 from pytest_llmprobe.models.prompts import PromptEncoder
 from pytest_llmprobe.models.registry import REFERENCE, ModelSpec
-from pytest_llmprobe.models.template_budget import LONGEST, TemplateTooCostlyError
+from pytest_llmprobe.models.template_budget import LONGEST
 from pytest_llmprobe.models.template_facts import template_facts
 
 LLAMA = """{{- bos_token }}

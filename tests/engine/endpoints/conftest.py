@@ -7,7 +7,9 @@ import pytest
 from loopback import SENTINEL, Loopback
 from served_eval import EVAL
 
-from pytest_llmprobe.engine.endpoints import EndpointBackend, EndpointEngine, connect
+from pytest_llmprobe.engine.endpoints.backend import EndpointBackend
+from pytest_llmprobe.engine.endpoints.connection import connect
+from pytest_llmprobe.engine.endpoints.engine import EndpointEngine
 from pytest_llmprobe.models.registry import ModelSpec
 
 

@@ -6,7 +6,7 @@ import pytest
 from loopback import Reply, chat
 
 from pytest_llmprobe import GenerateConfig, Request
-from pytest_llmprobe.engine.endpoints import Budget, Prices
+from pytest_llmprobe.engine.endpoints.budget import Budget, Prices
 from pytest_llmprobe.errors import BudgetError, SettingsError
 from pytest_llmprobe.generation import Usage
 

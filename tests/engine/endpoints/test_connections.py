@@ -8,8 +8,11 @@ import pytest
 from loopback import Loopback, chat
 
 from pytest_llmprobe import Completion, Request
-from pytest_llmprobe.engine.endpoints import Budget, EndpointBackend, EndpointEngine, connect
+from pytest_llmprobe.engine.endpoints.backend import EndpointBackend
 from pytest_llmprobe.engine.endpoints.breaker import FEW, MANY, Breaker
+from pytest_llmprobe.engine.endpoints.budget import Budget
+from pytest_llmprobe.engine.endpoints.connection import connect
+from pytest_llmprobe.engine.endpoints.engine import EndpointEngine
 from pytest_llmprobe.engine.endpoints.reach import proxy_of
 from pytest_llmprobe.errors import AccessError, OutageError, ServerError, StorageError
 from pytest_llmprobe.models.registry import ModelSpec

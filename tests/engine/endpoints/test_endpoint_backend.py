@@ -123,7 +123,7 @@ def test_a_model_behind_a_server_is_not_steered(server, ask):
 
 
 def test_a_key_is_asked_for_by_name_where_the_public_service_needs_one():
-    from pytest_llmprobe.engine.endpoints import check_endpoint
+    from pytest_llmprobe.engine.endpoints.address import check_endpoint
 
     with pytest.raises(ModelError, match=r"OPENAI_API_KEY.*--llmprobe-base-url"):
         check_endpoint(resolve("openai:gpt"))
@@ -134,7 +134,7 @@ def test_a_key_is_asked_for_by_name_where_the_public_service_needs_one():
 
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://host", "http://", "http://a:b/", ""])
 def test_a_base_url_must_be_one(url, monkeypatch):
-    from pytest_llmprobe.engine.endpoints import check_endpoint
+    from pytest_llmprobe.engine.endpoints.address import check_endpoint
 
     monkeypatch.setenv("OPENAI_BASE_URL", url or "nothing")
     with pytest.raises(ModelError, match=r"no http\(s\) URL"):
@@ -142,7 +142,7 @@ def test_a_base_url_must_be_one(url, monkeypatch):
 
 
 def test_a_password_in_a_base_url_is_refused_and_not_repeated():
-    from pytest_llmprobe.engine.endpoints import check_endpoint
+    from pytest_llmprobe.engine.endpoints.address import check_endpoint
 
     spec = with_options(resolve("openai:gpt"), base_url="https://me:hunter2@host/v1")
     with pytest.raises(ModelError, match="OPENAI_API_KEY") as caught:
@@ -152,7 +152,8 @@ def test_a_password_in_a_base_url_is_refused_and_not_repeated():
 
 def test_a_base_urls_query_goes_with_every_request_and_into_no_report(server, ask):
     from pytest_llmprobe import Engine
-    from pytest_llmprobe.engine.endpoints import EndpointBackend, connect
+    from pytest_llmprobe.engine.endpoints.backend import EndpointBackend
+    from pytest_llmprobe.engine.endpoints.connection import connect
 
     asked = server(echo)
     spec = with_options(resolve("openai:m"), base_url=f"{asked.url}/v1?api-version=7")

@@ -17,7 +17,9 @@ import pytest
 from loopback import Loopback, Reply, chat
 
 from pytest_llmprobe import GenerateConfig, Request
-from pytest_llmprobe.engine.endpoints import EndpointBackend, EndpointEngine, connect
+from pytest_llmprobe.engine.endpoints.backend import EndpointBackend
+from pytest_llmprobe.engine.endpoints.connection import connect
+from pytest_llmprobe.engine.endpoints.engine import EndpointEngine
 from pytest_llmprobe.errors import OutageError, PromptTooLongError, RequestError, ServerError
 from pytest_llmprobe.models.registry import ModelSpec
 

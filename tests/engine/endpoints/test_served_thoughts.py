@@ -153,7 +153,8 @@ def test_the_beginning_of_an_answer_is_gone_on_with(server, ask):
 
 
 def test_what_openais_own_service_cannot_do_is_refused(monkeypatch):
-    from pytest_llmprobe.engine.endpoints import check_endpoint, connect
+    from pytest_llmprobe.engine.endpoints.address import check_endpoint
+    from pytest_llmprobe.engine.endpoints.connection import connect
 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     for options, words in (({"template": {"x": 1}}, "template x"), ({"thinking": "on"}, "auto")):

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from pytest_llmprobe import Engine, GenerateConfig, RawPrompt, Request, load_model
-from pytest_llmprobe.engine.endpoints import EndpointBackend, connect
+from pytest_llmprobe.engine.endpoints.backend import EndpointBackend
+from pytest_llmprobe.engine.endpoints.connection import connect
 from pytest_llmprobe.errors import UnsupportedError
 from pytest_llmprobe.models.registry import REFERENCE, ModelSpec
 
