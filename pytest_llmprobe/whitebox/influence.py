@@ -239,7 +239,8 @@ def _some_queries(call: Call, first: int, count: int) -> Call:
     query = call.query[:, :, first : first + count]
     zeros = query.new_zeros(1, 1, 1, call.key.shape[2])
     mask = call.biased(zeros, first, query.shape[2])
-    return replace(call, function=own_eager(call.module) or call.function, query=query, mask=mask)
+    function = own_eager(call.module) or call.function
+    return replace(call, function=function, query=query, mask=mask, triangular=False)
 
 
 def _states(args: tuple[Any, ...], options: dict[str, Any]) -> torch.Tensor:

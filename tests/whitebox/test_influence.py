@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_llmprobe.errors import CasesError, ModelError, SettingsError
 from pytest_llmprobe.whitebox import influence as module
+from pytest_llmprobe.whitebox.attention import LONG
 from pytest_llmprobe.whitebox.influence import METHODS, influence, influence_maps
 from pytest_llmprobe.whitebox.spans import SpannedPrompt, TokenSpan
 from pytest_llmprobe.whitebox.steering import steer
@@ -100,6 +101,17 @@ def test_it_equals_a_computation_that_stores_every_map(architecture, norm, monke
                 assert maps[method].dtype == np.float32
                 np.testing.assert_allclose(maps[method], expected[method], rtol=0, atol=1e-6)
     assert not np.allclose(expected["influence"], expected["rollout"], atol=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text"])
+def test_a_text_that_the_models_own_attention_takes_in_blocks_is_exact(architecture, monkeypatch):
+    """Of more than a chunk of queries, all but the first had seen the wrong keys."""
+    ids, spans = text(LONG + 90), [[3, 4], [*range(LONG, LONG + 9)]]
+    monkeypatch.setattr(module, "CHUNK", 1)
+    maps = influence_maps(tiny(architecture), ids, spans, methods=METHODS)
+    for method in METHODS:
+        expected = naive(tiny(architecture, "eager"), ids, spans, method)
+        np.testing.assert_allclose(maps[method], expected, rtol=0, atol=1e-6)
 
 
 def test_the_chunks_and_the_other_methods_change_nothing(monkeypatch):
