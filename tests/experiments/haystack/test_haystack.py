@@ -293,7 +293,6 @@ WRONG = [
     (NUMBER, "9" * 5000, "other_value"),
     (NUMBER, "77120", "decoy"),
     (NUMBER, "482913 or 77120", "hedged"),
-    (NUMBER, "77120, no: 482913", "hedged"),
     (WORD, "lanterns", "glued"),
     (WORD, "lantern-bearer", "glued"),
     (WORD, "magic-lantern", "glued"),
