@@ -33,7 +33,8 @@ _MISTAKEN = (
 _TAKEN_BACK = re.compile(
     rf"\bwait\b[\W_]*(?:no\b|{_MISTAKEN})|\b(?:no|nope)\b[,.!]?\s*(?:wait\b|{_MISTAKEN})"
     rf"|\b(?:scratch|strike|forget|ignore)\s+that\b|(?<!\w){_MISTAKEN}"
-    r"|\b(?:self-)?correction\b\s*(?::|-|!|\u2013|\u2014)|\bI\s+(?:have\s+|just\s+)?"
+    r"|\b(?:(?:self-)?correction|corrected|edit|revised)\b[*_]*\s*(?::|-|!|\u2013|\u2014)"
+    r"|\bI\s+see\s+my\s+(?:error|mistake)\b|\bI\s+(?:have\s+|just\s+)?"
     r"(?:made\s+(?:a|an)\s+(?:mistake|error)|was\s+wrong|misread|misspoke|misstated)\b"
     r"|\blet\s+me\s+correct\b|\u66f4\u6b63|\u4e0d\u5bf9",
     re.IGNORECASE,
@@ -42,12 +43,12 @@ _TAKEN_BACK = re.compile(
 
 _REPLACED = re.compile(
     r"(?:\b(?:hmm+|oops|no|nein|non|sorry|moment|attendez|espera)\b[\W_]*)?"
-    r"(?:\?\s{0,4}(?:hmm+,?\s+)?no\b|[.,;:!?\n(\u2013\u2014-]\s{0,4}(?:no\s*[:,-]|nein\b|(?:no,?\s+)?I\s+mean[t]?\b|oops\b"
+    r"(?:\?\s{0,4}(?:hmm+,?\s+)?no\b|[.,;:!?\n(\u2013\u2014-]\s{0,4}(?:no\s*(?:[:,-]|\.(?!\s*\d))|nein\b|(?:no,?\s+)?I\s+mean[t]?\b|oops\b"
     r"|(?:or\s+|oder\s+|ou\s+)rather\b|(?:hmm+,?\s+)?actually\b|on\s+second\s+thoughts?\b"
     r"|my\s+mistake\b|let\s+me\s+double-?check\b))",
     re.IGNORECASE,
 )
-"""What takes it back only if another value follows."""
+"""What takes it back only if another value follows, or a refusal."""
 
 _ONLY_IF = re.compile(
     r"\b(?:if|unless|whether|should|hope|case|not|never|don't\s+think)\b[^.!?\n]{0,40}\Z",
@@ -60,23 +61,32 @@ _VERB = (
     r"(?:determine|tell|confirm|answer|identify|verify|say|provide|give|help|decide|conclude|find"
     r"|locate|see|know|be\s+sure|be\s+certain|infer|deduce|extract|retrieve|reveal|share|disclose)"
 )
+_KNOWN = r"(?:stated|given|specified|provided|available|present|found|known)"
 _REFUSAL = re.compile(
-    rf"(?:\b(?:can(?:not|'t|\s+not)|could(?:n't|\s+not)|(?:am|was|'m|are|were)\s+(?:unable|not\s+able)"
-    rf"\s+to|unable\s+to|impossible\s+to|will\s+not|won't)\s+(?:\w+ly\s+)?{_VERB}\b"
-    r"|\b(?:do\s+not|don't)\s+know\b|\bnot\s+enough\s+information\b|\binsufficient\s+information\b"
-    r"|\bno\s+(?:clear\s+|definite\s+)?answer\b|\bN/A\b"
-    r"|\b(?:answer|value|information|it)\s+(?:is|was)(?:\s+not|n't)\s+"
-    r"(?:stated|given|specified|provided|available|present|found|known)\b"
+    r"(?:\b(?:can(?:not|'t|\s+not)|could(?:n't|\s+not)"
+    r"|(?:am|was|'m|are|were)\s+(?:unable|not\s+able)\s+to|unable\s+to|impossible\s+to|will\s+not"
+    rf"|won't|no\s+way\s+to|refuse\s+to|decline\s+to|rather\s+not)\s+(?:\w+ly\s+)?{_VERB}\b"
+    r"|\bcan(?:not|'t)\s+be\s+(?:determined|found|inferred|known|answered|identified)\b"
+    r"|\b(?:do\s+not|don't)\s+know\b|\bno\s+idea\b|\binsufficient\s+information\b"
+    r"|(?:\bnot|n't)\s+(?:have\s+|contain\s+|give\s+)?enough\s+(?:information|context)\b"
+    r"|\bno\s+(?:clear\s+|definite\s+)?answer\b|\bN/A\b|\b(?:unclear|uncertain)\s+(?:whether|if)\b"
+    rf"|\b(?:answer|value|information|it)\s+(?:is|was)(?:\s+not|n't)\s+{_KNOWN}\b"
+    rf"|(?:\A\W*|\banswer\W{{1,6}})(?:unknown|not\s+{_KNOWN})\b"
     r"|\bkann\b[^.!?\n]{0,60}\bnicht\b|\bne\s+(?:peux|sais)\b|\bno\s+(?:puedo|s\u00e9)\b)"
-    r"(?![^.!?\n]{0,30}\b(?:other|else|more|further|again|as\s+an?\s+key|among\s+the\s+keys)\b)",
+    r"(?![^.!?\n]{0,30}\b(?:other|else\w*|more|further|again"
+    r"|(?:as|among|in|is|an?|any)\s+(?:\w+\s+){0,2}keys?)\b)",
     re.IGNORECASE,
 )
 _HEARSAY = re.compile(
     r"\b(?:mention(?:s|ed)?|appears?|occurs?|contains?|nearest|closest|whether|only\s+one\s+of"
-    r"|candidates?|kommt|vorkommt)\b",
+    r"|candidates?|kommt|unrelated|something\s+else|text\s+has)\b|\?\s*\Z",
     re.IGNORECASE,
 )
-_BUT = re.compile(r"\b(?:but|however|nevertheless|nonetheless|still|yet)\b", re.IGNORECASE)
+_BUT = re.compile(
+    r"\b(?:but|however|nevertheless|nonetheless|still|yet)\b"
+    r"|,(?=\s+(?:the|my)\s[^,.!?\n]{0,80}\bis\b)",
+    re.IGNORECASE,
+)
 _NO = re.compile(r"\s*no\b", re.IGNORECASE)
 _SENTENCE = re.compile(r"[^\n]+?(?:[.!?](?=[\s*_\"')]|\Z)|(?=\n)|\Z)")
 
@@ -93,7 +103,8 @@ def _cues(nouns: str) -> re.Pattern[str]:
         rf"\b(?:final|correct|right|actual|true|corrected|requested|the|my|so|answer|conclusion)"
         rf"\s+(?:{nouns})\b{_MARK}(?:\s+(?:of|to|for|from|in)\b[^.\n:]{{0,120}}?)?{_MARK}{_VERBS}"
         rf"|\b(?:answer|conclusion|final){_MARK}\s*[:=\uff1a]"
-        r"|\b(?:therefore|thus|hence|so)\b[^.\n:]{0,80}(?:[:\uff1a]|\b(?:is|are)\b)"
+        rf"|(?P<weak>\b(?:therefore|thus|hence|so)\b(?![^.\n:]{{0,80}}\b(?:final|answer|{nouns})\b)"
+        r"[^.\n:]{0,80}(?:[:\uff1a]|\b(?:is|are)\b))"
         r"|\\boxed\b|</?(?:final_?)?answer>|\[/?answer\]|####|\u7b54\u6848(?:\u662f|\s*[:\uff1a])",
         re.IGNORECASE,
     )
@@ -149,11 +160,27 @@ class Asked(Generic[T]):
             kept = text
         said, final = self.judge(kept), conclusion(kept, self.places, self.required)
         if final is None:
-            return said
+            first = self._first_line(kept)
+            return self.judge(first) if first and not self.is_wanted(first) else said
         if final.head and not self.is_wanted(final.head):
             return self.judge(final.head)
         end = self.judge(final.text)
         return end if final.head or self.is_right(end) else said
+
+    def _first_line(self, text: str) -> str:
+        """The value that alone makes up the first line, before words about it; or nothing."""
+        lines = [line for line in text.split("\n", 20)[:20] if line.strip()]
+        if len(lines) < 2:
+            return ""
+        first, second = (
+            [line[slice(*place)] for place in self.places(line) if _is_bare(line, *place)]
+            for line in lines[:2]
+        )
+        return first[0] if first and not second else ""
+
+
+def _is_bare(line: str, start: int, end: int) -> bool:
+    return not re.search(r"[^\W\d_]", line[:start] + line[end:])
 
 
 def settled(text: str, places: Places, required: int) -> str:
@@ -183,7 +210,7 @@ def conclusion(text: str, places: Places, required: int) -> Conclusion | None:
         if kinds[_kind(cue[0])] > 1 or not spots or spots[-1][0] < cue.end():
             continue
         start, end = spots[bisect_left(spots, (cue.end(), 0))]
-        directly = _DIRECTLY.fullmatch(text, cue.end(), start)
+        directly = not cue["weak"] and _DIRECTLY.fullmatch(text, cue.end(), start)
         return Conclusion(text[cue.end() :], text[start:end] if directly else "")
     return None
 
@@ -201,7 +228,11 @@ def _without_taken_back(text: str, places: Places, required: int) -> str:
     spots = places(text) if always or cues else []
     if not spots:
         return text
-    cues = [one for one in cues if one.end() <= spots[-1][0]] + always
+    cues = [
+        one
+        for one in cues
+        if one.end() <= spots[-1][0] or _REFUSAL.search(text, one.end(), one.end() + 40)
+    ] + always
     for cue in sorted(cues, key=lambda one: one.end(), reverse=True):
         before = spots[: bisect_left(spots, (cue.start(), 0))]
         if not before or _ONLY_IF.search(text, max(0, cue.start() - 60), cue.start()):

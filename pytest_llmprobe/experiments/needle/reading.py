@@ -16,7 +16,7 @@ from pytest_llmprobe.experiments.needle.solver import Links, Task, read_task
 from pytest_llmprobe.experiments.settled import Asked
 from pytest_llmprobe.generation import Completion
 
-_HYPHEN = r"(?:\\?[-\u2012\u2013\u2212])"
+_HYPHEN = r"(?:\\?[-\u2012-\u2015\u2043\u2212\ufe58])"
 _BREAK = r"(?:[ \t]*\r?\n[ \t]*)?"  # an answer may be wrapped
 
 
