@@ -43,7 +43,7 @@ _TAKEN_BACK = re.compile(
 
 _REPLACED = re.compile(
     r"(?:\b(?:hmm+|oops|no|nein|non|sorry|moment|attendez|espera)\b[\W_]*)?"
-    r"(?:\?\s{0,4}(?:hmm+,?\s+)?no\b|[.,;:!?\n(\u2013\u2014-]\s{0,4}(?:no\s*(?:[:,-]|\.(?!\s*\d))|nein\b|(?:no,?\s+)?I\s+mean[t]?\b|oops\b"
+    r"(?:\?\s{0,4}(?:hmm+,?\s+)?no\b|[.,;:!?\n(\u2013\u2014-]\s{0,4}(?:no\s*(?:[:,-]|\.(?!\s?\d{1,2}\b))|nein\b|(?:no,?\s+)?I\s+mean[t]?\b|oops\b"
     r"|(?:or\s+|oder\s+|ou\s+)rather\b|(?:hmm+,?\s+)?actually\b|on\s+second\s+thoughts?\b"
     r"|my\s+mistake\b|let\s+me\s+double-?check\b))",
     re.IGNORECASE,

@@ -27,7 +27,7 @@ def _digits(n: int) -> str:
 _ANSWERED = re.compile(
     rf"(?<![0-9a-fA-F])(?<![0-9a-fA-F]-)"
     rf"{(_BREAK + _HYPHEN + _BREAK).join(map(_digits, (8, 4, 4, 4, 12)))}"
-    rf"(?![0-9a-fA-F]|-[0-9a-fA-F])"
+    rf"(?![0-9a-zA-Z]|-[0-9a-fA-F])"  # nor a word on the next line: ``Confidence``
 )
 """A UUID as models write it: with any hyphen, on one line or several."""
 
@@ -167,13 +167,16 @@ def _judge_settled(answer: Answer, task: Task, targets: Sequence[str]) -> Verdic
     """Judge what an answer stands by; where it says what is final, that decides."""
     asked = {*task.keys} - {*targets}
 
+    def parsed(text: str) -> Answer:
+        return answer if text == answer.text else _parse(text, answer.cut_off)
+
     def places(text: str) -> list[tuple[int, int]]:
-        return [place for uuid, place in _parse(text).mentions if uuid not in asked]
+        return [place for uuid, place in parsed(text).mentions if uuid not in asked]
 
     verdict = Asked(
         places,
         len(targets),
-        lambda text: _judge_quoting(_parse(text, answer.cut_off), task, targets),
+        lambda text: _judge_quoting(parsed(text), task, targets),
         lambda said: said.correct,
         lambda value: _parse(value).first in targets,
     ).verdict(answer.text)
