@@ -31,12 +31,14 @@ _MISTAKEN = (
     r"(?:that|this|it)(?:'s|\s+is|\s+was)\s+(?:wrong|incorrect|a\s+mistake|not\s+(?:right|correct))"
 )
 _TAKEN_BACK = re.compile(
+    r"(?=[cefilnrstw\u66f4\u4e0d])(?:"  # how all of them begin, for speed
     rf"\bwait\b[\W_]*(?:no\b|{_MISTAKEN})|\b(?:no|nope)\b[,.!]?\s*(?:wait\b|{_MISTAKEN})"
     rf"|\b(?:scratch|strike|forget|ignore)\s+that\b|(?<!\w){_MISTAKEN}"
     r"|\b(?:(?:self-)?correction|corrected|edit|revised)\b[*_]*\s*(?::|-|!|\u2013|\u2014)"
     r"|\bI\s+see\s+my\s+(?:error|mistake)\b|\bI\s+(?:have\s+|just\s+)?"
     r"(?:made\s+(?:a|an)\s+(?:mistake|error)|was\s+wrong|misread|misspoke|misstated)\b"
-    r"|\blet\s+me\s+correct\b|\u66f4\u6b63|\u4e0d\u5bf9",
+    r"|\blet\s+me\s+correct\b|\u66f4\u6b63|\u4e0d\u5bf9"
+    r")",
     re.IGNORECASE,
 )
 """What takes back what was said before it."""
@@ -63,6 +65,7 @@ _VERB = (
 )
 _KNOWN = r"(?:stated|given|specified|provided|available|present|found|known)"
 _REFUSAL = re.compile(
+    r"(?=[acdiknruvw']|\A)"
     r"(?:\b(?:can(?:not|'t|\s+not)|could(?:n't|\s+not)"
     r"|(?:am|was|'m|are|were)\s+(?:unable|not\s+able)\s+to|unable\s+to|impossible\s+to|will\s+not"
     rf"|won't|no\s+way\s+to|refuse\s+to|decline\s+to|rather\s+not)\s+(?:\w+ly\s+)?{_VERB}\b"
