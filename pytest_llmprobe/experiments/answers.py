@@ -43,8 +43,11 @@ _FILLER = (
     r"|really|simply|just|le|la|die|der|das|el"
 )
 _DENIED_BEFORE = re.compile(
-    r"(?:(?<![a-z])(?:not|never|neither|nor|nicht|kein|keine|pas|no\s+es|anything\s+but|instead\s+of"
-    r"|rather\s+than)|n't|\u4e0d\u662f)"
+    r"(?:(?<![a-z])(?:not|never|cannot|neither|nor|nicht|kein|keine|pas|no\s+es|instead\s+of"
+    r"|(?:anything|everything)\s+(?:but|except)|rather\s+than|ruled?\s+out|reject(?:ed)?"
+    r"|tempting\s+to\s+(?:say|answer|think)"
+    r"|(?:thought|think|assumed?|guess(?:ed)?)\s+(?:that\s+)?(?:it|this|the\s+\w+)"
+    r"\s+(?:was|were|might\s+be|would\s+be))|n't|\u4e0d\u662f)"
     rf"(?:\s+(?:{_FILLER}))*[\s\"'`*_\[(<]*\Z",
     re.IGNORECASE,
 )
@@ -52,7 +55,12 @@ _DENIED_AFTER = re.compile(
     rf"{_MARKS}(?:(?:is|was|are|seems|looks)(?:\s+not|n't)\s+(?:the\s+|a\s+)?"
     r"(?:right|correct|final|actual|true|(?:(?:magic|secret|home|corresponding|requested)\s+)?"
     r"(?:value|answer|number|word|city)|it)\b"
-    r"|(?:is|was|are|seems|looks)\s+(?:the\s+)?(?:wrong|incorrect|false|invalid)\b)",
+    r"|(?:is|was|are|seems|looks)\s+(?:the\s+)?(?:wrong|incorrect|false|invalid)\b"
+    r"|(?:is|was|are)(?:\s+not|n't)\s+(?:what|the\s+one)\b|\?[\s\"'`*_]*(?:hmm+,?\s+)?no\b"
+    r"|,?\s+but\s+(?:I\s+)?(?:rejected|dismissed|discarded|ruled)\b"
+    r"|,?\s+but\s+(?:that|this|it)(?:'s|\s+is)\s+(?:the\s+)?(?:wrong|incorrect|not)\b"
+    r"|[^.!?\n]{0,40}?(?:belongs?\s+to|(?:is|was)(?:\s+the\s+\w+)?\s+(?:of|for|about)|refers?\s+to)"
+    r"\s+(?:something|someone|somebody|another|a\s+different|some\s+other)\b)",
     re.IGNORECASE,
 )
 _REACH = 80

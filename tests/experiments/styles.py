@@ -3,6 +3,8 @@
 A style takes what is to be said and gives the whole answer. To add one, write a function and mark
 it: ``@style`` for values (UUIDs, words, numbers), ``@block_style`` for texts of their own form
 (JSON, a summary). Every one must be read as the bare value is: right if it is right, wrong if not.
+``@correction`` is for values after others that are taken back, ``@refusal`` for ways to name values
+and not to answer with them.
 """
 
 import json
@@ -11,6 +13,8 @@ from html import escape
 
 STYLES = {}
 BLOCK_STYLES = {}
+CORRECTIONS = {}
+REFUSALS = {}
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class Said:
     values: tuple[str, ...]  # the answers, in the order of the keys
     way: tuple[str, ...] = ()  # what was met before the answers were found
     question: str = ""
+    slips: tuple[str, ...] = ()  # what is said first and taken back
 
     @property
     def pairs(self):
@@ -32,6 +37,14 @@ class Said:
     def lines(self):
         return "\n".join(self.values)
 
+    @property
+    def row(self):
+        return ", ".join(self.values)
+
+    @property
+    def slip(self):
+        return ", ".join(self.slips)
+
 
 def style(function):
     STYLES[function.__name__] = function
@@ -41,6 +54,18 @@ def style(function):
 def block_style(function):
     """Of a text that may have several lines; it is one value."""
     BLOCK_STYLES[function.__name__] = function
+    return function
+
+
+def correction(function):
+    """Of values that come after slips, which they replace."""
+    CORRECTIONS[function.__name__] = function
+    return function
+
+
+def refusal(function):
+    """Of right values that are named and not given as the answer."""
+    REFUSALS[function.__name__] = function
     return function
 
 
@@ -284,7 +309,280 @@ def invisible_characters(said):
     return f"\ufeff\u200b{said.lines}\u200b"
 
 
+@style
+def json_with_line_breaks(said):
+    return json.dumps({"answer": said.lines})
+
+
+@style
+def em_dashes(said):
+    return said.lines.replace("-", "\u2014")
+
+
+@style
+def tool_call(said):
+    return json.dumps({"name": "answer", "arguments": {"value": said.row}})
+
+
+@style
+def restated(said):
+    return f"You asked: {said.question}\n\n**Answer:** {said.row}"
+
+
+@style
+def thought_in_tags(said):
+    return f"<thinking>I look for {said.keys[0]}.</thinking>\n<answer>{said.row}</answer>"
+
+
+@style
+def reflection_afterwards(said):
+    return f"{said.lines}\n<reflection>That looks right.</reflection>"
+
+
+@style
+def beginning_of_text(said):
+    return f"<s>{said.row}</s>"
+
+
+@style
+def isolated_text(said):
+    return "\n".join(f"\u0627\u0644\u062c\u0648\u0627\u0628: \u2068{v}\u2069." for v in said.values)
+
+
+@style
+def final_answer_repeated(said):
+    return f"{said.lines}\n\n## Final Answer\n\n$\\boxed{{{said.row}}}$\n\nI hope it is correct."
+
+
+@style
+def no_key_any_more(said):
+    way = "".join(f"The value {step} is a key, so we look it up. " for step in said.way)
+    return f"{way}We find {said.row}. I cannot find it as a key, so this is the end."
+
+
+@style
+def path_afterwards(said):
+    return f"{said.lines}\n\nSo the path was: {', '.join(said.way) or 'direct'}, then the answer."
+
+
+@style
+def path_and_cue(said):
+    way = "".join(f"{step} is not the answer yet: it is a key. " for step in said.way)
+    return f"{way}Therefore the answer is {said.row}."
+
+
+@style
+def checked(said):
+    return f"{said.row}\n\nWait, let me double-check that. Yes, it is {said.row}."
+
+
+@style
+def open_to_correction(said):
+    return f"{said.row}\n\nIf I misread the text or that is wrong, please tell me!"
+
+
+@style
+def no_other_match(said):
+    return f"{said.row}. I could not find any other match, and I cannot say more about it."
+
+
+@style
+def no_knowledge_but(said):
+    return f"I cannot look it up anywhere else, but based on the text, the answer is {said.row}."
+
+
+@style
+def although(said):
+    return f"Although I can't verify it outside of the text, the answer is {said.row}."
+
+
+@style
+def only_one_actually(said):
+    return f"The answer is {said.row}. Actually, there is no doubt, and nothing is wrong with it."
+
+
+# Values after others, which they replace
+
+
+@correction
+def wait_no(said):
+    return f"{said.slip}... wait, no: {said.row}"
+
+
+@correction
+def wrong_then_right(said):
+    return f"The answer is {said.slip}. Wait, no, that's wrong. The answer is {said.row}."
+
+
+@correction
+def correction_label(said):
+    return f"{said.slip}\n\n**Correction:** {said.row}"
+
+
+@correction
+def my_mistake(said):
+    return f"{said.slip}\n\nSorry, I made a mistake. The correct answer is {said.row}."
+
+
+@correction
+def actually(said):
+    return f"It is {said.slip}. Hmm, actually, it is {said.row}."
+
+
+@correction
+def scratched(said):
+    return f"{said.slip} \u2013 scratch that, {said.row}."
+
+
+@correction
+def meant(said):
+    return f"{said.slip}, no, I mean {said.row}."
+
+
+@correction
+def asked_and_denied(said):
+    return f"Is it {said.slip}? Hmm, no. It is {said.row}."
+
+
+@correction
+def struck_out(said):
+    return f"~~{said.slip}~~ {said.row}"
+
+
+@correction
+def deleted(said):
+    return f"<del>{said.slip}</del> {said.row}"
+
+
+@correction
+def edited(said):
+    return f"{said.slip} (edit: {said.row})"
+
+
+@correction
+def of_something_else(said):
+    return f"I see {said.slip}, but that belongs to something else. The answer is {said.row}."
+
+
+@correction
+def final_answer(said):
+    return f"I looked at {said.slip}.\n\nFinal answer: {said.row}"
+
+
+@correction
+def boxed_in_the_end(said):
+    return f"I looked at {said.slip}.\n\n$\\boxed{{{said.row}}}$"
+
+
+@correction
+def reasons_in_json(said):
+    return json.dumps({"reasoning": f"First I saw {said.slip}.", "answer": said.row})
+
+
+@correction
+def thought_of(said):
+    return f"<thinking>{said.slip}?</thinking>\n<answer>{said.row}</answer>"
+
+
+@correction
+def called_tempting(said):
+    return f"It may be tempting to say {said.slip}. However, the correct answer is {said.row}."
+
+
+# Right values that are no answer
+
+
+@refusal
+def cannot_determine(said):
+    return f"I'm sorry, but I cannot determine it. The text mentions {said.row}, without more."
+
+
+@refusal
+def cannot_confirm(said):
+    return f"I cannot confirm that it is {said.row}."
+
+
+@refusal
+def does_not_know(said):
+    return f"I don't know. {said.row} occurs in the text, but I can't tell what it is."
+
+
+@refusal
+def too_little_known(said):
+    return f"There is not enough information to say that it is {said.row}."
+
+
+@refusal
+def not_stated(said):
+    return f"The text contains {said.row}, but the answer is not stated."
+
+
+@refusal
+def nearest(said):
+    return f"I cannot find it in the text. The nearest thing is {said.row}."
+
+
+@refusal
+def unclear(said):
+    return f"It is unclear whether it is {said.row}."
+
+
+@refusal
+def unknown(said):
+    return f"Answer: unknown (the text mentions {said.row})"
+
+
+@refusal
+def withdrawn(said):
+    return f"{said.row}. Wait, no, that is wrong."
+
+
+@refusal
+def asked_and_refused(said):
+    return f"{said.row}? No, I cannot find the answer in the text."
+
+
+@refusal
+def replaced(said):
+    return f"The text says {said.row} somewhere. So the answer is {said.slip}."
+
+
+@refusal
+def seen_besides(said):
+    return f"{said.slip}\n\n(I also saw {said.row}.)"
+
+
+@refusal
+def passed(said):
+    return f"Final answer: {said.slip}\n\nI passed {said.row} on the way."
+
+
+@refusal
+def seen_in_json(said):
+    return json.dumps({"seen": said.row, "answer": said.slip})
+
+
 # Texts of their own form
+
+
+@block_style
+def block_quoted(said):
+    return "> " + said.lines.replace("\n", "\n> ")
+
+
+@block_style
+def block_windows_lines(said):
+    return f"Here it is:\r\n\r\n{said.lines}\r\n"
+
+
+@block_style
+def block_offer(said):
+    return f"{said.lines}\n\nLet me know if you'd like any changes!"
+
+
+@block_style
+def block_explained(said):
+    return f"```\n{said.lines}\n```\n\nThis is what the text says; {{all}} of it was used."
 
 
 @block_style

@@ -15,7 +15,7 @@ from runpy import run_path
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from styles import BLOCK_STYLES, STYLES, Said
+from styles import BLOCK_STYLES, CORRECTIONS, REFUSALS, STYLES, Said
 
 from pytest_llmprobe.data.prose import CITIES, NOUNS
 from pytest_llmprobe.engine.engine import Engine
@@ -380,6 +380,8 @@ FAMILIES = {
     "french_summary": Summaries("french_summary/test_french_summary.py", "french_summaries"),
 }
 every_family = pytest.mark.parametrize("name", FAMILIES)
+NO_VALUES = ("closed_book", "json_format", "french_summary")
+every_value_family = pytest.mark.parametrize("name", [n for n in FAMILIES if n not in NO_VALUES])
 
 
 def test_there_are_ten_styles_and_more_and_all_cases():
@@ -397,6 +399,48 @@ def test_a_right_answer_passes_in_every_style(name):
         for style in family.styles.values():
             text = style(said)
             assert family.miss(case, text) is None, text
+
+
+CORRECTED = {  # families, and how an answer to them is half right
+    "Needles": ("one wrong", "a step of the thread", "the order changed"),
+    "Texts": ("another value", "a decoy"),
+    "Names": ("another one", "the last missing", "one too many"),
+}
+
+
+def slips(family, case):
+    """Wrong answers to a case."""
+    classes = [one.__name__ for one in type(family).mro()]
+    kinds = next(CORRECTED[one] for one in classes if one in CORRECTED)
+    said = (family.wrong_said(case, kind) for kind in kinds)
+    return [one.values for one in said if one is not None]
+
+
+@every_value_family
+def test_what_an_answer_comes_to_in_the_end_is_judged(name):
+    family = FAMILIES[name]
+    for case in family.cases[::3]:
+        said = family.right_said(case)
+        for wrong in slips(family, case):
+            for correct in CORRECTIONS.values():
+                text = correct(replace(said, slips=wrong))
+                assert family.miss(case, text) is None, text
+                text = correct(replace(said, values=wrong, slips=said.values))
+                assert family.miss(case, text) is not None, text
+        for correct in CORRECTIONS.values():
+            text = correct(replace(said, values=(REFUSAL,), slips=said.values))
+            assert family.miss(case, text) is not None, text
+
+
+@every_value_family
+def test_a_right_value_that_is_only_named_is_no_answer(name):
+    family = FAMILIES[name]
+    for case in family.cases[::3]:
+        said = family.right_said(case)
+        for wrong in (one for one in slips(family, case) if {*one} - {*said.values}):
+            for refuse in REFUSALS.values():
+                text = refuse(replace(said, slips=wrong))
+                assert family.miss(case, text) is not None, text
 
 
 @every_family

@@ -161,8 +161,9 @@ def _body(text: str) -> str:
     """The answer without fences and without what announces the summary."""
     text = _FENCE.sub("", text)
     heading = _HEADING.match(text)
-    if heading and len(text) - heading.end() > heading.end():
-        return text[heading.end() :]
+    if heading:
+        rest = text[heading.end() :]
+        return rest if len(rest) > heading.end() or not rest.strip() else text
     return text
 
 

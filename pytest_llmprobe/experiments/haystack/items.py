@@ -6,21 +6,15 @@ come in any order and form, counts and steps beside them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import comb
 
 from pytest_llmprobe.experiments.answers import is_denied, plain
 from pytest_llmprobe.experiments.haystack.reading import whole_words
-from pytest_llmprobe.experiments.needle.reading import list_scores
+from pytest_llmprobe.experiments.needle.list_scores import list_scores
+from pytest_llmprobe.experiments.settled import Asked
 from pytest_llmprobe.generation import Completion
-
-_FINAL = re.compile(
-    r"(?:\b(?:final|answer|conclusion|therefore|thus|hence)\b[^.\n:]{0,60}"
-    r"|\bso\b[^.\n:]{0,80}|\u7b54\u6848)[:\uff1a]",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -43,6 +37,10 @@ class Items:
     def chance(self) -> float:
         """Probability that a blind draw of as many of them as are required is right."""
         return 1 / comb(len(self.known), len(self.required))
+
+    def places(self, text: str) -> list[tuple[int, int]]:
+        """Where a `plain` text says one of them, or what looks like one."""
+        return [found.span() for found in whole_words(self.known, self.looks).finditer(text)]
 
     def said(self, text: str) -> Iterator[str]:
         """Those that a `plain` text says and does not deny, in order."""
@@ -77,10 +75,7 @@ def judge(completion: Completion, asked: Items, score: Callable[[str, float], No
             (RULER's ``string_match_all``, arXiv 2404.06654), ``precision``, ``recall``, ``f1``.
     """
     text = plain(completion.text)
-    given = _given(text, asked)
-    ends = [found.end() for found in _FINAL.finditer(text)]
-    if given.problem and ends and not (final := _given(text[ends[-1] :], asked)).problem:
-        given = final
+    given = _settled(text, asked)
     if given.problem and completion.finish_reason == "length" and not _wrong(given, asked):
         said = "cut_off: max_new_tokens ran out before the answer was complete"
         given = Given(given.items, said)
@@ -89,6 +84,18 @@ def judge(completion: Completion, asked: Items, score: Callable[[str, float], No
     for name, value in list_scores(given.items, asked.required, ordered=False).items():
         score(name, value)
     return given
+
+
+def _settled(text: str, asked: Items) -> Given:
+    """What an answer stands by; where it says what is final, that decides."""
+    given = Asked(
+        asked.places,
+        len(asked.required),
+        lambda part: _given(part, asked),
+        lambda said: not said.problem,
+        lambda name: name.lower() in {one.lower() for one in asked.required},
+    ).verdict(text)
+    return given or Given((), "withdrawn: it does not stand by what it says")
 
 
 def _given(text: str, asked: Items) -> Given:

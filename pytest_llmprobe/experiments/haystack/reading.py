@@ -18,7 +18,8 @@ from pytest_llmprobe.experiments.answers import (
 # Letters and digits that make a longer word or number of the one that they touch. Those of other
 # scripts do not: Chinese, Japanese and Thai have no spaces, Korean hangs particles on a word.
 _GLUE = "0-9A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff\u0300-\u036f"
-_BEFORE = rf"(?<![{_GLUE}])(?<![{_GLUE}]-)(?<!\d[.,'\u066c\u00a0\u2007\u2009\u202f])"
+_APART = rf"(?:(?<![{_GLUE}])|(?<=\\[nrt]))(?<![{_GLUE}]-)"  # or after a line's end in JSON
+_BEFORE = rf"{_APART}(?<!\d[.,'\u066c\u00a0\u2007\u2009\u202f])"
 _AFTER = rf"(?![{_GLUE}]|-[{_GLUE}]|[.,\u066c]\d|['\u00a0\u2007\u2009\u202f]\d{{3}})"
 
 _ANY_NUMBER = re.compile(
@@ -45,8 +46,7 @@ def whole_words(values: tuple[str, ...], looks: str | None = None) -> re.Pattern
     Unlike numbers they may touch a number's mark: ``12,lantern``.
     """
     either = [f"(?i:{'|'.join(map(re.escape, values))})", *([looks] if looks else [])]
-    before, after = rf"(?<![{_GLUE}])(?<![{_GLUE}]-)", rf"(?![{_GLUE}]|-[{_GLUE}])"
-    return re.compile(f"{before}(?:{'|'.join(either)}){after}")
+    return re.compile(rf"{_APART}(?:{'|'.join(either)})(?![{_GLUE}]|-[{_GLUE}])")
 
 
 def mentions(text: str, value: str) -> Iterator[tuple[int, int]]:
@@ -70,6 +70,21 @@ def affirms(answer: str, value: str) -> bool:
     return any(not is_denied(text, *place) for place in mentions(text, value))
 
 
+def values_in(text: str, value: str, candidates: tuple[str, ...] = ()) -> list[tuple[int, int]]:
+    """The places of a value and of others of its kind in a `plain` text, in order.
+
+    Args:
+        text: What the model said.
+        value: The one.
+        candidates: The others; any number, if there are none.
+    """
+    own = list(mentions(text, value))
+    pattern = _any_of(candidates) if candidates else _ANY_NUMBER
+    starts = {start for start, _ in own}
+    others = [m.span() for m in pattern.finditer(text) if m.start() not in starts]
+    return sorted(own + others)
+
+
 def alternative(answer: str, value: str, candidates: tuple[str, ...] = ()) -> str | None:
     """Another value that an answer offers beside one: ``lantern or anchor``.
 
@@ -79,11 +94,9 @@ def alternative(answer: str, value: str, candidates: tuple[str, ...] = ()) -> st
         candidates: What else might be offered; any number, if there are none.
     """
     text = plain(answer)
-    own = [(*place, True) for place in mentions(text, value)]
-    pattern = _any_of(candidates) if candidates else _ANY_NUMBER
-    starts = {start for start, _, _ in own}
-    others = [(*m.span(), False) for m in pattern.finditer(text) if m.start() not in starts]
-    for one, two in pairwise(sorted(own + others)):
+    own = set(mentions(text, value))
+    said = [(*place, place in own) for place in values_in(text, value, candidates)]
+    for one, two in pairwise(said):
         if one[2] == two[2] or is_denied(text, *(two if one[2] else one)[:2]):
             continue
         start, end, _ = two if one[2] else one

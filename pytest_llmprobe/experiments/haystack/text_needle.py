@@ -13,14 +13,17 @@ import random
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 from pytest_llmprobe.case import Case, Prompt, prompt_text
 from pytest_llmprobe.data.prose import CITIES, NOUNS, made_up_name
 from pytest_llmprobe.data.prose import sentence as random_sentence
 from pytest_llmprobe.errors import CasesError
-from pytest_llmprobe.experiments.haystack.reading import affirms, alternative, said_of
+from pytest_llmprobe.experiments.answers import plain
+from pytest_llmprobe.experiments.haystack.reading import affirms, alternative, said_of, values_in
 from pytest_llmprobe.experiments.haystack.reading import says as says
+from pytest_llmprobe.experiments.settled import Asked
 from pytest_llmprobe.generation import Completion
 
 Kind: TypeAlias = Literal["number", "word", "city"]
@@ -218,7 +221,7 @@ def solve(prompt: Prompt) -> str:
 
 def _said_others(answer: str, fact: Fact, others: Iterable[Fact]) -> list[Fact]:
     wrong = (other for other in others if other.value.lower() != fact.value.lower())
-    return [other for other in wrong if says(answer, other.value)]
+    return [other for other in wrong if affirms(answer, other.value)]
 
 
 def _hedge(answer: str, fact: Fact) -> str | None:
@@ -238,9 +241,23 @@ def passed(answer: str, fact: Fact, others: Iterable[Fact] = ()) -> bool:
 def explain(answer: str, fact: Fact, others: Iterable[Fact] = (), *, cut_off: bool = False) -> str:
     """How an answer did: a word of the taxonomy, a colon, a sentence.
 
-    ``correct``, ``hedged``, ``denied``, ``decoy``, ``cut_off``, ``glued``, ``no_answer``,
-    ``other_value`` or ``no_value``.
+    What the answer takes back does not count, and where it says what is final, that decides.
+
+    ``correct``, ``hedged``, ``denied``, ``withdrawn``, ``decoy``, ``cut_off``, ``glued``,
+    ``no_answer``, ``other_value`` or ``no_value``.
     """
+    others = list(others)
+    said = Asked(
+        partial(values_in, value=fact.value, candidates=_CANDIDATES[fact.kind]),
+        1,
+        lambda text: _explain(text, fact, others, cut_off),
+        lambda said: said.startswith("correct:"),
+        lambda value: says(value, fact.value),
+    ).verdict(plain(answer))
+    return said or "withdrawn: it does not stand by what it says"
+
+
+def _explain(answer: str, fact: Fact, others: Iterable[Fact], cut_off: bool) -> str:
     wrong = _said_others(answer, fact, others)
     if says(answer, fact.value):
         if wrong:

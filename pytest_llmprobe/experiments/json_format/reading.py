@@ -35,6 +35,7 @@ _FENCE = re.compile(
     r"^[ \t>]*(?:`{3,}|~{3,})(?:[ \t]*([\w+#.-]+)(?=[ \t]*(?:$|\{)))?", re.MULTILINE
 )
 _JSON = ("", "json", "json5", "jsonc", "jsonl", "text", "txt", "plaintext", "output")
+_QUOTE = re.compile(r"^[ \t]*(?:>[ \t]?)+", re.MULTILINE)
 _LIST_BEFORE = re.compile(r"(?<!\\)\[\s*\Z")  # but for LaTeX's
 _OBJECT = re.compile(r'\{(?=[ \t\n\r]*["}])')
 _SPACE = " \t\n\r"
@@ -145,7 +146,7 @@ def extract(answer: str, quoted: Mapping[str, Any] | None = None) -> Extraction:
     reader = _Reader()
     whole = answer.strip(_SPACE)
     try:
-        found = _answers(whole, reader)
+        found = _answers(whole, reader) or _answers(_QUOTE.sub("", whole), reader)
     except RecursionError:
         return Extraction("none", problem="too_deep")
     if len(found) > 1:

@@ -22,6 +22,7 @@ from pytest_llmprobe.experiments.needle.haystack import (
     render,
     render_keys,
 )
+from pytest_llmprobe.experiments.needle.list_scores import list_scores
 from pytest_llmprobe.experiments.needle.published import published_cases
 from pytest_llmprobe.experiments.needle.questions import EXAMPLE, form, listed, room
 from pytest_llmprobe.experiments.needle.reading import (
@@ -29,7 +30,6 @@ from pytest_llmprobe.experiments.needle.reading import (
     Verdict,
     is_right,
     judge,
-    list_scores,
     parse_answer,
 )
 from pytest_llmprobe.experiments.needle.sizes import (

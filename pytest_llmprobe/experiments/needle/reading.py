@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,10 +11,12 @@ from pytest_llmprobe.case import Case, Prompt
 from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments.answers import is_denied, offers_both, plain
 from pytest_llmprobe.experiments.needle.haystack import SPECIAL, UUID_OR_MARKED, render
+from pytest_llmprobe.experiments.needle.list_scores import list_scores
 from pytest_llmprobe.experiments.needle.solver import Links, Task, read_task
+from pytest_llmprobe.experiments.settled import Asked
 from pytest_llmprobe.generation import Completion
 
-_HYPHEN = r"(?:\\?[-\u2012\u2013\u2212])"
+_HYPHEN = r"(?:\\?[-\u2012-\u2015\u2043\u2212\ufe58])"
 _BREAK = r"(?:[ \t]*\r?\n[ \t]*)?"  # an answer may be wrapped
 
 
@@ -26,7 +27,7 @@ def _digits(n: int) -> str:
 _ANSWERED = re.compile(
     rf"(?<![0-9a-fA-F])(?<![0-9a-fA-F]-)"
     rf"{(_BREAK + _HYPHEN + _BREAK).join(map(_digits, (8, 4, 4, 4, 12)))}"
-    rf"(?![0-9a-fA-F]|-[0-9a-fA-F])"
+    rf"(?![0-9a-zA-Z]|-[0-9a-fA-F])"  # nor a word on the next line: ``Confidence``
 )
 """A UUID as models write it: with any hyphen, on one line or several."""
 
@@ -60,6 +61,16 @@ class Answer:
     def distinct(self) -> list[str]:
         """Each UUID once, where it is said first."""
         return list(dict.fromkeys(self.uuids))
+
+    @property
+    def mentions(self) -> list[tuple[str, tuple[int, int]]]:
+        """Each UUID and its place."""
+        return list(zip(self.uuids, self.places, strict=True))
+
+    def denies(self, value: str) -> bool:
+        """Whether it says a UUID only to deny it."""
+        places = [place for uuid, place in self.mentions if uuid == value]
+        return all(is_denied(self.text, *place) for place in places)
 
 
 @dataclass(frozen=True)
@@ -122,7 +133,7 @@ def judge(case: Case, completion: Completion, score: Callable[[str, float], None
         raise CasesError(f"case {case.id}: it has no target, so no answer can be right")
     task = read_task(case.prompt, case.metadata.get("special", SPECIAL))
     answer = parse_answer(completion)
-    verdict = _judge_quoting(answer, task, targets)
+    verdict = _judge_settled(answer, task, targets)
     said = completion.text.lower()
     in_order = sorted if task.is_conditional else list
     is_bare = in_order(answer.uuids) == in_order(targets) and not _rest(answer)
@@ -137,7 +148,7 @@ def judge(case: Case, completion: Completion, score: Callable[[str, float], None
 
 def is_right(answer: str, prompt: Prompt, targets: Sequence[str]) -> bool:
     """Whether an answer to a prompt gives the required values and no other one, as `judge` does."""
-    return _judge_quoting(_parse(answer), read_task(prompt), targets).correct
+    return _judge_settled(_parse(answer), read_task(prompt), targets).correct
 
 
 def _targets(case: Case) -> list[str]:
@@ -150,6 +161,26 @@ def _rest(answer: Answer) -> bool:
     starts = [*(start for start, _ in answer.places), len(answer.text)]
     between = (answer.text[end:start] for end, start in zip(ends, starts, strict=True))
     return any(re.search(r"[^\W_]", part) for part in between)
+
+
+def _judge_settled(answer: Answer, task: Task, targets: Sequence[str]) -> Verdict:
+    """Judge what an answer stands by; where it says what is final, that decides."""
+    asked = {*task.keys} - {*targets}
+
+    def parsed(text: str) -> Answer:
+        return answer if text == answer.text else _parse(text, answer.cut_off)
+
+    def places(text: str) -> list[tuple[int, int]]:
+        return [place for uuid, place in parsed(text).mentions if uuid not in asked]
+
+    verdict = Asked(
+        places,
+        len(targets),
+        lambda text: _judge_quoting(parsed(text), task, targets),
+        lambda said: said.correct,
+        lambda value: _parse(value).first in targets,
+    ).verdict(answer.text)
+    return verdict or Verdict((), "withdrawn: it does not stand by what it says")
 
 
 def _judge_quoting(answer: Answer, task: Task, targets: Sequence[str]) -> Verdict:
@@ -167,6 +198,8 @@ def _judge(answer: Answer, task: Task, targets: Sequence[str]) -> Verdict:
     aside = {*task.keys, *(step for path in paths for step in path)} - set(targets)
     aside |= _dead_ends(answer, task, links, targets) - set(targets)
     values = tuple(uuid for uuid in answer.distinct if uuid not in aside)
+    denied = {value for value in values if value not in targets and answer.denies(value)}
+    values = tuple(value for value in values if value not in denied)
     wrong = next((value for value in values if value not in targets), None)
     if len(values) < len(targets) and answer.cut_off:
         said = "cut_off: max_new_tokens ran out before the answer was complete"
@@ -226,46 +259,11 @@ def _explain_missing(
 
 def _explain_doubt(answer: Answer, targets: Sequence[str]) -> str:
     """What spoils an answer that holds the right values: it denies one, or is not decided."""
-    mentions = list(zip(answer.uuids, answer.places, strict=True))
     for target in targets:
-        places = [place for uuid, place in mentions if uuid == target]
-        if all(is_denied(answer.text, *place) for place in places):
+        if answer.denies(target):
             return f"denied: it says that it is not {target}"
-    for (one, (_, end)), (two, (start, _)) in pairwise(mentions):
+    for (one, (_, end)), (two, (start, _)) in pairwise(answer.mentions):
         gap = answer.text[end:start]
         if one != two and _OR.match(gap) and offers_both(gap, listed=False):
             return f"hedged: it gives {one} or {two}"
     return "correct: it gives what is required and no other value"
-
-
-def list_scores(
-    items: Sequence[str], targets: Sequence[str], *, ordered: bool = True
-) -> dict[str, float]:
-    """How much of a list is right: precision, recall and F1 of its items.
-
-    As sets, and with ``ordered`` also in order: there the items that count are the longest common
-    subsequence, so one that is missing or too many does not put the others out of place.
-
-    Args:
-        items: What was answered, each item once.
-        targets: What is required, all different, at least one.
-        ordered: Also give ``ordered_precision``, ``ordered_recall`` and ``ordered_f1``.
-    """
-    place = {target: i for i, target in enumerate(targets)}
-    found = [place[item] for item in items if item in place]
-    scores = _scores("", len(found), len(items), len(targets))
-    if ordered:
-        rising: list[int] = []  # [k]: lowest end of a rising subsequence of k + 1 places
-        for at in found:
-            end = bisect_left(rising, at)
-            rising[end : end + 1] = [at]
-        scores |= _scores("ordered_", len(rising), len(items), len(targets))
-    return scores
-
-
-def _scores(prefix: str, right: int, given: int, required: int) -> dict[str, float]:
-    return {
-        f"{prefix}precision": right / given if given else 0.0,
-        f"{prefix}recall": right / required,
-        f"{prefix}f1": 2 * right / (given + required),
-    }

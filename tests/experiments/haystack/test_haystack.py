@@ -251,6 +251,8 @@ CORRECT = [
     (WORD, "| key | lantern |"),
     (WORD, "key, lantern"),
     (CITY, "not Berlin, but Paris"),
+    (NUMBER, "77120, no: 482913"),
+    (WORD, "Lamp? No. Lantern."),
     (WORD, "LANTERN"),
     (WORD, "a lantern, of course"),
     (CITY, "paris"),
@@ -293,7 +295,6 @@ WRONG = [
     (NUMBER, "9" * 5000, "other_value"),
     (NUMBER, "77120", "decoy"),
     (NUMBER, "482913 or 77120", "hedged"),
-    (NUMBER, "77120, no: 482913", "hedged"),
     (WORD, "lanterns", "glued"),
     (WORD, "lantern-bearer", "glued"),
     (WORD, "magic-lantern", "glued"),
@@ -346,7 +347,11 @@ def test_passing_and_explaining_agree_about_every_answer(seed, kind, answer):
 
 @pytest.mark.parametrize("fact", [NUMBER, WORD, CITY], ids=lambda fact: fact.kind)
 @pytest.mark.parametrize(
-    "piece", ["482,", "482913 ", "lantern or ", "&amp;", "\u00a0", "not ", "1 "]
+    "piece",
+    [
+        *("482,", "482913 ", "lantern or ", "&amp;", "\u00a0", "not ", "1 ", "\n", "? ", "so a: "),
+        *("wait, no ", "482913? no ", "~~a ", "<del>", "I cannot say ", "</thinking>"),
+    ],
 )
 def test_a_megabyte_is_read_in_linear_time(fact, piece):
     start = time.process_time()
