@@ -133,6 +133,10 @@ class Conclusion(NamedTuple):
     head: str
 
 
+WITHDRAWN = "withdrawn: it does not stand by what it says"
+"""Why an answer is missed that takes back all that it says."""
+
+
 @dataclass(frozen=True)
 class Asked(Generic[T]):
     """How answers to a question are read.

@@ -13,7 +13,7 @@ from math import comb
 from pytest_llmprobe.experiments.answers import is_denied, plain
 from pytest_llmprobe.experiments.haystack.reading import whole_words
 from pytest_llmprobe.experiments.needle.list_scores import list_scores
-from pytest_llmprobe.experiments.settled import Asked
+from pytest_llmprobe.experiments.settled import WITHDRAWN, Asked
 from pytest_llmprobe.generation import Completion
 
 
@@ -95,7 +95,7 @@ def _settled(text: str, asked: Items) -> Given:
         lambda said: not said.problem,
         lambda name: name.lower() in {one.lower() for one in asked.required},
     ).verdict(text)
-    return given or Given((), "withdrawn: it does not stand by what it says")
+    return given or Given((), WITHDRAWN)
 
 
 def _given(text: str, asked: Items) -> Given:

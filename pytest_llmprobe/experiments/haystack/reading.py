@@ -78,10 +78,15 @@ def values_in(text: str, value: str, candidates: tuple[str, ...] = ()) -> list[t
         value: The one.
         candidates: The others; any number, if there are none.
     """
-    own = list(mentions(text, value))
+    return [(start, end) for start, end, _ in _told_apart(text, value, candidates)]
+
+
+def _told_apart(text: str, value: str, candidates: tuple[str, ...]) -> list[tuple[int, int, bool]]:
+    """The same places, each with whether it is the value's."""
+    own = [(*place, True) for place in mentions(text, value)]
     pattern = _any_of(candidates) if candidates else _ANY_NUMBER
-    starts = {start for start, _ in own}
-    others = [m.span() for m in pattern.finditer(text) if m.start() not in starts]
+    starts = {start for start, _, _ in own}
+    others = [(*m.span(), False) for m in pattern.finditer(text) if m.start() not in starts]
     return sorted(own + others)
 
 
@@ -94,9 +99,7 @@ def alternative(answer: str, value: str, candidates: tuple[str, ...] = ()) -> st
         candidates: What else might be offered; any number, if there are none.
     """
     text = plain(answer)
-    own = set(mentions(text, value))
-    said = [(*place, place in own) for place in values_in(text, value, candidates)]
-    for one, two in pairwise(said):
+    for one, two in pairwise(_told_apart(text, value, candidates)):
         if one[2] == two[2] or is_denied(text, *(two if one[2] else one)[:2]):
             continue
         start, end, _ = two if one[2] else one

@@ -23,7 +23,7 @@ from pytest_llmprobe.errors import CasesError
 from pytest_llmprobe.experiments.answers import plain
 from pytest_llmprobe.experiments.haystack.reading import affirms, alternative, said_of, values_in
 from pytest_llmprobe.experiments.haystack.reading import says as says
-from pytest_llmprobe.experiments.settled import Asked
+from pytest_llmprobe.experiments.settled import WITHDRAWN, Asked
 from pytest_llmprobe.generation import Completion
 
 Kind: TypeAlias = Literal["number", "word", "city"]
@@ -254,7 +254,7 @@ def explain(answer: str, fact: Fact, others: Iterable[Fact] = (), *, cut_off: bo
         lambda said: said.startswith("correct:"),
         lambda value: says(value, fact.value),
     ).verdict(plain(answer))
-    return said or "withdrawn: it does not stand by what it says"
+    return said or WITHDRAWN
 
 
 def _explain(answer: str, fact: Fact, others: Iterable[Fact], cut_off: bool) -> str:

@@ -13,7 +13,7 @@ from pytest_llmprobe.experiments.answers import is_denied, offers_both, plain
 from pytest_llmprobe.experiments.needle.haystack import SPECIAL, UUID_OR_MARKED, render
 from pytest_llmprobe.experiments.needle.list_scores import list_scores
 from pytest_llmprobe.experiments.needle.solver import Links, Task, read_task
-from pytest_llmprobe.experiments.settled import Asked
+from pytest_llmprobe.experiments.settled import WITHDRAWN, Asked
 from pytest_llmprobe.generation import Completion
 
 _HYPHEN = r"(?:\\?[-\u2012-\u2015\u2043\u2212\ufe58])"
@@ -180,7 +180,7 @@ def _judge_settled(answer: Answer, task: Task, targets: Sequence[str]) -> Verdic
         lambda said: said.correct,
         lambda value: _parse(value).first in targets,
     ).verdict(answer.text)
-    return verdict or Verdict((), "withdrawn: it does not stand by what it says")
+    return verdict or Verdict((), WITHDRAWN)
 
 
 def _judge_quoting(answer: Answer, task: Task, targets: Sequence[str]) -> Verdict:
