@@ -7,19 +7,20 @@ shorter is told by its code: the same instructions as in the family that most ot
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import FunctionType, SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama import modeling_llama as llama
 
-Forward: TypeAlias = Callable[..., Any]
+from pytest_llmprobe.engine.attention_forms import Forward, attention_form
+from pytest_llmprobe.engine.same_code import is_plain, same_code
 
 ROTATION = "apply_rotary_pos_emb"
 """Name under which transformers' attention layers call what rotates queries and keys."""
@@ -68,34 +69,11 @@ def short_forms(model: Any) -> ShortForms:
 
 def _short(module: Any) -> Forward | None:
     kind = type(module)
-    if _same(kind, llama.LlamaRMSNorm, "forward"):
+    if same_code(kind, llama.LlamaRMSNorm, "forward"):
         return _norm(module, module.variance_epsilon, around_one=False)
-    if _same(kind, GemmaRMSNorm, "forward") and _same(kind, GemmaRMSNorm, "_norm"):
+    if same_code(kind, GemmaRMSNorm, "forward") and same_code(kind, GemmaRMSNorm, "_norm"):
         return _norm(module, module.eps, around_one=True)
     return _rotating(module)
-
-
-def _same(one: Any, other: Any, name: str) -> bool:
-    """Whether functions of two classes or modules have the same instructions."""
-    first, second = getattr(one, name, None), getattr(other, name, None)
-    if not isinstance(first, FunctionType) or not isinstance(second, FunctionType):
-        return False
-    if not _is_plain(first) or first.__defaults__ != second.__defaults__:
-        return False
-    return _instructions(first) == _instructions(second)
-
-
-def _is_plain(function: Any) -> bool:
-    """A function that is all there is: nothing is wrapped around another one."""
-    plain = isinstance(function, FunctionType) and not function.__closure__
-    return plain and not hasattr(function, "__wrapped__")
-
-
-def _instructions(function: FunctionType) -> tuple[object, ...]:
-    """Code without its texts: a docstring is a constant, too."""
-    code = function.__code__
-    numbers = [constant for constant in code.co_consts if not isinstance(constant, str)]
-    return code.co_code, code.co_names, code.co_varnames, numbers
 
 
 def _norm(module: Any, epsilon: float, around_one: bool) -> Forward:
@@ -116,17 +94,19 @@ def _norm(module: Any, epsilon: float, around_one: bool) -> Forward:
 
 
 def _rotating(module: Any) -> Forward | None:
-    """The module's own ``forward``, in which another function rotates."""
+    """The module's own ``forward``, in which another function rotates, or one with fewer calls."""
     own = type(module).forward
-    if not _is_plain(own):
+    if not is_plain(own):
         return None
     names = own.__globals__
     rotation = names.get(ROTATION)
     if ROTATION not in own.__code__.co_names or not isinstance(rotation, FunctionType):
         return None
     its = SimpleNamespace(**rotation.__globals__)
-    if not (_same(its, llama, ROTATION) and _same(its, llama, "rotate_half")):
+    if not (same_code(its, llama, ROTATION) and same_code(its, llama, "rotate_half")):
         return None
+    if (written_out := attention_form(module, _rotation(rotation))) is not None:
+        return written_out
     changed = names | {ROTATION: _rotation(rotation)}
     forward = FunctionType(own.__code__, changed, own.__name__, own.__defaults__)
     forward.__kwdefaults__ = own.__kwdefaults__
