@@ -85,7 +85,8 @@ class FastBackend(TransformersBackend):
                 return self._copied(rows, on_tokens, arrived)
             return super().together(rows, on_tokens, arrived)
         drafts = [self._draft(row) for row in rows]
-        alone = len(rows) == 1 and not isinstance(self._packed, PackedWeights)
+        packed = self._packed
+        alone = len(rows) == 1 and not (isinstance(packed, PackedWeights) and packed.in_use)
 
         def ended(state: RowState) -> None:
             if not state.broken and not self._is_close(state, alone):

@@ -1,15 +1,16 @@
-"""Ways to multiply by the weight of a linear layer: torch's own, and two on copies of it.
+"""Ways to multiply by the weights of linear layers: torch's own, and two on copies of them.
 
 torch's reads a weight as it lies in memory, which is slow for few rows. oneDNN's copy is the weight
 in another order. FBGEMM's holds each weight in 16 bits and widens it to float32 again within the
 product: half of the bytes are read. Only weights that 16 bits hold are copied so, as those of a
-checkpoint in bfloat16 or float16 are; the products are in float32 as ever.
+checkpoint in bfloat16 or float16 are; the products are in float32 as ever. The copies of layers
+that are given the same input are one: their outputs are one product's, side by side.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -18,7 +19,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 Product: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
-"""Of texts (..., inputs) with one layer's weight, its bias added: (..., outputs)."""
+"""Of texts (..., inputs) with the layers' weights, biases added: (..., outputs of all)."""
 
 MANY_ROWS = 8
 """Rows that oneDNN's order of a weight is made for."""
@@ -52,42 +53,67 @@ def inputs_of(layer: Any) -> int:
     return size
 
 
-def own(layer: Any) -> Product:
-    """The layer's own product, for whoever has put another one in its place."""
-    return partial(type(layer).forward, layer)
+def outputs_of(layer: Any) -> int:
+    """Numbers that a row has after the layer."""
+    size: int = layer.weight.shape[1 if isinstance(layer, Conv1D) else 0]
+    return size
 
 
-def reordered(layer: Any) -> Product:
-    """OneDNN's product by its own copy of the weight."""
-    packed = torch.ops.mkldnn._reorder_linear_weight(_by_output(layer), MANY_ROWS)
-    product, bias = torch.ops.mkldnn._linear_pointwise.default, layer.bias
+def own(layers: Sequence[Any]) -> Product:
+    """The layers' own products, for whoever has put another one in their place."""
+    each = [partial(type(layer).forward, layer) for layer in layers]
+    if len(each) == 1:
+        return each[0]
+    return lambda rows: torch.cat([product(rows) for product in each], dim=-1)
+
+
+def reordered(layers: Sequence[Any]) -> Product:
+    """OneDNN's product by its own copy of the weights."""
+    packed = torch.ops.mkldnn._reorder_linear_weight(_by_output(layers), MANY_ROWS)
+    product, bias = torch.ops.mkldnn._linear_pointwise.default, _biases(layers)
     return lambda rows: product(rows, packed, bias, "none", [], "")
 
 
-def in_half(layer: Any) -> Product | None:
+def in_half(layers: Sequence[Any]) -> Product | None:
     """FBGEMM's product by a copy of 16 bits a weight; None if they would not hold the weights.
 
     Scaled by a power of two, which changes no digit, the weights are where float16 is dense.
     """
     there = "fbgemm" in torch.backends.quantized.supported_engines
-    if layer.weight.dtype != torch.float32 or not there:
+    if layers[0].weight.dtype != torch.float32 or not there:
         return None
-    weight = _by_output(layer)
-    top = weight.abs().amax()
-    if not 0 < top < torch.inf:
+    tops = [float(layer.weight.detach().abs().amax()) for layer in layers]
+    if not all(0 < top < math.inf for top in tops):
         return None
-    _, exponent = math.frexp(LARGEST_HALF / float(top))
+    _, exponent = math.frexp(LARGEST_HALF / max(tops))
     scale = 2.0 ** min(exponent - 1, MOST_SCALED)
-    scaled = weight * scale
-    if (scaled.half().float() - scaled).abs().amax() > ROUNDING * scale * top:
+    scaled, bias = _by_output(layers) * scale, _biases(layers)
+    lost = (scaled.half().float() - scaled).split([outputs_of(layer) for layer in layers])
+    if any(
+        float(part.abs().amax()) > ROUNDING * scale * top
+        for part, top in zip(lost, tops, strict=True)
+    ):
         return None
-    bias = None if layer.bias is None else layer.bias.detach() * scale
-    packed = torch.ops.quantized.linear_prepack_fp16(scaled, bias)
+    packed = torch.ops.quantized.linear_prepack_fp16(scaled, None if bias is None else bias * scale)
     product, back = torch.ops.quantized.linear_dynamic_fp16.default, 1 / scale
     return lambda rows: product(rows, packed).mul_(back)
 
 
-def _by_output(layer: Any) -> torch.Tensor:
+def _by_output(layers: Sequence[Any]) -> torch.Tensor:
     """(outputs, inputs)."""
-    weight: torch.Tensor = layer.weight.detach()
-    return weight.t().contiguous() if isinstance(layer, Conv1D) else weight
+    each: list[torch.Tensor] = [layer.weight.detach() for layer in layers]
+    if isinstance(layers[0], Conv1D):
+        each = [weight.t().contiguous() for weight in each]
+    return each[0] if len(each) == 1 else torch.cat(each)
+
+
+def _biases(layers: Sequence[Any]) -> torch.Tensor | None:
+    """Of all outputs; None if no layer has one."""
+    if all(layer.bias is None for layer in layers):
+        return None
+    weights = [layer.weight for layer in layers]
+    each = [
+        weight.new_zeros(outputs_of(layer)) if layer.bias is None else layer.bias.detach()
+        for layer, weight in zip(layers, weights, strict=True)
+    ]
+    return each[0] if len(each) == 1 else torch.cat(each)

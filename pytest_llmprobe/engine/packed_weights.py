@@ -8,8 +8,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from operator import is_ as _is
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -24,12 +25,17 @@ from pytest_llmprobe.engine.linear_products import (
     own,
     reordered,
 )
+from pytest_llmprobe.engine.same_input import Choice, Group, Together, groups_of, put_in_place
 
 ROWS = (1, 8, 128)
 """Rows that are measured: a text's next token, a batch's, a prompt."""
 
 LEAST, SAMPLE = 2**26, 2**26
-"""Bytes of weights from which they matter, and that are measured: more than a cache holds."""
+"""Bytes of weights of which copies are made at once, and that are measured: more than a cache
+holds. Copies of fewer weights wait until they have been in use."""
+
+FEW, PATIENCE_S = 2**22, 2.0
+"""Bytes of weights that are never copied, and seconds of generation before a small model's are."""
 
 TRIAL = 2**22
 """Bytes of weights that show what copies in 16 bits cost and save, at most."""
@@ -43,10 +49,12 @@ NEAREST = tuple(
 FASTER = 0.9
 """Of the time of another product, what one may take at most to be chosen in its place."""
 
+AS_FAST = "not copied: torch's own product was measured to be as fast"
+
 MEMORY_SHARE = 0.125
 """Of the free memory, what copies may take; keys, values and other workers need the rest."""
 
-MAKERS: dict[str, Callable[[Any], Product | None]] = {
+MAKERS: dict[str, Callable[[Group], Product | None]] = {
     "torch": own,
     "oneDNN": reordered,
     "16 bits": in_half,
@@ -54,11 +62,11 @@ MAKERS: dict[str, Callable[[Any], Product | None]] = {
 """Ways to multiply."""
 
 
-class Weight(NamedTuple):
-    """A layer's weight as it was when it was copied: a change of it counts its version up."""
+class Weights(NamedTuple):
+    """A group's weights as they were when they were copied: a change of one counts its version."""
 
-    source: torch.Tensor
-    version: int
+    sources: tuple[torch.Tensor, ...]
+    versions: tuple[int, ...]
     products: dict[str, Product]
 
 
@@ -69,18 +77,30 @@ class PackedWeights:
     Copies in 16 bits take long to make, and are made when the model has been in use for as long.
 
     Args:
-        layers: Linear layers.
+        groups: Linear layers; those of one group have one copy.
         chosen: For each of ``ROWS`` the way that is fastest.
-        half_s: Seconds that copies in 16 bits would take; None: they are none, or no faster.
+        half_s: Seconds of use after which copies in 16 bits are made; None: they are none, or no
+            faster.
     """
 
-    layers: Sequence[Any]
+    groups: Sequence[Group]
     chosen: tuple[str, ...]
     half_s: float | None = None
-    _weights: dict[Any, Weight] = field(default_factory=dict)
+    _weights: dict[Group, Weights] = field(default_factory=dict)
+    _placed: ExitStack = field(default_factory=ExitStack)
     _users: int = 0
     _used_s: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def layers(self) -> list[Any]:
+        """Of all groups."""
+        return [layer for group in self.groups for layer in group]
+
+    @property
+    def in_use(self) -> bool:
+        """Whether there are copies by which layers multiply."""
+        return set(self.chosen) != {"torch"}
 
     @property
     def described(self) -> str:
@@ -100,7 +120,7 @@ class PackedWeights:
             said.append(
                 f"to be copied in 16 bits, which hold them, after {self.half_s:.0f} s of generation"
             )
-        return "; ".join(said)
+        return "; ".join(said) or AS_FAST
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -110,9 +130,12 @@ class PackedWeights:
                 if self.half_s is not None and self._used_s >= self.half_s:
                     self._halve()
                 # All copies first: what fails for want of memory leaves the layers as they are.
-                products = [self._product(layer) for layer in self.layers]
-                for layer, product in zip(self.layers, products, strict=True):
-                    layer.forward = product
+                each = [
+                    put
+                    for group in (self.groups if self.in_use else ())
+                    for put in zip(group, self._together(group).forwards(), strict=True)
+                ]
+                self._placed.enter_context(put_in_place(each))
             self._users += 1
         start = time.perf_counter()
         try:
@@ -122,45 +145,42 @@ class PackedWeights:
                 self._used_s += time.perf_counter() - start
                 self._users -= 1
                 if not self._users:
-                    for layer in self.layers:
-                        del layer.forward
+                    self._placed.close()
 
     def _halve(self) -> None:
         """Copy all weights in 16 bits, and choose again."""
         self.half_s = None
-        if all("16 bits" in self._known(layer, ("16 bits",)) for layer in self.layers):
-            sample = _sample(self.layers)
+        if all("16 bits" in self._known(group, ("16 bits",)) for group in self.groups):
+            sample = _sample(self.groups)
             products = {
-                way: [self._known(layer, (way,))[way] for layer in sample]
+                way: [self._known(group, (way,))[way] for group in sample]
                 for way in dict.fromkeys((*self.chosen, "16 bits"))
             }
             self.chosen = tuple(_fastest(sample, products, rows) for rows in ROWS)
-        for weight in self._weights.values():
-            for way in set(weight.products) - set(self.chosen):
-                del weight.products[way]
+        for weights in self._weights.values():
+            for way in set(weights.products) - set(self.chosen):
+                del weights.products[way]
 
-    def _known(self, layer: Any, ways: Sequence[str]) -> dict[str, Product]:
-        """The layer's products in these ways, as far as it has them."""
-        known = self._weights.get(layer)
-        version: int = layer.weight._version
-        if known is None or known.source is not layer.weight or known.version != version:
-            known = self._weights[layer] = Weight(layer.weight, version, {})
+    def _known(self, group: Group, ways: Sequence[str]) -> dict[str, Product]:
+        """The group's products in these ways, as far as it has them."""
+        known = self._weights.get(group)
+        sources = tuple(layer.weight for layer in group)
+        versions: tuple[int, ...] = tuple(weight._version for weight in sources)
+        same = known is not None and all(map(_is, known.sources, sources))
+        if known is None or not same or known.versions != versions:
+            known = self._weights[group] = Weights(sources, versions, {})
         for way in ways:
-            if way not in known.products and (product := MAKERS[way](layer)) is not None:
+            if way not in known.products and (product := MAKERS[way](group)) is not None:
                 known.products[way] = product
         return known.products
 
-    def _product(self, layer: Any) -> Product:
-        """What is fastest for the rows that come; the layer's own where gradients may follow."""
-        products, size, own_product = self._known(layer, self.chosen), inputs_of(layer), own(layer)
-        table = [own_product, *(products.get(self.chosen[n], own_product) for n in NEAREST)]
-
-        def forward(input: torch.Tensor) -> torch.Tensor:
-            if not torch.is_inference_mode_enabled():  # another thread may want gradients meanwhile
-                return own_product(input)
-            return table[min(input.numel() // size, ROWS[-1])](input)
-
-        return forward
+    def _together(self, group: Group) -> Together:
+        """Layers that multiply in the way that is fastest for the rows that come."""
+        copies = [way for way in dict.fromkeys(self.chosen) if way != "torch"]
+        products, size = self._known(group, copies), inputs_of(group[0])
+        table = [None, *(products.get(self.chosen[n]) for n in NEAREST)]
+        choice: Choice = lambda texts: table[min(texts.numel() // size, ROWS[-1])]  # noqa: E731
+        return Together(group, choice)
 
 
 _KNOWN: WeakKeyDictionary[Any, PackedWeights | str] = WeakKeyDictionary()
@@ -183,25 +203,30 @@ def _measured(model: Any) -> PackedWeights | str:
         return "not copied: this torch has no oneDNN"
     layers = [layer for layer in model.modules() if can_be_copied(layer)]
     wanted = sum(layer.weight.nbytes for layer in layers)
-    if wanted < LEAST:
+    if wanted <= FEW:
         return "not copied: they are few"
     if wanted > MEMORY_SHARE * psutil.virtual_memory().available:
         return (
             f"not copied: {wanted / 2**30:.1f} GiB would be more than an eighth of the free memory"
         )
-    sample = _sample(layers)
-    products = {"torch": list(map(own, sample)), "oneDNN": list(map(reordered, sample))}
-    chosen = tuple(_fastest(sample, products, rows) for rows in ROWS)
-    half_s = _cost_of_halves(layers, chosen)
+    groups = groups_of(model, layers)
+    chosen: tuple[str, ...] = ("torch",) * len(ROWS)
+    if wanted >= LEAST:
+        sample = _sample(groups)
+        products = {"torch": list(map(own, sample)), "oneDNN": list(map(reordered, sample))}
+        chosen = tuple(_fastest(sample, products, rows) for rows in ROWS)
+    half_s = _cost_of_halves(groups, chosen)
     if half_s is None and set(chosen) == {"torch"}:
-        return "not copied: torch's own product was measured to be as fast"
-    return PackedWeights(layers, chosen, half_s)
+        return AS_FAST if wanted >= LEAST else "not copied: they are few"
+    if half_s is not None and wanted < LEAST:
+        half_s = max(half_s, PATIENCE_S)
+    return PackedWeights(groups, chosen, half_s)
 
 
-def _cost_of_halves(layers: Sequence[Any], chosen: Sequence[str]) -> float | None:
-    """Seconds that copies in 16 bits would take; None if one layer's is none or no faster."""
-    small = [layer for layer in layers if layer.weight.nbytes <= TRIAL]
-    trial = max(small, key=lambda layer: layer.weight.nbytes, default=layers[0])
+def _cost_of_halves(groups: Sequence[Group], chosen: Sequence[str]) -> float | None:
+    """Seconds that copies in 16 bits would take; None if one group's is none or no faster."""
+    small = [group for group in groups if _bytes(group) <= TRIAL]
+    trial = max(small, key=_bytes, default=groups[0])
     start = time.perf_counter()
     product = in_half(trial)
     taken = time.perf_counter() - start
@@ -211,26 +236,29 @@ def _cost_of_halves(layers: Sequence[Any], chosen: Sequence[str]) -> float | Non
     products = {chosen[1]: [now], "16 bits": [product]}
     if _fastest([trial], products, ROWS[1], turns=20) != "16 bits":
         return None
-    size: int = trial.weight.numel()
-    return taken * sum(int(layer.weight.numel()) for layer in layers) / size
+    return taken * sum(map(_bytes, groups)) / _bytes(trial)
 
 
-def _sample(layers: Sequence[Any]) -> list[Any]:
-    sample: list[Any] = []
-    for layer in layers:
-        if sum(one.weight.nbytes for one in sample) < SAMPLE:
-            sample.append(layer)
+def _bytes(group: Group) -> int:
+    return sum(int(layer.weight.nbytes) for layer in group)
+
+
+def _sample(groups: Sequence[Group]) -> list[Group]:
+    sample: list[Group] = []
+    for group in groups:
+        if sum(map(_bytes, sample)) < SAMPLE:
+            sample.append(group)
     return sample
 
 
 def _fastest(
-    layers: Sequence[Any], products: dict[str, list[Product]], rows: int, turns: int = 3
+    groups: Sequence[Group], products: dict[str, list[Product]], rows: int, turns: int = 3
 ) -> str:
-    """The way in which the layers' products of so many rows take least, at the best of the turns.
+    """The way in which the groups' products of so many rows take least, at the best of the turns.
 
     The first way stays unless another is clearly faster.
     """
-    texts = [torch.ones(1, rows, inputs_of(x), dtype=x.weight.dtype) for x in layers]
+    texts = [torch.ones(1, rows, inputs_of(x[0]), dtype=x[0].weight.dtype) for x in groups]
     taken = dict.fromkeys(products, float("inf"))
     for _ in range(turns):
         for way, each in products.items():

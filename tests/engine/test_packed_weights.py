@@ -24,9 +24,10 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def fresh(monkeypatch, request):
     """A tiny model that nobody else holds, whose packed products count as faster."""
+    monkeypatch.setattr(packing, "FEW", 0)
     monkeypatch.setattr(packing, "LEAST", 0)
     monkeypatch.setattr(
-        packing, "_fastest", lambda layers, products, rows, turns=3: list(products)[-1]
+        packing, "_fastest", lambda groups, products, rows, turns=3: list(products)[-1]
     )
     loaded = tiny(getattr(request, "param", "llama"))
     return replace(loaded, model=copy.deepcopy(loaded.model))
@@ -63,9 +64,9 @@ def test_answers_are_those_of_plain_generate(fresh, watched):
     for batch_size in (None, 2):
         completions = Engine(backend, batch_size=batch_size).generate(PROMPTS, GenerateConfig(12))
         assert [c.token_ids for c in completions] == expected
-    layers = len(backend._packed.layers)
-    assert layers >= 12
-    assert len(watched) >= 2 * 11 * layers  # every step, every layer, biases too
+    groups = len(backend._packed.groups)
+    assert groups >= 12
+    assert len(watched) >= 2 * 11 * groups  # every step, every layer, biases too
     assert not any("forward" in vars(module) for module in fresh.model.modules())
 
 
@@ -99,7 +100,7 @@ def test_logits_differ_by_rounding_at_every_number_of_rows(fresh, watched):
         with weights.active():
             its = fresh.model(some_ids(count)).logits
         assert torch.allclose(own, its, atol=1e-4)
-    assert len(watched) == 6 * len(weights.layers)
+    assert len(watched) == 6 * len(weights.groups)
     with weights.active():  # no row: nobody wants logits of a text's beginning
         nothing = fresh.model(some_ids(3), logits_to_keep=torch.tensor([], dtype=torch.long)).logits
     assert nothing.shape[1] == 0
@@ -109,10 +110,10 @@ def test_a_copy_for_which_there_is_no_memory_leaves_the_layers_as_they_are(fresh
     weights = packed_weights(fresh.model)
     last, reorder = weights.layers[-1], packing.MAKERS["oneDNN"]
 
-    def tight(layer):
-        if layer is last:
+    def tight(group):
+        if last in group:
             raise MemoryError
-        return reorder(layer)
+        return reorder(group)
 
     monkeypatch.setitem(packing.MAKERS, "oneDNN", tight)
     with pytest.raises(MemoryError), weights.active():
@@ -162,7 +163,8 @@ def test_what_is_not_an_ordinary_layer_is_left_alone(fresh):
         pass
 
     attention.o_proj.__class__ = Other
-    fresh.model.model.layers[1].mlp.up_proj.to(torch.float64)
+    up_proj = fresh.model.model.layers[1].mlp.up_proj
+    up_proj.weight.__class__ = type("Other", (torch.nn.Parameter,), {})  # as of quantised weights
     layers = packed_weights(fresh.model).layers
     assert attention.q_proj not in layers
     assert attention.o_proj not in layers
@@ -175,11 +177,11 @@ def test_why_weights_are_not_copied(fresh, monkeypatch):
         packing._KNOWN.clear()
         return FastBackend(fresh).path
 
-    monkeypatch.setattr(packing, "_fastest", lambda layers, products, rows: "torch")
+    monkeypatch.setattr(packing, "_fastest", lambda *_, **how: "torch")
     assert path().endswith("weights not copied: torch's own product was measured to be as fast")
     monkeypatch.setattr(packing.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
     assert "not copied: 0.0 GiB would be more than an eighth of the free memory" in path()
-    monkeypatch.setattr(packing, "LEAST", 2**40)
+    monkeypatch.setattr(packing, "FEW", 2**40)
     assert path().endswith("not copied: they are few")
     held = replace(fresh, spec=replace(fresh.spec, source=IN_MEMORY))
     assert FastBackend(held).path.endswith("not copied: their owner may change them")
@@ -188,7 +190,7 @@ def test_why_weights_are_not_copied(fresh, monkeypatch):
 @torch.inference_mode()
 def test_each_number_of_rows_goes_the_way_that_was_faster(fresh, watched):
     layer = fresh.model.model.layers[0].mlp.up_proj
-    weights = PackedWeights([layer], ("torch", "oneDNN", "torch"))
+    weights = PackedWeights([(layer,)], ("torch", "oneDNN", "torch"))
     with weights.active():
         for rows in (0, 1, 2, 3, 8, 31, 33, 128, 500):
             layer(torch.ones(1, rows, 64))
@@ -226,7 +228,7 @@ def test_weights_of_a_checkpoint_in_16_bits_lose_nothing_in_16_bits(kind, size, 
     draw = torch.Generator().manual_seed(1)
     weight = (size * torch.randn(70, 90, generator=draw)).to(kind).float()
     layer = linear(weight, torch.randn(70, generator=draw) if bias else None)
-    product = in_half(layer)
+    product = in_half([layer])
     assert product is not None
     with torch.inference_mode():
         for rows in (1, 3, 40):
@@ -248,7 +250,7 @@ def test_weights_of_a_checkpoint_in_16_bits_lose_nothing_in_16_bits(kind, size, 
     ],
 )
 def test_other_weights_are_not_halved(weight):
-    assert in_half(linear(weight)) is None
+    assert in_half([linear(weight)]) is None
 
 
 @HALVES
@@ -284,6 +286,41 @@ def test_copies_in_16_bits_are_made_when_they_pay(fresh, monkeypatch):
 
 
 @HALVES
+def test_a_small_layer_beside_a_large_one_loses_nothing_either():
+    large, small = torch.full((4, 8), 300.0), torch.full((4, 8), 1.0078125 * 2.0**-26)
+    assert in_half([linear(large), linear(small)]) is None  # its digits are below float16's least
+    assert in_half([linear(small)]) is not None
+    small = torch.full((4, 8), 2.0**-7)
+    with torch.inference_mode():
+        product = in_half([linear(large), linear(small, torch.ones(4))])
+        assert torch.equal(product(torch.ones(1, 8)), torch.tensor([[2400.0] * 4 + [1.0625] * 4]))
+
+
+@HALVES
+def test_copies_of_a_small_model_are_made_once_it_has_been_in_use(fresh, monkeypatch):
+    monkeypatch.setattr(packing, "LEAST", 2**40)
+    fresh.model.bfloat16().float()
+    expected = [plain_generate(fresh, prompt) for prompt in PROMPTS]
+    backend = FastBackend(fresh, drafts=False)
+    weights = backend._packed
+    assert not weights.in_use
+    assert backend.path.endswith(
+        "to be copied in 16 bits, which hold them, after 2 s of generation"
+    )
+
+    def said(prompts=PROMPTS):
+        return [c.token_ids for c in Engine(backend).generate(prompts, GenerateConfig(12))]
+
+    assert said() == expected
+    assert said(PROMPTS[:1]) == expected[:1]
+    assert not weights._weights
+    weights.half_s = 1e-3
+    assert said() == expected
+    assert weights.chosen == ("16 bits",) * 3
+    assert backend.path.endswith("0 MiB that each process has for itself")
+
+
+@HALVES
 def test_one_layer_that_16_bits_do_not_hold_leaves_all_as_they_are(fresh):
     fresh.model.bfloat16().float()
     weights = packed_weights(fresh.model)
@@ -308,6 +345,6 @@ def test_the_way_that_takes_least_is_chosen_unless_it_is_hardly_less(monkeypatch
 
     layer = linear(torch.ones(4, 4))
     products = {"torch": taking(60), "oneDNN": taking(58), "16 bits": taking(30)}
-    assert packing._fastest([layer], products, 3) == "16 bits"
+    assert packing._fastest([(layer,)], products, 3) == "16 bits"
     del products["16 bits"]
-    assert packing._fastest([layer], products, 3) == "torch"
+    assert packing._fastest([(layer,)], products, 3) == "torch"
