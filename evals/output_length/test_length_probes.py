@@ -45,7 +45,7 @@ PROBES = {"smoke": ("mlp",), "ci": ("linear", "mlp"), "full": ("linear", "mlp")}
 SPLITS = {"smoke": ("sample",), "ci": HELD_OUT, "full": HELD_OUT}  # what is held out
 LISTS = {"smoke": (), "ci": range(3, 9), "full": range(3, 21)}  # how many things
 FIRST, LEAST = 24, 6  # of the shortest answers asked for so many must repeat their word
-TRAINING = {"hidden": 64, "max_epochs": 40, "patience": 5}
+TRAINING = {"hidden": 64, "max_epochs": 40, "patience": 4, "batch_size": 512}
 
 
 def probes(suite):

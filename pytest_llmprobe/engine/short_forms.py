@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from types import FunctionType, SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -113,9 +113,10 @@ def _rotating(module: Any) -> Forward | None:
     return partial(forward, module)
 
 
+@cache
 def _rotation(own: Forward) -> Forward:
     """Both halves of a head by turns: the one is added to the other with a sign, not negated."""
-    last: tuple[Any, Any] = (None, None)  # sines are those of all layers
+    last: tuple[Any, Any] = (None, None)  # the sines of all layers, so one function serves them all
 
     def rotate(
         q: torch.Tensor,

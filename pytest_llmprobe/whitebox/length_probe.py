@@ -157,19 +157,23 @@ class Network(nn.Module):
             width = units
         self.head = nn.Linear(width, outputs)
 
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Lengths [n], or scores of bins [n, bins]."""
-        scores: torch.Tensor = self.head(self.hidden((states - self.mean) / self.scale))
+    def standardised(self, states: torch.Tensor) -> torch.Tensor:
+        """States [n, D] of mean 0 and variance 1."""
+        return (states - self.mean) / self.scale
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """From standardised states lengths [n], or scores of bins [n, bins]."""
+        scores: torch.Tensor = self.head(self.hidden(inputs))
         return scores if self._classifies else functional.softplus(scores[:, 0])
 
     def lengths(self, states: torch.Tensor) -> torch.Tensor:
         """Lengths [n]; of bins, the mean of their training labels under the probabilities."""
-        found: torch.Tensor = self(states)
+        found: torch.Tensor = self(self.standardised(states))
         return torch.mv(found.softmax(-1), self.centres) if self._classifies else found
 
-    def loss(self, states: torch.Tensor, labels: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
-        """Summed over the rows: LogMSE, or cross-entropy of the bins."""
-        found = self(states)
+    def loss(self, inputs: torch.Tensor, labels: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
+        """Of standardised states, summed over the rows: LogMSE, or cross-entropy of the bins."""
+        found = self(inputs)
         if self._classifies:
             classes = torch.bucketize(labels, bins, right=True)
             return functional.cross_entropy(found, classes, reduction="sum")
