@@ -47,6 +47,7 @@ SWEEP = (-5, 0, 1, 2, 5)  # paper: 0.5, 1, 2, 5
 DELTAS = {"smoke": (-5, 0, 2), "ci": (-5, 0, 2), "full": SWEEP}
 SIZES = {"smoke": (500,), "ci": (1_000, 2_000), "full": range(500, 5_001, 500)}  # tokens
 WORD = {"smoke": (), "ci": (2_000,), "full": range(500, 5_001, 500)}  # sizes with that span too
+STYLED = {"smoke": (500,), "ci": (1_000,), "full": range(500, 5_001, 500)}  # with baselines
 TEXTS = {"smoke": 2, "ci": 8, "full": 20}  # of each length bin
 GENERATIONS = {"smoke": 1, "ci": 1, "full": 10}  # sampled answers to each prompt
 BASELINES = {"capitals": capitals, "important": important}  # unsteered
@@ -71,7 +72,7 @@ def steered_summaries(suite):
             for span in spans:
                 steered = Span(instruction if span == "instruction" else word, occurrence=0)
                 yield case(text, instruction, "plain", phrasing, generation, span, steered)
-            for style, change in BASELINES.items():
+            for style, change in BASELINES.items() if text.size in STYLED[profile] else ():
                 yield case(text, change(instruction), style, phrasing, generation)
 
 
