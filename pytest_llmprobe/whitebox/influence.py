@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from pytest_llmprobe.case import Prompt, Span
 from pytest_llmprobe.errors import ModelError, SettingsError
@@ -184,8 +186,12 @@ class _Flow(Tap):
         own_spans = self._seeds.shape[1]
         # Not fewer than a head is wide: each chunk copies the keys for all heads that share them.
         step = max(CHUNK // (heads * call.key.shape[2]), width)
+        whole = _by_kernel(wide)
         for first in range(0, length, step):
-            part, _ = _some_queries(wide, first, step).run()
+            if whole is None:
+                part, _ = _some_queries(wide, first, step).run()
+            else:
+                part = whole[:, first : first + step]
             output[:, first : first + step] = part[..., :width]
             shares = part[0, ..., width:]
             mean = shares.mean(1)
@@ -232,6 +238,23 @@ class _Flow(Tap):
             state = (kept * state + added * moved) / (kept + added).clamp(min=TINY)
         self._state[method] = state
         return state
+
+
+def _by_kernel(call: Call) -> torch.Tensor | None:
+    """All queries of a text that sees itself, (1, T, H, D), by torch's kernel; None if it cannot.
+
+    The kernel wants heads of queries and keys as wide as the values: zeros change no score.
+    """
+    plain = call.mask is None and call.causal and call.query.shape[2] == call.key.shape[2]
+    scaled = call.options.get("scaling") is not None
+    if not plain or not scaled or call.function is not ALL_ATTENTION_FUNCTIONS["sdpa"]:
+        return None
+    more = call.value.shape[-1] - call.query.shape[-1]
+    if more < 0 or call.query.dtype != torch.float32:
+        return None
+    query, key = functional.pad(call.query, (0, more)), functional.pad(call.key, (0, more))
+    output, _ = replace(call, query=query, key=key, triangular=False).run()
+    return output
 
 
 def _some_queries(call: Call, first: int, count: int) -> Call:
