@@ -30,6 +30,9 @@ TOKEN_BUDGET = 4096
 CPU_LOGITS, DEVICE_LOGITS = 2**23, 2**26
 """Most logits that a forward pass may return: 34 and 268 MB in float32."""
 
+SHARED = 8
+"""Tokens that texts must begin with alike for them to be read once."""
+
 SLICE = 2**19
 """Logits that are normalised together; several arrays of this size exist at a time."""
 
@@ -60,7 +63,8 @@ def log_probabilities(
     """The log-probability of every token of each text, in order, by the model's forward passes.
 
     Short texts share a pass; a long one has several, on a filled cache if the model can go on with
-    one (``capabilities.cached_continuation``), else each from the text's beginning. Computed in
+    one (``capabilities.cached_continuation``), else each from the text's beginning. With such a
+    cache, what the texts of a pass begin with alike is read once, too. Computed in
     float32 from logits in the model's dtype: in float32 a text gets what it would get alone, to
     about 1e-6; in bfloat16 the logits themselves depend on the batch.
 
@@ -154,19 +158,50 @@ def _measure(
     wanted = torch.arange(1, ids.shape[1]) < lengths[:, None]
     width = ids.shape[1] - 1
     moments = np.zeros((4, len(texts), width))
-    step, logits = passes(loaded, ids[:, :-1].to(loaded.model.device), token_budget)
-    for start in range(0, width, step or 1):
-        end = min(start + step, width)
+
+    def note(start: int, end: int, logits: torch.Tensor) -> None:
         here = wanted[:, start:end]
-        found = _moments(logits(start, end), ids[:, start + 1 : end + 1], here)
+        found = _moments(logits, ids[:, start + 1 : end + 1], here)
         moments[:, :, start:end][:, here.numpy()] = found.cpu().numpy()
+
+    given, cache = ids[:, :-1].to(loaded.model.device), None
+    shared = _shared(loaded, ids)
+    if shared:
+        begun = loaded.model(given[:1, :shared], use_cache=True)
+        cache = begun.past_key_values
+        cache.reorder_cache(torch.zeros(len(texts), dtype=torch.long, device=given.device))
+        note(0, shared, begun.logits.expand(len(texts), -1, -1))
+    step, logits = passes(loaded, given[:, shared:], token_budget, cache)
+    for start in range(shared, width, step or 1):
+        end = min(start + step, width)
+        note(start, end, logits(start - shared, end - shared))
     return [moments[:, row, : len(text) - 1].copy() for row, text in enumerate(texts)]
 
 
+def _shared(loaded: LoadedModel, ids: torch.Tensor) -> int:
+    """How many tokens of each of the texts [B, T] are read once for all: not the last that counts.
+
+    They fit into one pass, which is what the texts of a batch do together.
+    """
+    model = loaded.model
+    if len(ids) == 1 or not loaded.capabilities.cached_continuation or _has_own_cache(model):
+        return 0
+    alike = (ids[:, :-2] == ids[:1, :-2]).all(0).long().cumprod(0).sum().item()
+    return int(alike) if alike >= SHARED else 0
+
+
+def _has_own_cache(model: Any) -> bool:
+    """Whether a model's cache is of a kind of its own, whose rows we cannot copy."""
+    return "past_key_values" not in inspect.signature(model.forward).parameters
+
+
 def passes(
-    loaded: LoadedModel, ids: torch.Tensor, token_budget: int
+    loaded: LoadedModel, ids: torch.Tensor, token_budget: int, begun: Any = None
 ) -> tuple[int, Callable[[int, int], Any]]:
-    """Width of a chunk of ids [B, T], and what computes the logits of each [B, t, V], in order."""
+    """Width of a chunk of ids [B, T], and what computes the logits of each [B, t, V], in order.
+
+    ``begun`` is the cache of what stands before the ids.
+    """
     model = loaded.model
     if loaded.capabilities.encoder:
         return _said(loaded, ids)
@@ -179,10 +214,10 @@ def passes(
         most = width  # nothing helps: all logits at once
     step = ceil(width / ceil(width / most)) if width > most else width
     name = "past_key_values" if "past_key_values" in parameters else "cache_params"
-    cache: dict[str, Any] = {}
+    cache: dict[str, Any] = {} if begun is None else {name: begun}
 
     def logits(start: int, end: int) -> Any:
-        if step == width:
+        if step == width and not cache:
             return model(ids, use_cache=False).logits
         if not loaded.capabilities.cached_continuation:
             return model(ids[:, :end], use_cache=False, logits_to_keep=end - start).logits

@@ -4,6 +4,7 @@ import copy
 from dataclasses import replace
 from functools import cache, wraps
 from importlib.util import module_from_spec, spec_from_file_location
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -130,8 +131,32 @@ def test_neither_order_nor_company_nor_budget_matters(lengths, token_budget, tok
 def test_short_texts_share_passes_and_long_ones_have_several(monkeypatch):
     loaded = tiny("llama")
     shapes = watch(loaded.model, monkeypatch)
-    log_probabilities(loaded, [text(n) for n in (10, 101, 9, 10, 8, 2)], token_budget=30)
+    lengths = (10, 101, 9, 10, 8, 2)
+    log_probabilities(loaded, [text(n, seed) for seed, n in enumerate(lengths)], token_budget=30)
     assert shapes == [(1, 25)] * 4 + [(3, 9), (2, 7)]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_texts_begin_with_alike_is_read_once(architecture, monkeypatch):
+    loaded, begin = tiny(architecture), text(20)
+    texts = [begin + text(n, n) for n in (7, 2, 5, 7)] + [begin[:12], begin]
+    exact = [naive(copy.deepcopy(loaded.model).double(), ids) for ids in texts]
+    shapes = watch(loaded.model, monkeypatch)
+    found = log_probabilities(loaded, texts)
+    able = loaded.capabilities
+    own_cache = "cache_params" in signature(type(loaded.model).forward).parameters
+    if able.cached_continuation and able.left_padding and not own_cache:
+        assert shapes == [(1, 20), (6, 6)]
+    bound = COARSE.get(architecture, BOUND)
+    assert all(distance(one, arrays) <= bound for one, arrays in zip(found, exact, strict=True))
+
+
+def test_a_beginning_is_not_the_whole_of_a_text(monkeypatch):
+    loaded, same = tiny("llama"), text(12)
+    shapes = watch(loaded.model, monkeypatch)
+    log_probabilities(loaded, [same, same])
+    log_probabilities(loaded, [text(7), text(7)])  # too short to be worth a pass more
+    assert shapes == [(1, 10), (2, 1), (2, 6)]
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mamba"])
@@ -290,7 +315,7 @@ def test_what_follows_a_text_in_its_row_cannot_spoil_it(monkeypatch):
         output.logits[1, 3:] = float("nan")  # the second row's last token is at 3
 
     watch(loaded.model, monkeypatch, spoil)
-    found = log_probabilities(loaded, [text(30), text(4)])
+    found = log_probabilities(loaded, [text(30), text(4, 1)])
     assert [len(one.mean) for one in found] == [29, 3]
 
 
