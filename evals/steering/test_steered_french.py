@@ -18,7 +18,7 @@ The published set-up, on texts of which 200 are drawn as in the paper's code:
 also says how often a judge prefers the steered answer to the unsteered one, where both are French.
 
 Delta is on the whole instruction, as in the paper.  On the word "French" alone it is a task of its
-own, steered_french_word: in the longest texts of ci and in all stories of full.  It is the control
+own, steered_french_word: in the shorter texts of ci and in all stories of full.  It is the control
 on the reference model, which looks for that word and hardly notices the rest of the instruction.
 """
 
@@ -46,7 +46,7 @@ pytestmark = [pytest.mark.steering, pytest.mark.whitebox]
 SWEEP = (-5, 0, 1, 2, 5)  # paper: 0.5, 1, 2, 5
 DELTAS = {"smoke": (-5, 0, 2), "ci": (-5, 0, 2), "full": SWEEP}
 SIZES = {"smoke": (500,), "ci": (1_000, 2_000), "full": range(500, 5_001, 500)}  # tokens
-WORD = {"smoke": (), "ci": (2_000,), "full": range(500, 5_001, 500)}  # sizes with that span too
+WORD = {"smoke": (), "ci": (1_000,), "full": range(500, 5_001, 500)}  # sizes with that span too
 STYLED = {"smoke": (500,), "ci": (1_000,), "full": range(500, 5_001, 500)}  # with baselines
 TEXTS = {"smoke": 2, "ci": 8, "full": 20}  # of each length bin
 GENERATIONS = {"smoke": 1, "ci": 1, "full": 10}  # sampled answers to each prompt
