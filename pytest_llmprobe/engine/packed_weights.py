@@ -63,7 +63,7 @@ MAKERS: dict[str, Callable[[Group], Product | None]] = {
 
 
 class Weights(NamedTuple):
-    """A group's weights as they were when they were copied: a change of one counts its version."""
+    """A group's weights and biases as they were copied: a change of one counts its version up."""
 
     sources: tuple[torch.Tensor, ...]
     versions: tuple[int, ...]
@@ -164,8 +164,9 @@ class PackedWeights:
     def _known(self, group: Group, ways: Sequence[str]) -> dict[str, Product]:
         """The group's products in these ways, as far as it has them."""
         known = self._weights.get(group)
-        sources = tuple(layer.weight for layer in group)
-        versions: tuple[int, ...] = tuple(weight._version for weight in sources)
+        both = [part for layer in group for part in (layer.weight, layer.bias)]
+        sources = tuple(part for part in both if part is not None)
+        versions: tuple[int, ...] = tuple(part._version for part in sources)
         same = known is not None and all(map(_is, known.sources, sources))
         if known is None or not same or known.versions != versions:
             known = self._weights[group] = Weights(sources, versions, {})

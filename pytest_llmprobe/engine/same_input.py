@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -128,8 +128,8 @@ def _found(model: Any, layers: Sequence[Any]) -> list[Group]:
     return [*kept, *((layer,) for layer in layers if layer not in placed)]
 
 
+@torch.inference_mode()
 def _logits(model: Any) -> torch.Tensor:
-    with torch.inference_mode() if not torch.is_inference_mode_enabled() else nullcontext():
-        ids = torch.arange(TRIED, device=model.device)[None]
-        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
-        return logits
+    ids = torch.arange(TRIED, device=model.device)[None]
+    logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
+    return logits

@@ -17,9 +17,9 @@ from statistics import median
 from unittest import mock
 
 import torch
-from peers import warm_up
+from peers import ready
 
-from pytest_llmprobe import GenerateConfig, load_model
+from pytest_llmprobe import GenerateConfig
 from pytest_llmprobe.engine.fast_backend import FastBackend
 from pytest_llmprobe.engine.linear_products import inputs_of
 from pytest_llmprobe.engine.memory import TreeMemory
@@ -74,12 +74,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rounded", action="store_true")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    model = load_model(options.model)
-    if options.rounded:
-        model.model.bfloat16().float()
-    warm_up(model)
-    backend = FastBackend(model, drafts=False)
+    backend = FastBackend(ready(options.model, options.rounded), drafts=False)
     weights = backend._packed
     if not isinstance(weights, PackedWeights):
         raise SystemExit(f"{options.model}: weights {weights}")

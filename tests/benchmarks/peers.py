@@ -189,8 +189,12 @@ def table(rows: list[Measured]) -> str:
     return "\n".join([*lines, "", *verdicts])
 
 
-def warm_up(model: LoadedModel) -> None:
-    """Generate until weights that are to be copied in 16 bits are."""
+def ready(name: str, rounded: bool) -> LoadedModel:
+    """The model on one thread, after it has generated until all copies of its weights are made."""
+    torch.set_num_threads(1)
+    model = load_model(name)
+    if rounded:
+        model.model.bfloat16().float()
     backend = FastBackend(model)
     print(backend.path)
     start, before = time.process_time(), backend.path
@@ -198,6 +202,7 @@ def warm_up(model: LoadedModel) -> None:
         ours(backend, prompts("d")[0], GenerateConfig(max_new_tokens=50), None)()
     if backend.path != before:
         print(f"after {time.process_time() - start:.1f} s: {backend.path}")
+    return model
 
 
 def main() -> None:
@@ -209,11 +214,7 @@ def main() -> None:
     parser.add_argument("--slow", type=int, default=1)
     parser.add_argument("--rounded", action="store_true")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    model = load_model(options.model)
-    if options.rounded:
-        model.model.bfloat16().float()
-    warm_up(model)
+    model = ready(options.model, options.rounded)
     rows: list[Measured] = []
     for workload in options.workloads:
         rows += measured(model, workload, options.repeats, options.slow)

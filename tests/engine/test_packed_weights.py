@@ -143,6 +143,19 @@ def test_a_changed_weight_is_copied_again(fresh, change):
             assert torch.allclose(fresh.model(some_ids(9)).logits, own, atol=1e-4)
 
 
+@pytest.mark.parametrize("fresh", ["qwen2"], indirect=True)
+def test_a_changed_bias_is_copied_again(fresh):
+    weights = packed_weights(fresh.model)
+    with weights.active():
+        pass
+    with torch.no_grad():
+        fresh.model.model.layers[0].self_attn.k_proj.bias.add_(1)
+    with torch.inference_mode():
+        own = fresh.model(some_ids(9)).logits
+        with weights.active():
+            assert torch.allclose(fresh.model(some_ids(9)).logits, own, atol=1e-4)
+
+
 def test_who_wants_gradients_meanwhile_gets_the_models_own_products(fresh, watched):
     weights = packed_weights(fresh.model)
     own = fresh.model(some_ids(9)).logits
