@@ -73,7 +73,8 @@ def decode(
     while active := _tell(states, told, on_end):
         memory.drop(active)
         most = memory.most_scored(len(active)) - 1
-        segments = [_next_segment(number, states[number], most) for number in active]
+        behind = min(len(states[number].tokens) for number in active)
+        segments = [_next_segment(number, states[number], most, behind) for number in active]
         on_tokens(_step(memory.feed(segments), segments, states))
     return states
 
@@ -89,9 +90,13 @@ def _tell(
     return active
 
 
-def _next_segment(number: int, state: RowState, most: int) -> Segment:
+def _next_segment(number: int, state: RowState, most: int, behind: int) -> Segment:
+    """What a row is fed; it looks up guesses only if no row has said less.
+
+    A guess costs a pass one token more, and a row that has ended before others saves hardly any.
+    """
     room = state.reader.most_to_come - 1
-    guesses = state.guesser.next(min(room, most))
+    guesses = state.guesser.next(min(room, most), look_up=len(state.tokens) == behind)
     start = len(state.row.prompt_ids) + len(state.tokens) - 1
     return Segment(number, (state.tokens[-1], *guesses), start, 1 + len(guesses))
 

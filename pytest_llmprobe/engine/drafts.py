@@ -53,11 +53,11 @@ class Guesser:
             self._text.append(token)
             self._remember(len(self._text) - 1)
 
-    def next(self, most: int) -> list[int]:
-        """At most ``most`` tokens that may follow."""
+    def next(self, most: int, look_up: bool = True) -> list[int]:
+        """At most ``most`` tokens that may follow; without ``look_up`` those of the draft alone."""
         if self._draft:
             return self._draft[self._said : self._said + min(most, self._tried)]
-        if self._credit < 0 or most < 1:
+        if self._credit < 0 or most < 1 or not look_up:
             return []
         if self._seen is None:
             self._seen = {}

@@ -3,10 +3,15 @@
 import random
 
 import pytest
+from architectures import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_llmprobe import GenerateConfig
 from pytest_llmprobe.engine.drafts import ALLOWED, LONGEST, NGRAM, TRIED, Guesser
+from pytest_llmprobe.engine.fast_backend import FastBackend
+from pytest_llmprobe.engine.memory import TreeMemory
+from pytest_llmprobe.engine.planning import Row
 
 many = settings(deadline=None, max_examples=200)
 texts = st.lists(st.integers(0, 2), max_size=30)
@@ -202,3 +207,39 @@ def test_a_draft_that_goes_wrong_costs_no_more_than_it_saved(length, data):
     answer = Answer([], saying([], said), length, draft)
     assert answer.tokens == said
     assert answer.wrong <= right + TRIED
+
+
+def test_without_looking_up_the_draft_alone_is_guessed():
+    guesser = Guesser([1, 2, 3, 1, 2], [7, 8])
+    assert guesser.next(9, look_up=False) == [7, 8]
+    guesser.said([7, 8, 1], 2)
+    guesser.said([2], 0)
+    assert guesser.next(9, look_up=False) == []
+    assert guesser.next(9) == [7, 8]
+
+
+def test_a_row_that_is_ahead_of_others_waits_with_its_look_ups(monkeypatch):
+    loaded, own, fed = tiny("llama"), TreeMemory.feed, []
+    config, prompts = GenerateConfig(24), ((5, 6, 7) * 4, tuple(range(30, 50)))
+
+    def feed(memory, segments):
+        begun = [len(memory._rows[segment.row].prompt_ids) for segment in segments]
+        said = [s.start - start for s, start in zip(segments, begun, strict=True)]
+        fed.append([(n, len(s.guesses)) for n, s in zip(said, segments, strict=True)])
+        logits, at = own(memory, segments), 0
+        for segment, start in zip(segments, begun, strict=True):
+            if start == len(prompts[0]):  # its row goes on repeating
+                for place, token in enumerate(segment.tokens[-segment.scored :]):
+                    logits[at + place, 5 + (token - 4) % 3] = 1e3
+            at += segment.scored
+        return logits
+
+    monkeypatch.setattr(TreeMemory, "feed", feed)
+    rows = [Row(number, prompt, config) for number, prompt in enumerate(prompts)]
+    FastBackend(loaded).together(rows, lambda _: None, lambda row, answer: None)
+    both = [passed for passed in fed[1:] if len(passed) == 2]
+    assert any(guesses for passed in both for _, guesses in passed)
+    assert any(one[0] != other[0] for one, other in both)
+    for passed in both:
+        least = min(said for said, _ in passed)
+        assert all(said == least for said, guesses in passed if guesses)
