@@ -111,9 +111,8 @@ def _biases(layers: Sequence[Any]) -> torch.Tensor | None:
     """Of all outputs; None if no layer has one."""
     if all(layer.bias is None for layer in layers):
         return None
-    weights = [layer.weight for layer in layers]
     each = [
-        weight.new_zeros(outputs_of(layer)) if layer.bias is None else layer.bias.detach()
-        for layer, weight in zip(layers, weights, strict=True)
+        layer.weight.new_zeros(outputs_of(layer)) if layer.bias is None else layer.bias.detach()
+        for layer in layers
     ]
     return each[0] if len(each) == 1 else torch.cat(each)

@@ -130,12 +130,9 @@ class PackedWeights:
                 if self.half_s is not None and self._used_s >= self.half_s:
                     self._halve()
                 # All copies first: what fails for want of memory leaves the layers as they are.
-                each = [
-                    put
-                    for group in (self.groups if self.in_use else ())
-                    for put in zip(group, self._together(group).forwards(), strict=True)
-                ]
-                self._placed.enter_context(put_in_place(each))
+                used = self.groups if self.in_use else ()
+                together = [self._together(group) for group in used]
+                self._placed.enter_context(put_in_place(together))
             self._users += 1
         start = time.perf_counter()
         try:

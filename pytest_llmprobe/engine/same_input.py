@@ -28,6 +28,7 @@ class Together:
     """
 
     def __init__(self, group: Group, choice: Choice) -> None:
+        self._group = group
         self._own: list[Product] = [own([layer]) for layer in group]
         self._sizes = [outputs_of(layer) for layer in group]
         self._choice = choice
@@ -57,14 +58,16 @@ class Together:
 
         return forward
 
-    def forwards(self) -> list[Product]:
-        """For each layer what is put in its ``forward``'s place."""
-        return [self.first, *(self.later(number) for number in range(1, len(self._own)))]
+    def forwards(self) -> list[tuple[Any, Product]]:
+        """Each layer with what is put in its ``forward``'s place."""
+        each = [self.first, *(self.later(number) for number in range(1, len(self._group)))]
+        return list(zip(self._group, each, strict=True))
 
 
 @contextmanager
-def put_in_place(each: Sequence[tuple[Any, Product]]) -> Iterator[None]:
-    """A block in which layers have other ``forward`` functions."""
+def put_in_place(groups: Sequence[Together]) -> Iterator[None]:
+    """A block in which the groups' layers compute together."""
+    each = [put for together in groups for put in together.forwards()]
     for layer, forward in each:
         layer.forward = forward
     try:
@@ -84,13 +87,8 @@ def groups_of(model: Any, layers: Sequence[Any]) -> list[Group]:
     if len(found) == len(alone):
         return alone
     own_logits = _logits(model)
-    each = [
-        put
-        for group in found
-        for put in zip(group, Together(group, _always(own(group))).forwards(), strict=True)
-    ]
     try:
-        with put_in_place(each):
+        with put_in_place([Together(group, _always(own(group))) for group in found]):
             logits = _logits(model)
     except RuntimeError:  # a view of what is not contiguous
         return alone

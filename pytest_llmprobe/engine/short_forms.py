@@ -105,9 +105,10 @@ def _rotating(module: Any) -> Forward | None:
     its = SimpleNamespace(**rotation.__globals__)
     if not (same_code(its, llama, ROTATION) and same_code(its, llama, "rotate_half")):
         return None
-    if (written_out := attention_form(module, _rotation(rotation))) is not None:
+    shorter = _rotation(rotation)
+    if (written_out := attention_form(module, shorter)) is not None:
         return written_out
-    changed = names | {ROTATION: _rotation(rotation)}
+    changed = names | {ROTATION: shorter}
     forward = FunctionType(own.__code__, changed, own.__name__, own.__defaults__)
     forward.__kwdefaults__ = own.__kwdefaults__
     return partial(forward, module)

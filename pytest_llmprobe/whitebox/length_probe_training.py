@@ -24,7 +24,7 @@ READ = 4096
 """Rows that are read at a time where all are wanted."""
 
 HELD_BYTES = 2**28
-"""States that are kept, standardised; more are read from disk at each pass."""
+"""States that are read once and kept; more are read from disk at each pass."""
 
 
 def train_probe(
@@ -53,13 +53,15 @@ def train_probe(
             f"{len(train)} rows to train on and {len(stop)} to stop by: more are needed"
         )
     y, bins = torch.as_tensor(np.asarray(labels), dtype=torch.float32), torch.tensor(config.bins)
-    read, read_stop = _reader(states, train), _reader(states, stop)
+    read, read_stop = _held(states, train), _held(states, stop)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = Network(config, read(np.arange(1)).shape[1])
         _standardise(network, read, y[train], bins)
-        loss = _summed_loss(network, _held(network, read, len(train)), y[train], bins)
-        stop_loss = _summed_loss(network, _held(network, read_stop, len(stop)), y[stop], bins)
+        read = _standardised(network, read, len(train))  # what was held as it is goes
+        read_stop = _standardised(network, read_stop, len(stop))
+        loss = _summed_loss(network, read, y[train], bins)
+        stop_loss = _summed_loss(network, read_stop, y[stop], bins)
         epoch = (_quasi_newton if config.kind == "linear" else _adam)(
             network, loss, len(train), config
         )
@@ -78,13 +80,17 @@ def train_probe(
     return LengthProbe(config, network, origin or {})
 
 
-def _reader(states: ReadStates, rows: Rows) -> ReadPlaces:
-    return lambda places: torch.from_numpy(states(rows[places]))
+def _held(states: ReadStates, rows: Rows) -> ReadPlaces:
+    """Reads by place among some rows; they stay in memory if they are few."""
+    if len(rows) * states(rows[:1]).nbytes > HELD_BYTES:
+        return lambda places: torch.from_numpy(states(rows[places]))
+    held = torch.from_numpy(states(rows))
+    return lambda places: held.index_select(0, torch.from_numpy(places))
 
 
-def _held(network: Network, read: ReadPlaces, rows: int) -> ReadPlaces:
-    """Standardised states by place among so many rows; they stay in memory if they are few."""
-    if rows * len(network.mean) * 4 > HELD_BYTES:
+def _standardised(network: Network, read: ReadPlaces, rows: int) -> ReadPlaces:
+    """The same of so many rows, standardised: once for all if they are few."""
+    if rows * network.mean.nbytes > HELD_BYTES:
         return lambda places: network.standardised(read(places))
     held = network.standardised(read(np.arange(rows)))
     return lambda places: held.index_select(0, torch.from_numpy(places))

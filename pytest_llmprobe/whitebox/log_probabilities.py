@@ -33,6 +33,9 @@ CPU_LOGITS, DEVICE_LOGITS = 2**23, 2**26
 SHARED = 8
 """Tokens that texts must begin with alike for them to be read once."""
 
+USUAL_CACHE = "past_key_values"
+"""What most architectures call their cache."""
+
 SLICE = 2**19
 """Logits that are normalised together; several arrays of this size exist at a time."""
 
@@ -183,16 +186,16 @@ def _shared(loaded: LoadedModel, ids: torch.Tensor) -> int:
 
     They fit into one pass, which is what the texts of a batch do together.
     """
-    model = loaded.model
-    if len(ids) == 1 or not loaded.capabilities.cached_continuation or _has_own_cache(model):
+    able = loaded.capabilities.cached_continuation and _cache_name(loaded.model) == USUAL_CACHE
+    if len(ids) == 1 or not able:  # a cache of another kind has rows that we cannot copy
         return 0
     alike = (ids[:, :-2] == ids[:1, :-2]).all(0).long().cumprod(0).sum().item()
     return int(alike) if alike >= SHARED else 0
 
 
-def _has_own_cache(model: Any) -> bool:
-    """Whether a model's cache is of a kind of its own, whose rows we cannot copy."""
-    return "past_key_values" not in inspect.signature(model.forward).parameters
+def _cache_name(model: Any) -> str:
+    usual = USUAL_CACHE in inspect.signature(model.forward).parameters
+    return USUAL_CACHE if usual else "cache_params"
 
 
 def passes(
@@ -213,7 +216,7 @@ def passes(
     elif "logits_to_keep" not in parameters:
         most = width  # nothing helps: all logits at once
     step = ceil(width / ceil(width / most)) if width > most else width
-    name = "past_key_values" if "past_key_values" in parameters else "cache_params"
+    name = _cache_name(model)
     cache: dict[str, Any] = {} if begun is None else {name: begun}
 
     def logits(start: int, end: int) -> Any:

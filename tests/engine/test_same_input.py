@@ -56,12 +56,7 @@ def test_logits_are_the_models_own(architecture):
     model = fresh(architecture)
     groups, expected = grouped(model), model(IDS, use_cache=False).logits
     together = [Together(group, always(own(group))) for group in groups]
-    placed = [
-        put
-        for group, one in zip(groups, together, strict=True)
-        for put in zip(group, one.forwards(), strict=True)
-    ]
-    with put_in_place(placed):
+    with put_in_place(together):
         assert torch.allclose(model(IDS, use_cache=False).logits, expected, atol=1e-4)
     assert torch.equal(model(IDS, use_cache=False).logits, expected)
     assert all(one._last == (None, ()) for one in together)  # nothing is held on to
@@ -119,14 +114,14 @@ def test_what_comes_in_another_way_than_at_first_is_computed_by_itself():
     torch.manual_seed(0)
     model, x, y = SameInput(), torch.randn(1, 3, 4), torch.randn(1, 3, 4)
     group = (model.first, model.second)
-    forwards = Together(group, always(own(group))).forwards()
+    together = Together(group, always(own(group)))
     with torch.inference_mode():
         first, second = model.first(x), model.second(y)
-        with put_in_place(list(zip(group, forwards, strict=True))):
+        with put_in_place([together]):
             assert torch.equal(model.second(y), second)  # before the first
             assert torch.equal(model.first(x), first)
             assert torch.equal(model.second(y), second)  # of another input
-    with put_in_place(list(zip(group, forwards, strict=True))):
+    with put_in_place([together]):
         (model.first(y) * model.second(y)).sum().backward()
     assert model.first.weight.grad is not None
     assert model.second.weight.grad is not None
