@@ -103,11 +103,16 @@ def test_it_equals_a_computation_that_stores_every_map(architecture, norm, monke
     assert not np.allclose(expected["influence"], expected["rollout"], atol=1e-3)
 
 
+@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("architecture", ["llama", "gemma3_text"])
-def test_a_text_that_the_models_own_attention_takes_in_blocks_is_exact(architecture, monkeypatch):
+def test_a_text_that_the_models_own_attention_takes_in_blocks_is_exact(
+    architecture, whole, monkeypatch
+):
     """Of more than a chunk of queries, all but the first had seen the wrong keys."""
     ids, spans = text(LONG + 90), [[3, 4], [*range(LONG, LONG + 9)]]
     monkeypatch.setattr(module, "CHUNK", 1)
+    if not whole:  # in pieces, as what the kernel does not serve
+        monkeypatch.setattr(module, "_by_kernel", lambda call: None)
     maps = influence_maps(tiny(architecture), ids, spans, methods=METHODS)
     for method in METHODS:
         expected = naive(tiny(architecture, "eager"), ids, spans, method)
