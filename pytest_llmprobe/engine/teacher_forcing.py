@@ -70,10 +70,10 @@ class TeacherForcing:
         self.loaded, self.model = loaded, loaded.model
         config = self.model.config.get_text_config()
         self.vocabulary = int(config.vocab_size)
-        self._even = even_to(config) is None  # else a long row turns the others of its batch
         if shares_prefixes is None:
             shares_prefixes = packs_rows(loaded)
-        self.shares_prefixes = shares_prefixes and self._even
+        # Where a long row turns the others of its batch, batches are those of texts.
+        self.shares_prefixes = shares_prefixes and even_to(config) is None
 
     def check(self, text: Forced) -> None:
         """Make sure that the model can be run over a text.
@@ -120,8 +120,7 @@ class TeacherForcing:
     def _padded(self, texts: Sequence[Forced]) -> Iterator[Piece]:
         """Batches with pads behind the texts, which no token of a text sees."""
         lengths = [len(text.ids) for text in texts]
-        budget = TOKEN_BUDGET if self._even else 1
-        for batch in text_batches(self.loaded, lengths, budget):
+        for batch in text_batches(self.loaded, lengths, TOKEN_BUDGET):
             width = lengths[batch[0]] - 1
             ids = torch.tensor(
                 [[*texts[n].ids[:-1]] + [0] * (width + 1 - lengths[n]) for n in batch]

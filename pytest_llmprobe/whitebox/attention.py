@@ -184,6 +184,11 @@ def is_active(tap: Tap) -> bool:
     return any(active is tap for active, _ in _ACTIVE.get())
 
 
+def is_tapped(model: Any) -> bool:
+    """Whether this context is in the ``with`` block of any tap of the model."""
+    return any(id(model) in switch.modules for _, switch in _ACTIVE.get())
+
+
 def attention_kind(model: Any) -> str:
     """The model's attention implementation, taps or none."""
     config = model.config.get_text_config()

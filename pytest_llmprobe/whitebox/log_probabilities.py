@@ -22,7 +22,9 @@ from pytest_llmprobe.errors import (
     PromptTooLongError,
     SettingsError,
 )
+from pytest_llmprobe.models.context_length import even_to
 from pytest_llmprobe.models.loading import LoadedModel
+from pytest_llmprobe.whitebox.attention import is_tapped
 
 TOKEN_BUDGET = 4096
 """Most tokens of one forward pass."""
@@ -67,7 +69,8 @@ def log_probabilities(
 
     Short texts share a pass; a long one has several, on a filled cache if the model can go on with
     one (``capabilities.cached_continuation``), else each from the text's beginning. With such a
-    cache, what the texts of a pass begin with alike is read once, too. Computed in
+    cache, what the texts of a pass begin with alike is read once, too, unless the model is steered.
+    A text that is rotated by its length (``even_to``) has all its passes for itself. Computed in
     float32 from logits in the model's dtype: in float32 a text gets what it would get alone, to
     about 1e-6; in bfloat16 the logits themselves depend on the batch.
 
@@ -136,12 +139,14 @@ def text_batches(
 ) -> Iterator[list[int]]:
     """Numbers of texts that share a pass, the longest first, so that memory fails early if at all.
 
-    Together they fit into one pass; where pads were found to matter, every text is alone.
+    Together they fit into one pass; where pads were found to matter, every text is alone, and so is
+    one that would turn the others.
     """
     room = min(token_budget, _pass_tokens(loaded.model)) if loaded.capabilities.left_padding else 0
     batch: list[int] = []
     for number in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > room:
+        longest = lengths[batch[0]] if batch else 0
+        if batch and (_is_turned(loaded.model, longest - 1) or (len(batch) + 1) * longest > room):
             yield batch
             batch = []
         batch.append(number)
@@ -186,11 +191,20 @@ def _shared(loaded: LoadedModel, ids: torch.Tensor) -> int:
 
     They fit into one pass, which is what the texts of a batch do together.
     """
-    able = loaded.capabilities.cached_continuation and _cache_name(loaded.model) == USUAL_CACHE
+    model = loaded.model
+    able = loaded.capabilities.cached_continuation and _cache_name(model) == USUAL_CACHE
     if len(ids) == 1 or not able:  # a cache of another kind has rows that we cannot copy
+        return 0
+    if is_tapped(model) or _is_turned(model, ids.shape[1] - 1):
         return 0
     alike = (ids[:, :-2] == ids[:1, :-2]).all(0).long().cumprod(0).sum().item()
     return int(alike) if alike >= SHARED else 0
+
+
+def _is_turned(model: Any, tokens: int) -> bool:
+    """Whether a pass of so many tokens rotates all of them otherwise than a shorter one would."""
+    limit = even_to(model.config.get_text_config(decoder=True))
+    return limit is not None and tokens > limit
 
 
 def _cache_name(model: Any) -> str:
@@ -211,7 +225,8 @@ def passes(
     parameters = inspect.signature(model.forward).parameters
     rows, width = ids.shape
     most = max(1, _pass_tokens(model) // rows)
-    if loaded.capabilities.cached_continuation:
+    turned = _is_turned(model, width)
+    if loaded.capabilities.cached_continuation and not turned:
         most = max(1, min(most, token_budget // rows))
     elif "logits_to_keep" not in parameters:
         most = width  # nothing helps: all logits at once
@@ -222,6 +237,9 @@ def passes(
     def logits(start: int, end: int) -> Any:
         if step == width and not cache:
             return model(ids, use_cache=False).logits
+        if turned:
+            wanted = torch.arange(start, end, device=ids.device)
+            return model(ids, use_cache=False, logits_to_keep=wanted).logits
         if not loaded.capabilities.cached_continuation:
             return model(ids[:, :end], use_cache=False, logits_to_keep=end - start).logits
         output = model(ids[:, start:end], use_cache=True, **cache)

@@ -62,9 +62,11 @@ LONGROPE = {
     "short_factor": [1.0] * 8,
     "long_factor": [3.0] * 8,
 }
+# Phi3 has a limit of its own, which goes before that of its rotation.
+TURNING = BASE | {"rope_parameters": LONGROPE, "original_max_position_embeddings": 96}
 TURNED = {
-    "phi3 longrope": BASE | {"rope_parameters": LONGROPE},
-    "phi3 longrope, window": BASE | {"rope_parameters": LONGROPE, "sliding_window": 64},
+    "phi3 longrope": TURNING,
+    "phi3 longrope, window": TURNING | {"sliding_window": 64},
 }
 # Other ways to see a window: which layers do, sinks, a window that some prompts fit into.
 WINDOWS = {

@@ -25,6 +25,8 @@ from pytest_llmprobe.errors import (
 )
 from pytest_llmprobe.whitebox import log_probabilities as module
 from pytest_llmprobe.whitebox.log_probabilities import log_probabilities
+from pytest_llmprobe.whitebox.spans import SpannedPrompt, TokenSpan
+from pytest_llmprobe.whitebox.steering import steer
 
 spec = spec_from_file_location("tiny_models", Path(__file__).parents[1] / "engine/architectures.py")
 tiny_models = module_from_spec(spec)
@@ -46,9 +48,10 @@ TEXTS = [text(length, length) for length in (9, 1, 33, 21, 2, 40, 5, 61)]
 
 
 @torch.no_grad()
-def naive(model, ids):
-    """One text alone, all logits, in float64."""
-    log_p = model(torch.tensor([ids])).logits[0, :-1].double().log_softmax(-1)
+def naive(model, ids, unfed=0):
+    """One text alone, all logits, in float64; its last token may go unfed, as nothing follows."""
+    fed = ids[: len(ids) - unfed]
+    log_p = model(torch.tensor([fed])).logits[0, : len(ids) - 1].double().log_softmax(-1)
     p, following = log_p.exp(), torch.tensor(ids[1:], dtype=torch.long)
     mean = (p * log_p).sum(-1)
     variance = (p * (log_p - mean[:, None]) ** 2).sum(-1)
@@ -149,6 +152,38 @@ def test_what_texts_begin_with_alike_is_read_once(architecture, monkeypatch):
         assert shapes == [(1, 20), (6, 6)]
     bound = COARSE.get(architecture, BOUND)
     assert all(distance(one, arrays) <= bound for one, arrays in zip(found, exact, strict=True))
+
+
+@pytest.mark.parametrize("budget", [4096, 40])
+@pytest.mark.parametrize("logits", [2**23, 40 * WORDS])
+@pytest.mark.parametrize("architecture", tiny_models.TURNED)
+def test_a_text_that_is_rotated_by_its_length_turns_no_other(
+    architecture, logits, budget, monkeypatch
+):
+    """Alike at first up to below the limit of 96 tokens, and then beyond it or not."""
+    monkeypatch.setattr(module, "CPU_LOGITS", logits)
+    loaded, begin = tiny(architecture), text(60)
+    lengths = (61, 63, 38, 37, 36, 5)  # with 37 it has 96 before its last, which is not fed
+    texts = [begin + text(n, n) for n in lengths] + [text(30, 1), text(97, 2), text(98, 3)]
+    found = log_probabilities(loaded, texts, token_budget=budget)
+    for ids, one in zip(texts, found, strict=True):
+        assert distance(one, naive(loaded.model, ids, unfed=1)) <= 2 * BOUND
+    turned, alone = (naive(loaded.model, ids)[0] for ids in (texts[0], begin))
+    assert np.abs(turned[:59] - alone).max() > 0.1
+
+
+def test_within_steering_each_row_has_its_own():
+    loaded, begin = tiny("llama"), text(30)
+    texts = [begin + text(3, seed) for seed in (1, 2)]
+    steered = [SpannedPrompt(tuple(ids[:-1]), (TokenSpan((4, 5, 6)),)) for ids in texts]
+    with steer(loaded, steered, delta=3.0):
+        found = log_probabilities(loaded, texts)
+    for ids, prompt, one in zip(texts, steered, found, strict=True):
+        with steer(loaded, prompt, delta=3.0):
+            (alone,) = log_probabilities(loaded, [ids])
+        expected = [getattr(alone, field) for field in FIELDS]
+        assert distance(one, expected) <= 2 * BOUND
+        assert distance(one, naive(loaded.model, ids)) > 1e-3
 
 
 def test_a_beginning_is_not_the_whole_of_a_text(monkeypatch):
