@@ -67,6 +67,15 @@ class FastBackend(TransformersBackend):
             return "not copied: their owner may change them"
         return packed_weights(self.model)
 
+    def copy_weights(self) -> None:
+        """Make now what copies of weights are to be used, so that a fork of this process has them.
+
+        Copies that are made after some use are not.
+        """
+        if self.shares_prefixes and isinstance(self._packed, PackedWeights):
+            with self._packed.active():
+                pass
+
     def unending(self) -> FastBackend:
         """Without guesses, too."""
         same = super().unending()

@@ -120,7 +120,9 @@ def _shared_engine(session: pytest.Session, run: Run) -> Engine:
     from pytest_llmprobe.engine.shared import SharedSettings, join
 
     options = run.options
-    settings = SharedSettings(options.spec, options.batch_size, options.drafts, cpu_threads())
+    settings = SharedSettings(
+        options.spec, options.batch_size, options.drafts, cpu_threads(), workers()
+    )
     backend = join(run.process.make_scratch() / "engine", settings)
     session.config.add_cleanup(backend.close)
     return Engine(backend, batch_size=options.batch_size, token_budget=options.token_budget)

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 LOOK_S = 0.2
@@ -18,6 +19,7 @@ def main(folder: Path, parent: int) -> None:
     # First of all: what follows takes seconds to import.
     threading.Thread(target=_leave_with, args=(folder, parent, joined), daemon=True).start()
     from pytest_llmprobe.engine.engine import Engine
+    from pytest_llmprobe.engine.shared.forks import Forks, batches_at_once
     from pytest_llmprobe.engine.shared.server import EngineServer, end
     from pytest_llmprobe.engine.shared.start import SOCKET, settings_in
     from pytest_llmprobe.errors import ModelError
@@ -25,8 +27,10 @@ def main(folder: Path, parent: int) -> None:
     from pytest_llmprobe.models.prompts import PromptEncoder
 
     settings = settings_in(folder)
+    # Once its libraries have started threads, no process can be forked.
+    threads = 1 if batches_at_once(settings) > 1 else settings.threads
     try:
-        loaded = load_spec(settings.spec, threads=settings.threads)
+        loaded = load_spec(settings.spec, threads=threads)
         tokenizer = load_tokenizer(settings.spec)
     except ModelError as error:
         sys.exit(str(error))
@@ -37,7 +41,9 @@ def main(folder: Path, parent: int) -> None:
         loaded.thinking.arguments,
         date=loaded.spec.date,
     ).ids
-    EngineServer(backend, encode, joined).serve(folder / SOCKET)
+    watch = partial(_leave_with, folder, joined=threading.Event())
+    forks = Forks.of(loaded, backend, settings, folder, watch)
+    EngineServer(backend, encode, joined, forks).serve(folder / SOCKET)
     end(folder)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass
 from io import BufferedRWPair
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmprobe.engine.backend import (
     NO_LIKELIHOODS,
@@ -32,6 +34,9 @@ from pytest_llmprobe.engine.shared.messages import (
 )
 from pytest_llmprobe.errors import LlmprobeError, RequestError, UnsupportedError
 
+if TYPE_CHECKING:
+    from pytest_llmprobe.engine.shared.forks import Forks
+
 LINGER_S = 5.0
 """A worker may be replaced, or come later than another leaves."""
 
@@ -42,18 +47,31 @@ LOOK_S = 0.2
 
 
 class EngineServer:
-    """Serves one backend to many clients; one batch is computed at a time.
+    """Serves one backend to many clients.
 
-    ``encode`` has a tokenizer of its own: while a batch is computed, the next is encoded.
-    ``joined`` is set when the first client comes.
+    Without ``forks`` one batch is computed at a time. With it each client is answered by a fork of
+    this process, which has the weights without a copy, so their batches are computed side by side.
+
+    Args:
+        backend: What answers.
+        encode: Token ids of a prompt by a tokenizer of its own: while a batch is computed, the next
+            is encoded.
+        joined: Set when the first client comes.
+        forks: What a client's fork is, where there are to be any.
     """
 
     def __init__(
-        self, backend: Backend, encode: Any, joined: threading.Event | None = None
+        self,
+        backend: Backend,
+        encode: Any,
+        joined: threading.Event | None = None,
+        forks: Forks | None = None,
     ) -> None:
-        self._backend, self._encode = backend, encode
+        self._backend, self._encode, self._forks = backend, encode, forks
         self._joined = joined or threading.Event()
-        self._model, self._tokenizer = threading.Lock(), threading.Lock()
+        self._model: AbstractContextManager[Any] = threading.Lock()
+        self._tokenizer = threading.Lock()
+        self._come = 0
 
     def serve(self, path: Path) -> None:
         """Until nobody is there any more."""
@@ -64,18 +82,32 @@ class EngineServer:
             bound.chmod(0o600)
             listener.listen(128)
             bound.replace(path)
-            clients: list[socket.socket] = []
+            clients: list[_Client] = []
             last = time.monotonic() + FIRST_S - LINGER_S
             while time.monotonic() - last < LINGER_S and path.exists():
                 if select.select([listener], [], [], LOOK_S)[0]:
-                    client, _ = listener.accept()
+                    connection, _ = listener.accept()
                     self._joined.set()
-                    clients.append(client)
-                    threading.Thread(target=self._answer, args=(client,), daemon=True).start()
+                    clients.append(_Client(connection, self._attend(connection)))
                 # Even while its batch is computed.
-                clients = [client for client in clients if not _has_hung_up(client)]
+                clients = [client for client in clients if not client.has_gone()]
                 if clients:
                     last = time.monotonic()
+
+    def _attend(self, client: socket.socket) -> int | None:
+        """Have a client answered, by a thread or by the fork whose process id is given."""
+        if self._forks is None:
+            threading.Thread(target=self._answer, args=(client,), daemon=True).start()
+            return None
+        number, self._come = self._come, self._come + 1
+        server = os.getpid()
+        if pid := os.fork():
+            return pid
+        try:
+            self._model = self._forks.begin(server, number)
+            self._answer(client)
+        finally:
+            os._exit(0)  # what is to be done at the end is the parent's
 
     def _answer(self, client: socket.socket) -> None:
         try:
@@ -137,6 +169,30 @@ class EngineServer:
         return self._backend.receive(
             rows, told, lambda row, answer: tell({"arrived": row.index} | outcome_out(answer))
         )
+
+
+@dataclass
+class _Client:
+    """A connection, and the process that answers it where that is not this one."""
+
+    connection: socket.socket
+    pid: int | None = None
+
+    def has_gone(self) -> bool:
+        """Whether the client has, or the process that answers it; then nothing is left of both."""
+        gone = _has_hung_up(self.connection)
+        if self.pid is None:
+            return gone
+        if gone:
+            os.kill(self.pid, signal.SIGKILL)
+        if not gone and os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+            return False
+        if gone:
+            os.waitpid(self.pid, 0)
+        with suppress(OSError):  # it has hung up
+            self.connection.shutdown(socket.SHUT_RDWR)  # later forks have it open, too
+        self.connection.close()
+        return True
 
 
 def _has_hung_up(client: socket.socket) -> bool:

@@ -27,12 +27,21 @@ LONGEST_PATH = 100
 
 @dataclass(frozen=True)
 class SharedSettings:
-    """What the engine's process must know; None leaves the number of its CPU threads."""
+    """What the engine's process must know.
+
+    Args:
+        spec: The model.
+        batch_size: Of each batch at most, or None.
+        drafts: Whether tokens are guessed.
+        threads: CPU threads of all its batches together; None leaves their number.
+        workers: How many will ask.
+    """
 
     spec: ModelSpec
     batch_size: int | None
     drafts: bool
     threads: int | None = None
+    workers: int = 1
 
 
 def settings_in(folder: Path) -> SharedSettings:

@@ -11,6 +11,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from waiting import eventually
 
 from pytest_llmprobe import Engine, GenerateConfig, RawPrompt, Request, ScriptedModel, Steer
 from pytest_llmprobe.case import Span
@@ -61,13 +62,6 @@ def scripted(tmp_path):
 
 
 SETTINGS = SharedSettings(resolve("reference"), None, True, 1)
-
-
-def eventually(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    return condition()
 
 
 def test_a_shared_model_answers_as_the_model_itself(scripted):

@@ -1,0 +1,105 @@
+"""Forks of the process with the model, whose batches are computed side by side on a CPU's cores."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pytest_llmprobe.engine.backend import Backend
+from pytest_llmprobe.engine.fast_backend import FastBackend
+from pytest_llmprobe.engine.shared.start import SharedSettings
+from pytest_llmprobe.models.loading import LoadedModel
+
+
+def batches_at_once(settings: SharedSettings) -> int:
+    """Processes that may compute on a CPU at the same time: one for each worker and core.
+
+    Linux alone has forks that libraries outlive.
+    """
+    if sys.platform != "linux" or settings.threads is None:
+        return 1
+    return min(settings.workers, settings.threads)
+
+
+@dataclass(frozen=True)
+class Forks:
+    """How a fork becomes the process that answers one client.
+
+    Args:
+        folder: The session's, where slots are files.
+        count: Forks that compute at the same time.
+        threads: Of each.
+        watch: Ends this process when the one with the given id does; it does not return.
+    """
+
+    folder: Path
+    count: int
+    threads: int
+    watch: Callable[[int], None]
+
+    @classmethod
+    def of(
+        cls,
+        loaded: LoadedModel,
+        backend: Backend,
+        settings: SharedSettings,
+        folder: Path,
+        watch: Callable[[int], None],
+    ) -> Forks | None:
+        """None where one process answers all: on an accelerator, or with one core.
+
+        Copies of weights are made here, so that all forks have the same ones.
+        """
+        count, threads = batches_at_once(settings), settings.threads
+        if count == 1 or threads is None:
+            return None
+        if {each.device.type for each in loaded.model.parameters()} != {"cpu"}:
+            torch.set_num_threads(threads)
+            return None
+        if isinstance(backend, FastBackend):
+            backend.copy_weights()
+        return cls(folder, count, threads // count, watch)
+
+    def begin(self, server: int, number: int) -> Slots:
+        """Be the fork of ``server`` that answers client ``number``."""
+        threading.Thread(target=self.watch, args=(server,), daemon=True).start()
+        torch.set_num_threads(self.threads)
+        return Slots(self.folder, self.count, number)
+
+
+class Slots(AbstractContextManager[Any]):
+    """A block in which one of ``count`` slots is held, by a lock that goes with its process.
+
+    Where all are held, process ``number`` waits for slot ``number % count``.
+    """
+
+    def __init__(self, folder: Path, count: int, number: int) -> None:
+        names = [folder / f"slot-{slot}" for slot in range(count)]
+        # Open as long as their process lives.
+        self._files = [os.open(name, os.O_RDWR | os.O_CREAT, 0o600) for name in names]
+        self._own = self._files[number % count]
+        self._held = ExitStack()
+
+    def __enter__(self) -> None:
+        for file in self._files:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            break
+        else:
+            file = self._own
+            fcntl.flock(file, fcntl.LOCK_EX)
+        self._held.callback(fcntl.flock, file, fcntl.LOCK_UN)
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
