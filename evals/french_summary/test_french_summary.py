@@ -34,18 +34,29 @@ SIZES = {  # tokens of the prompt at most; the length bin begins 500 below
     "ci": (500, 1_000, 2_000),
     "full": range(500, 5_001, 500),
 }
-TEXTS = {"smoke": 2, "ci": 3, "full": 20}  # of each bin
+TEXTS = {"smoke": 2, "ci": 6, "full": 20}  # of each bin
 PHRASINGS = {"smoke": 1, "ci": 3, "full": 3}
 STYLES = {"plain": str, "capitals": capitals, "important": important}  # the paper's baselines
 GENERATIONS = {"smoke": 1, "ci": 1, "full": 10}  # sampled answers to each prompt
 ANSWER = {"smoke": 100, "ci": 200, "full": 200}  # tokens
 
 
+def forms(profile, number):
+    """Phrasings and styles in which a text is asked about.
+
+    In ci a third of all, so that three texts have them all: other texts tell more than the same
+    text in other words.
+    """
+    for phrasing, (place, style) in product(range(PHRASINGS[profile]), enumerate(STYLES)):
+        if profile != "ci" or (phrasing + place + number) % len(STYLES) == 0:
+            yield phrasing, style
+
+
 def french_summaries(suite):
     profile = suite.profile
     generations = range(suite.trials or GENERATIONS[profile])
     for text in summary_texts(suite, SIZES[profile], TEXTS[profile], ANSWER[profile]):
-        for phrasing, style in product(range(PHRASINGS[profile]), STYLES):
+        for phrasing, style in forms(profile, text.number):
             instruction = STYLES[style](text.instructions[phrasing])
             prompt = text.prompt(instruction)
             for generation in generations:

@@ -16,6 +16,7 @@ has seen 0 to 64 times, and no other model ever.
 """
 
 import random
+from functools import cache
 from itertools import product
 
 import pytest
@@ -83,21 +84,24 @@ def case(id, text, task, **metadata):
 
 
 @pytest.fixture(scope="module")
-def thresholds(suite, log_probabilities):
-    """For each task the loss that the best 5 % of the texts reach that were never seen."""
+def threshold(suite, log_probabilities):
+    """For a kind of text the loss that the best 5 % of its texts reach that were never seen."""
     _, others = own_texts(suite)
     if others is not None:
-        never_seen = dict.fromkeys(("member", "non-member"), others[::2])
+        never_seen = {"own": others[::2]}
     else:
         rng = random.Random("never seen")
         never_seen = {
             kind: [prose(rng, sentences) for _ in range(NEVER_SEEN[suite.profile])]
             for kind, sentences in SENTENCES.items()
         }
-    return {
-        task: sorted(loss(log_probabilities, texts))[-1 - int(FALSE_ALARMS * len(texts))]
-        for task, texts in never_seen.items()
-    }
+
+    @cache  # kinds of which other workers have the cases are not measured
+    def of(kind):
+        losses = sorted(loss(log_probabilities, never_seen[kind]))
+        return losses[-1 - int(FALSE_ALARMS * len(losses))]
+
+    return lambda task: of(task if others is None else "own")
 
 
 def loss(log_probabilities, texts):
@@ -136,7 +140,7 @@ def told_apart(members, others):
 
 @pytest.mark.probe(cases=texts, summary=summarise)
 @pytest.mark.gate(score={"roc_auc": {"max": 0.5}}, rule="significant")
-def test_membership(case, model, log_probabilities, score, thresholds):
+def test_membership(case, model, log_probabilities, score, threshold):
     (measured,) = log_probabilities([case.prompt])
     other = REFERENCE_MODELS.get(model.spec.name)
     (reference,) = log_probabilities([case.prompt], model=other) if other else (None,)
@@ -144,5 +148,5 @@ def test_membership(case, model, log_probabilities, score, thresholds):
     score("perplexity", scores.perplexity)
     for name, value in scores.as_dict().items():
         score(name, value)
-    threshold = thresholds[case.metadata["task"]]
-    assert scores.loss <= threshold, f"told_apart: {scores.loss:.3f} is above {threshold:.3f}"
+    most = threshold(case.metadata["task"])
+    assert scores.loss <= most, f"told_apart: {scores.loss:.3f} is above {most:.3f}"

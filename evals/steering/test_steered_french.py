@@ -43,11 +43,11 @@ from pytest_llmprobe.statistics.tables import score_curve
 
 pytestmark = [pytest.mark.steering, pytest.mark.whitebox]
 
-SWEEP = (-5, 0, 1, 2, 5)  # paper: 0.5, 1, 2, 5
-DELTAS = {"smoke": (-5, 0, 2), "ci": (-5, 0, 2), "full": SWEEP}
-SIZES = {"smoke": (500,), "ci": (1_000, 2_000), "full": range(500, 5_001, 500)}  # tokens
+SWEEP = (-12, -5, 0, 1, 2, 5)  # paper: 0.5, 1, 2, 5
+DELTAS = {"smoke": (-12, 0, 2), "ci": (-12, 0, 2), "full": SWEEP}
+SIZES = {"smoke": (500,), "ci": (500, 1_000), "full": range(500, 5_001, 500)}  # tokens
 WORD = {"smoke": (), "ci": (1_000,), "full": range(500, 5_001, 500)}  # sizes with that span too
-STYLED = {"smoke": (500,), "ci": (1_000,), "full": range(500, 5_001, 500)}  # with baselines
+STYLED = {"smoke": (500,), "ci": (500,), "full": range(500, 5_001, 500)}  # with baselines
 TEXTS = {"smoke": 2, "ci": 8, "full": 20}  # of each length bin
 GENERATIONS = {"smoke": 1, "ci": 1, "full": 10}  # sampled answers to each prompt
 BASELINES = {"capitals": capitals, "important": important}  # unsteered

@@ -26,6 +26,7 @@ DELTAS = {"smoke": (-4, 0, 2), "ci": (-4, 0, 2), "full": SWEEP}
 KINDS = {"smoke": ("person",), "ci": ("person", "event"), "full": ("book", "person", "event")}
 # Characters of the text.
 SIZES = {"smoke": (600,), "ci": (1_000, 1_600), "full": (2_000, 8_000, 16_000, 24_000)}
+STYLED = {**SIZES, "ci": (1_600,)}  # with baselines
 TRIALS = {"smoke": 2, "ci": 5, "full": 10}
 BASELINES = ("capitals", "important")  # unsteered
 AROUND = 96  # tokens of an answer for a fence and what may be said before and after it
@@ -39,7 +40,8 @@ def steered_objects(suite):
         record = documents.record(rng, kind=kind)
         text = documents.text(record, rng, documents.sentences_in(record, size))
         types = documents.types(documents.schema(kind))
-        for style in ("plain", *BASELINES):
+        baselines = BASELINES if size in STYLED[suite.profile] else ()
+        for style in ("plain", *baselines):
             instruction = documents.instruction(list(record.truth), style, INSTRUCTION)
             yield Case(
                 id=f"{kind}-{size}-characters-{trial}/{style}",

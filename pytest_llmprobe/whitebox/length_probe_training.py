@@ -85,7 +85,7 @@ def _held(states: ReadStates, rows: Rows) -> ReadPlaces:
     if len(rows) * states(rows[:1]).nbytes > HELD_BYTES:
         return lambda places: torch.from_numpy(states(rows[places]))
     held = torch.from_numpy(states(rows))
-    return lambda places: held.index_select(0, torch.from_numpy(places))
+    return lambda places: _taken(held, places)
 
 
 def _standardised(network: Network, read: ReadPlaces, rows: int) -> ReadPlaces:
@@ -93,7 +93,15 @@ def _standardised(network: Network, read: ReadPlaces, rows: int) -> ReadPlaces:
     if rows * network.mean.nbytes > HELD_BYTES:
         return lambda places: network.standardised(read(places))
     held = network.standardised(read(np.arange(rows)))
-    return lambda places: held.index_select(0, torch.from_numpy(places))
+    return lambda places: _taken(held, places)
+
+
+def _taken(held: torch.Tensor, places: Rows) -> torch.Tensor:
+    """Rows of what is in memory, without a copy where they follow one another."""
+    first, end = int(places[0]), int(places[-1]) + 1
+    if end - first == len(places):  # ascending, and each once
+        return held[first:end]
+    return held.index_select(0, torch.from_numpy(places))
 
 
 def _standardise(

@@ -60,7 +60,7 @@ def judge(cases, answer, bert_score=None):
 
 def test_the_grid_is_lengths_texts_phrasings_styles_and_generations(counter):
     cases = check_cases(build(counter), "french_summary")
-    assert len(cases) == 3 * 3 * 3 * 3
+    assert len(cases) == 3 * 6 * 3  # of each text three of nine forms
     for key, values in {
         "size": {500, 1_000, 2_000},
         "trial": {0},
@@ -80,6 +80,20 @@ def test_the_grid_is_lengths_texts_phrasings_styles_and_generations(counter):
         assert case.prompt.startswith(said[style] + "\n\n")
         assert case.spans[0].text == said[style]
         assert case.prompt.endswith("\n\nSummary:")
+
+
+def test_three_texts_have_all_forms_and_each_text_every_phrasing_and_style_once(counter):
+    forms = {}
+    for case in build(counter):
+        of_text = forms.setdefault((case.metadata["size"], case.group), set())
+        of_text.add((case.metadata["phrasing"], case.metadata["style"]))
+    assert len(forms) == 3 * 6
+    for of_text in forms.values():
+        assert [len(set(each)) for each in zip(*of_text, strict=True)] == [3, 3]
+    for size in (500, 1_000, 2_000):
+        of_size = [of_text for (at, _), of_text in forms.items() if at == size]
+        for three in (of_size[:3], of_size[3:]):
+            assert len(set().union(*three)) == 9
 
 
 def test_generations_share_their_prompt_and_cases_of_a_text_their_group(counter):
