@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import torch
 
+from pytest_llmprobe.engine.linear_products import is_widened
+
 LARGEST = 2**24
 """Scores of one block that are held at once, at most (64 MiB); queries wait for their turn."""
 
@@ -94,10 +96,11 @@ def attend_to_all(
     Returns:
         (B, H, D of values), in the dtype of the values.
     """
+    dtype, (query, key, value) = value.dtype, _widened(query, key, value)
     grouped = query.unflatten(1, (key.shape[1], -1))  # (B, H of keys, G, D)
     scores = torch.matmul(grouped * scale, key.transpose(2, 3)).float()
     weights = torch.softmax(scores.add_(bias[:, None]), dim=-1)
-    return torch.matmul(weights.to(value.dtype), value).flatten(1, 2)
+    return torch.matmul(weights.to(value.dtype), value).flatten(1, 2).to(dtype)
 
 
 def attend_to_earlier(
@@ -120,6 +123,7 @@ def attend_to_earlier(
         cap: As of ``attend``.
         window: Keys that a token sees, its own included; None: all.
     """
+    query, key, value = _widened(query, key, value)
     count = query.shape[2]
     narrow = window is not None and window < count
     if _fused(query, value, cap) and bias is None and not narrow:
@@ -156,6 +160,7 @@ def _attend(
     bias: torch.Tensor | None,
     cap: float | None,
 ) -> Part:
+    query, key, value = _widened(query, key, value)
     batch, heads, count, size = query.shape
     groups = heads // key.shape[1]
     folded = query.reshape(batch, key.shape[1], groups * count, size)
@@ -166,6 +171,13 @@ def _attend(
     else:
         part = _written_out(folded, key, value, scale, bias, cap, groups)
     return Part(*(states.reshape(batch, heads, count, -1) for states in part))
+
+
+def _widened(*tensors: torch.Tensor) -> Sequence[torch.Tensor]:
+    """In float32 where a processor has no products of what they are in."""
+    if tensors[0].device.type == "cpu" and is_widened(tensors[0].dtype):
+        return [tensor.float() for tensor in tensors]
+    return tensors
 
 
 def _fused(query: torch.Tensor, value: torch.Tensor, cap: float | None) -> bool:

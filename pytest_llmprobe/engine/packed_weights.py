@@ -22,6 +22,7 @@ from pytest_llmprobe.engine.linear_products import (
     can_be_copied,
     in_half,
     inputs_of,
+    is_widened,
     own,
     reordered,
 )
@@ -105,17 +106,22 @@ class PackedWeights:
     @property
     def described(self) -> str:
         """What is used, and how much memory it takes, in one sentence."""
-        size = sum(layer.weight.nbytes for layer in self.layers) / 2**20
+        weights = [layer.weight for layer in self.layers]
+        sizes = {
+            "oneDNN": sum(weight.nbytes for weight in weights) / 2**20,
+            "16 bits": sum(weight.numel() for weight in weights) / 2**19,
+        }
         used: dict[str, list[str]] = {way: [] for way in self.chosen if way != "torch"}
         for way, rows in zip(self.chosen, ROWS, strict=True):
             if way != "torch":
                 used[way].append(str(rows))
-        shares = {"oneDNN": 1.0, "16 bits": 0.5}
-        said = [
-            f"copied for {way}, measured faster for about {' and '.join(rows)} rows: "
-            f"{shares[way] * size:.0f} MiB that each process has for itself"
-            for way, rows in used.items()
-        ]
+        dtype, said = weights[0].dtype, []
+        for way, its in used.items():
+            why = f"measured faster for about {' and '.join(its)} rows"
+            if is_widened(dtype):
+                why = f"as this processor has no instructions for {str(dtype).partition('.')[2]}"
+            mib = f"{sizes[way]:.0f} MiB that each process has for itself"
+            said.append(f"copied for {way}, {why}: {mib}")
         if self.half_s is not None:
             said.append(
                 f"to be copied in 16 bits, which hold them, after {self.half_s:.0f} s of generation"
@@ -208,6 +214,9 @@ def _measured(model: Any) -> PackedWeights | str:
             f"not copied: {wanted / 2**30:.1f} GiB would be more than an eighth of the free memory"
         )
     groups = groups_of(model, layers)
+    if is_widened(layers[0].weight.dtype):
+        # Not by measurement: answers in 16 bits must not depend on when copies are made.
+        return PackedWeights(groups, ("16 bits",) * len(ROWS))
     chosen: tuple[str, ...] = ("torch",) * len(ROWS)
     if wanted >= LEAST:
         sample = _sample(groups)

@@ -9,6 +9,7 @@ import torch
 from architectures import plain_generate, tiny
 
 from pytest_llmprobe import Engine, GenerateConfig
+from pytest_llmprobe.engine import attention_parts, linear_products
 from pytest_llmprobe.engine import packed_weights as packing
 from pytest_llmprobe.engine.fast_backend import FastBackend
 from pytest_llmprobe.engine.linear_products import in_half
@@ -210,7 +211,9 @@ def test_each_number_of_rows_goes_the_way_that_was_faster(fresh, watched):
     assert [shape[1] for shape in watched] == [3, 8, 31]
 
 
-def test_bfloat16_is_packed_where_the_processor_has_it(fresh):
+def test_bfloat16_is_packed_in_another_order_where_the_processor_has_it(fresh, monkeypatch):
+    for module in (linear_products, packing):
+        monkeypatch.setattr(module, "is_widened", lambda dtype: False)
     half = fresh.model.to(torch.bfloat16)
     found = packed_weights(half)
     supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -250,6 +253,96 @@ def test_weights_of_a_checkpoint_in_16_bits_lose_nothing_in_16_bits(kind, size, 
             exact = text.double() @ weight.double().t() + more
             terms = text.double().abs() @ weight.double().abs().t() + more.abs()
             assert ((product(text) - exact).abs() <= 1e-6 * terms).all()
+
+
+SHORT = [torch.bfloat16, torch.float16]
+
+
+@pytest.fixture
+def without_instructions(monkeypatch):
+    """A processor that has no instructions for numbers of 16 bits."""
+    for module in (linear_products, packing, attention_parts):
+        monkeypatch.setattr(module, "is_widened", SHORT.__contains__)
+
+
+@HALVES
+@pytest.mark.usefixtures("without_instructions")
+@pytest.mark.parametrize("kind", SHORT)
+@pytest.mark.parametrize("bias", [False, True])
+def test_layers_of_16_bits_are_rounded_once_on_a_processor_without_them(kind, bias):
+    draw = torch.Generator().manual_seed(1)
+    weight = torch.randn(70, 90, generator=draw)
+    layer = linear(weight, torch.randn(70, generator=draw) if bias else None).to(kind)
+    assert linear_products.can_be_copied(layer)
+    product = in_half([layer])
+    with torch.inference_mode():
+        text = torch.randn(1, 40, 90, generator=draw).to(kind)
+        found = product(text)
+        more = layer.bias.double() if bias else 0
+        exact = text.double() @ layer.weight.double().t() + more
+    assert found.dtype == kind
+    assert ((found - exact).abs() <= torch.finfo(kind).eps / 2 * exact.abs() + 1e-4).all()
+
+
+@HALVES
+@pytest.mark.usefixtures("without_instructions")
+@pytest.mark.parametrize("kind", SHORT)
+def test_a_model_of_16_bits_has_its_copies_from_the_first_token_on(fresh, kind, monkeypatch):
+    def never(*given, **named):
+        raise AssertionError("measured: the answers would depend on it")
+
+    monkeypatch.setattr(packing, "_fastest", never)
+    wide = copy.deepcopy(fresh.model)
+    short = fresh.model.to(kind)
+    wide.load_state_dict(short.state_dict())
+    found = packed_weights(short)
+    assert found.in_use
+    assert found.half_s is None
+    numbers = sum(layer.weight.numel() for layer in found.layers)
+    name = str(kind).removeprefix("torch.")
+    assert found.described == (
+        f"copied for 16 bits, as this processor has no instructions for {name}: "
+        f"{numbers / 2**19:.0f} MiB that each process has for itself"
+    )
+    with torch.inference_mode():
+        own, exact = short(some_ids(9)).logits.float(), wide(some_ids(9)).logits
+        with found.active():
+            packed = short(some_ids(9)).logits.float()
+    # No further from the same weights in float32 than the model's own products.
+    assert (packed - exact).norm() <= 1.2 * (own - exact).norm()
+
+
+@HALVES
+@pytest.mark.usefixtures("without_instructions")
+@pytest.mark.parametrize("kind", SHORT)
+@pytest.mark.parametrize("fresh", ["llama", "gpt2", "qwen2"], indirect=True)
+def test_a_model_of_16_bits_answers_in_batches_as_its_self_in_float32(fresh, kind):
+    fresh.model.to(kind)
+    wide = replace(fresh, model=copy.deepcopy(fresh.model).float())
+    prompts = [f"{'the red river is far from the old stone. ' * 9}{prompt}" for prompt in PROMPTS]
+    backend = FastBackend(fresh)
+    assert backend._packed.in_use
+    config = GenerateConfig(max_new_tokens=12)
+    answers = Engine(backend).generate(prompts, config)
+    expected = Engine(wide).generate(prompts, config)
+    same = [a.token_ids == b.token_ids for a, b in zip(answers, expected, strict=True)]
+    assert sum(same) >= 2  # one may turn by rounding
+
+
+@pytest.mark.usefixtures("without_instructions")
+@pytest.mark.parametrize("kind", SHORT)
+def test_attention_in_16_bits_is_that_of_float32_on_the_same_numbers(kind):
+    draw = torch.Generator().manual_seed(1)
+    query, key, value = (torch.randn(2, n, 40, 16, generator=draw).to(kind) for n in (4, 2, 2))
+    wide = [tensor.float() for tensor in (query, key, value)]
+    for attend in (attention_parts.attend, attention_parts.attend_to_earlier):
+        found, expected = (attend(*given, 0.25) for given in ((query, key, value), wide))
+        assert torch.equal(found.output, expected.output)
+        assert torch.equal(found.lse, expected.lse)
+    bias = torch.zeros(2, 1, 40)
+    found = attention_parts.attend_to_all(query[:, :, 0], key, value, 0.25, bias)
+    expected = attention_parts.attend_to_all(wide[0][:, :, 0], *wide[1:], 0.25, bias)
+    assert torch.equal(found, expected.to(kind))
 
 
 @HALVES
