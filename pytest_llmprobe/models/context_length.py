@@ -80,3 +80,9 @@ def even_to(config: Any) -> int | None:
             own = part.get("original_max_position_embeddings")
             limits.append(own or config.max_position_embeddings)
     return min(limits, default=None)
+
+
+def is_turned(model: Any, tokens: int) -> bool:
+    """Whether a pass of so many tokens rotates all of them otherwise than a shorter one would."""
+    limit = even_to(model.config.get_text_config(decoder=True))
+    return limit is not None and tokens > limit

@@ -19,6 +19,7 @@ from pytest_llmprobe.errors import (
     SettingsError,
     UnsupportedError,
 )
+from pytest_llmprobe.models.context_length import is_turned
 from pytest_llmprobe.models.date_lines import Dates, render_prompt
 from pytest_llmprobe.models.prompts import PromptEncoder
 
@@ -68,8 +69,9 @@ def hidden_states(
 
     They are those that the model has while it generates the same tokens: in float32 the largest
     difference was 1e-6 of the largest state on 20 architectures, 4e-6 on Mamba-2, 2e-5 on Mamba.
-    Texts are padded on the right, where causal models do not see the pads. Only one batch is in
-    memory at a time; neighbours of like length make full batches.
+    Texts are padded on the right, where causal models do not see the pads; a text that is rotated
+    by its length (``even_to``) is alone. Only one batch is in memory at a time; neighbours of like
+    length make full batches.
 
     Args:
         loaded: The model.
@@ -110,7 +112,7 @@ def _batches(
 ) -> Iterator[States]:
     start = 0
     while start < len(texts):
-        end = _batch_end(texts, start, budget)
+        end = _batch_end(loaded.model, texts, start, budget)
         try:
             batch = _one_pass(loaded, texts[start:end], positions[start:end], layers)
         except torch.OutOfMemoryError:
@@ -124,10 +126,13 @@ def _batches(
         start = end
 
 
-def _batch_end(texts: Sequence[Sequence[int]], start: int, budget: int) -> int:
+def _batch_end(model: Any, texts: Sequence[Sequence[int]], start: int, budget: int) -> int:
+    """Where a full batch ends; a text that is rotated by its length would turn the others."""
     longest = accumulate(map(len, islice(texts, start, None)), max)
     sizes = (rows * width for rows, width in enumerate(longest, 1))
-    return start + max(1, sum(1 for _ in takewhile(lambda size: size <= budget, sizes)))
+    end = start + max(1, sum(1 for _ in takewhile(lambda size: size <= budget, sizes)))
+    turned = (at for at in range(start, end) if is_turned(model, len(texts[at])))
+    return max(next(turned, end), start + 1)
 
 
 @torch.inference_mode()

@@ -22,7 +22,7 @@ from pytest_llmprobe.errors import (
     PromptTooLongError,
     SettingsError,
 )
-from pytest_llmprobe.models.context_length import even_to
+from pytest_llmprobe.models.context_length import is_turned
 from pytest_llmprobe.models.loading import LoadedModel
 from pytest_llmprobe.whitebox.attention import is_tapped
 
@@ -146,7 +146,7 @@ def text_batches(
     batch: list[int] = []
     for number in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
         longest = lengths[batch[0]] if batch else 0
-        if batch and (_is_turned(loaded.model, longest - 1) or (len(batch) + 1) * longest > room):
+        if batch and (is_turned(loaded.model, longest - 1) or (len(batch) + 1) * longest > room):
             yield batch
             batch = []
         batch.append(number)
@@ -195,16 +195,10 @@ def _shared(loaded: LoadedModel, ids: torch.Tensor) -> int:
     able = loaded.capabilities.cached_continuation and _cache_name(model) == USUAL_CACHE
     if len(ids) == 1 or not able:  # a cache of another kind has rows that we cannot copy
         return 0
-    if is_tapped(model) or _is_turned(model, ids.shape[1] - 1):
+    if is_tapped(model) or is_turned(model, ids.shape[1] - 1):
         return 0
     alike = (ids[:, :-2] == ids[:1, :-2]).all(0).long().cumprod(0).sum().item()
     return int(alike) if alike >= SHARED else 0
-
-
-def _is_turned(model: Any, tokens: int) -> bool:
-    """Whether a pass of so many tokens rotates all of them otherwise than a shorter one would."""
-    limit = even_to(model.config.get_text_config(decoder=True))
-    return limit is not None and tokens > limit
 
 
 def _cache_name(model: Any) -> str:
@@ -225,7 +219,7 @@ def passes(
     parameters = inspect.signature(model.forward).parameters
     rows, width = ids.shape
     most = max(1, _pass_tokens(model) // rows)
-    turned = _is_turned(model, width)
+    turned = is_turned(model, width)
     if loaded.capabilities.cached_continuation and not turned:
         most = max(1, min(most, token_budget // rows))
     elif "logits_to_keep" not in parameters:

@@ -15,6 +15,7 @@ from pytest_llmprobe.errors import (
     RequestError,
     SettingsError,
 )
+from pytest_llmprobe.models.context_length import even_to
 from pytest_llmprobe.whitebox import hidden_states as module
 from pytest_llmprobe.whitebox.hidden_states import HiddenStateReader, hidden_states, layer_indices
 
@@ -66,6 +67,19 @@ def test_states_are_those_of_generating_step_by_step(architecture):
             part = slice(64 * layer, 64 * (layer + 1))
             assert relative(batched[:, part], oracle[:, part]) < tolerance
             assert relative(single[:, part], oracle[:, part]) < tolerance
+
+
+def test_a_text_that_is_rotated_by_its_length_leaves_those_beside_it_alone():
+    loaded = tiny("phi3 longrope")
+    limit = even_to(loaded.model.config)
+    lengths = [20, limit, limit + 1, 30, limit + 40, 25, 26]
+    texts = [[5 + (row + at) % 90 for at in range(length)] for row, length in enumerate(lengths)]
+    places = [range(length) for length in lengths]
+    found = hidden_states(loaded, texts, places)
+    for text, states in zip(texts, found, strict=True):
+        with torch.inference_mode():
+            model = loaded.model(torch.tensor([text]), output_hidden_states=True, use_cache=False)
+        assert relative(states, model.hidden_states[-1][0].numpy()) < 1e-5
 
 
 def test_layers_are_those_of_transformers(llama):
