@@ -34,7 +34,7 @@ SIZES = {  # tokens of the prompt at most; the length bin begins 500 below
     "ci": (500, 1_000, 2_000),
     "full": range(500, 5_001, 500),
 }
-TEXTS = {"smoke": 2, "ci": 6, "full": 20}  # of each bin
+TEXTS = {"smoke": 2, "ci": 9, "full": 20}  # of each bin
 PHRASINGS = {"smoke": 1, "ci": 3, "full": 3}
 STYLES = {"plain": str, "capitals": capitals, "important": important}  # the paper's baselines
 GENERATIONS = {"smoke": 1, "ci": 1, "full": 10}  # sampled answers to each prompt
