@@ -115,11 +115,12 @@ class PackedWeights:
         for way, rows in zip(self.chosen, ROWS, strict=True):
             if way != "torch":
                 used[way].append(str(rows))
-        dtype, said = weights[0].dtype, []
+        lacking = sorted({str(w.dtype).partition(".")[2] for w in weights if is_widened(w.dtype)})
+        said = []
         for way, its in used.items():
             why = f"measured faster for about {' and '.join(its)} rows"
-            if is_widened(dtype):
-                why = f"as this processor has no instructions for {str(dtype).partition('.')[2]}"
+            if lacking:
+                why = f"as this processor has no instructions for {' and '.join(lacking)}"
             mib = f"{sizes[way]:.0f} MiB that each process has for itself"
             said.append(f"copied for {way}, {why}: {mib}")
         if self.half_s is not None:
@@ -214,7 +215,7 @@ def _measured(model: Any) -> PackedWeights | str:
             f"not copied: {wanted / 2**30:.1f} GiB would be more than an eighth of the free memory"
         )
     groups = groups_of(model, layers)
-    if is_widened(layers[0].weight.dtype):
+    if any(is_widened(layer.weight.dtype) for layer in layers):
         # Not by measurement: answers in 16 bits must not depend on when copies are made.
         return PackedWeights(groups, ("16 bits",) * len(ROWS))
     chosen: tuple[str, ...] = ("torch",) * len(ROWS)

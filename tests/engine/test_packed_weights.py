@@ -314,6 +314,27 @@ def test_a_model_of_16_bits_has_its_copies_from_the_first_token_on(fresh, kind, 
 
 @HALVES
 @pytest.mark.usefixtures("without_instructions")
+def test_layers_of_float32_in_a_model_of_16_bits_stay_as_exact_as_they_are(fresh):
+    model = fresh.model.bfloat16()
+    first, last = model.model.layers[0].self_attn.q_proj, model.lm_head
+    for layer in (first, last):
+        layer.float()
+        layer.register_forward_pre_hook(lambda _, given: (given[0].float(),))
+    first.register_forward_hook(lambda _, given, output: output.bfloat16())
+    exact = model(some_ids(9)).logits
+    found = packed_weights(model)
+    assert "no instructions for bfloat16:" in found.described
+    with torch.inference_mode(), found.active():
+        logits = model(some_ids(9)).logits
+        text = torch.randn(1, 3, 64)
+        expected = torch.nn.functional.linear(text, last.weight)
+        assert torch.allclose(last(text), expected, atol=1e-5)
+    assert logits.dtype == torch.float32
+    assert torch.allclose(logits, exact, atol=0.1 * exact.abs().max().item())
+
+
+@HALVES
+@pytest.mark.usefixtures("without_instructions")
 @pytest.mark.parametrize("kind", SHORT)
 @pytest.mark.parametrize("fresh", ["llama", "gpt2", "qwen2"], indirect=True)
 def test_a_model_of_16_bits_answers_in_batches_as_its_self_in_float32(fresh, kind):
