@@ -152,7 +152,7 @@ def test_adapters_side_by_side_on_one_base_say_what_peft_generates(probe, pytest
     folder = str(_reference())
     for seed in (1, 2):
         torch.manual_seed(seed)
-        base = AutoModelForCausalLM.from_pretrained(folder)
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
         wrapped = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
         for name, weight in wrapped.named_parameters():
             if "lora_B" in name:
@@ -169,7 +169,7 @@ def test_adapters_side_by_side_on_one_base_say_what_peft_generates(probe, pytest
     assert len({json.dumps(answers) for answers in said.values()}) == 3
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for seed in (1, 2):
-        model = AutoModelForCausalLM.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
         peft = PeftModel.from_pretrained(model, pytester.path / f"adapter-{seed}").eval()
         chat = [{"role": "user", "content": "Repeat the word tree 3 times."}]
         ids = tokenizer.apply_chat_template(

@@ -51,8 +51,11 @@ class Muon:
 
 
 def orthogonalized(matrices: torch.Tensor) -> torch.Tensor:
-    """The nearest orthogonal matrices, about, by five Newton-Schulz steps [n, rows, columns]."""
-    x = matrices.bfloat16()
+    """The nearest orthogonal matrices, about, by five Newton-Schulz steps [n, rows, columns].
+
+    In bfloat16 on a GPU; most CPUs have no instructions for it.
+    """
+    x = matrices if matrices.device.type == "cpu" else matrices.bfloat16()
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -185,7 +188,7 @@ class Trainer:
         tokens, weights = batch.tokens.to(self.device), batch.weights.to(self.device)
         weights, targets = weights[:, 1:].flatten(), tokens[:, 1:].flatten()
         counted = weights.nonzero().flatten()
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, self.device.type != "cpu"):
             hidden = self.model.model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
             logits = self.model.lm_head(hidden.flatten(0, 1)[counted]).float()
         weights, targets = weights[counted], targets[counted]
