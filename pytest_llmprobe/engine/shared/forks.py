@@ -6,6 +6,7 @@ import fcntl
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from pytest_llmprobe.engine.backend import Backend
 from pytest_llmprobe.engine.fast_backend import FastBackend
 from pytest_llmprobe.engine.shared.start import SharedSettings
 from pytest_llmprobe.models.loading import LoadedModel
+
+LOOK_S = 0.01
+"""Between two looks for a slot that is free."""
 
 
 def batches_at_once(settings: SharedSettings) -> int:
@@ -57,7 +61,7 @@ class Forks:
     ) -> Forks | None:
         """None where one process answers all: on an accelerator, or with one core.
 
-        Copies of weights are made here, so that all forks have the same ones.
+        Copies of weights that are made at once are made here, so that all forks have the same ones.
         """
         count, threads = batches_at_once(settings), settings.threads
         if count == 1 or threads is None:
@@ -69,37 +73,33 @@ class Forks:
             backend.copy_weights()
         return cls(folder, count, threads // count, watch)
 
-    def begin(self, server: int, number: int) -> Slots:
-        """Be the fork of ``server`` that answers client ``number``."""
+    def begin(self, server: int) -> Slots:
+        """Be a fork of ``server``; what is given is held while a batch is computed."""
         threading.Thread(target=self.watch, args=(server,), daemon=True).start()
         torch.set_num_threads(self.threads)
-        return Slots(self.folder, self.count, number)
+        return Slots(self.folder, self.count)
 
 
 class Slots(AbstractContextManager[Any]):
-    """A block in which one of ``count`` slots is held, by a lock that goes with its process.
+    """A block in which one of ``count`` slots is held, by a lock that goes with its process."""
 
-    Where all are held, process ``number`` waits for slot ``number % count``.
-    """
-
-    def __init__(self, folder: Path, count: int, number: int) -> None:
+    def __init__(self, folder: Path, count: int) -> None:
         names = [folder / f"slot-{slot}" for slot in range(count)]
         # Open as long as their process lives.
         self._files = [os.open(name, os.O_RDWR | os.O_CREAT, 0o600) for name in names]
-        self._own = self._files[number % count]
         self._held = ExitStack()
 
     def __enter__(self) -> None:
-        for file in self._files:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            break
-        else:
-            file = self._own
-            fcntl.flock(file, fcntl.LOCK_EX)
+        while not any(map(self._take, self._files)):  # whichever is free first
+            time.sleep(LOOK_S)
+
+    def _take(self, file: int) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
         self._held.callback(fcntl.flock, file, fcntl.LOCK_UN)
+        return True
 
     def __exit__(self, *_: object) -> None:
         self._held.close()

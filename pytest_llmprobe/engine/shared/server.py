@@ -7,9 +7,12 @@ import select
 import shutil
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from io import BufferedRWPair
@@ -71,7 +74,6 @@ class EngineServer:
         self._joined = joined or threading.Event()
         self._model: AbstractContextManager[Any] = threading.Lock()
         self._tokenizer = threading.Lock()
-        self._come = 0
 
     def serve(self, path: Path) -> None:
         """Until nobody is there any more."""
@@ -88,26 +90,37 @@ class EngineServer:
                 if select.select([listener], [], [], LOOK_S)[0]:
                     connection, _ = listener.accept()
                     self._joined.set()
-                    clients.append(_Client(connection, self._attend(connection)))
+                    clients.extend(self._attended(connection))
                 # Even while its batch is computed.
                 clients = [client for client in clients if not client.has_gone()]
                 if clients:
                     last = time.monotonic()
 
-    def _attend(self, client: socket.socket) -> int | None:
-        """Have a client answered, by a thread or by the fork whose process id is given."""
+    def _attended(self, connection: socket.socket) -> Iterator[_Client]:
+        """A client that is answered from now on, by a thread or by a fork; none if none is left."""
         if self._forks is None:
-            threading.Thread(target=self._answer, args=(client,), daemon=True).start()
-            return None
-        number, self._come = self._come, self._come + 1
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+            yield _Client(connection)
+            return
         server = os.getpid()
-        if pid := os.fork():
-            return pid
         try:
-            self._model = self._forks.begin(server, number)
-            self._answer(client)
-        finally:
-            os._exit(0)  # what is to be done at the end is the parent's
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # our one thread only looks
+                pid = os.fork()
+        except OSError as error:  # the others go on
+            print(f"no process for another client: {error}", file=sys.stderr, flush=True)
+            connection.close()
+            return
+        if pid:
+            yield _Client(connection, pid)
+            return
+        try:
+            self._model = self._forks.begin(server)
+            self._answer(connection)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)  # what is to be done at the end is the parent's
 
     def _answer(self, client: socket.socket) -> None:
         try:

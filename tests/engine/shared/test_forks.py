@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,8 +13,8 @@ from textwrap import dedent
 import pytest
 from waiting import eventually
 
-from pytest_llmprobe import Engine
-from pytest_llmprobe.engine.shared import SharedSettings, join
+from pytest_llmprobe import Engine, ScriptedModel
+from pytest_llmprobe.engine.shared import SharedBackend, SharedSettings, join, server
 from pytest_llmprobe.engine.shared.forks import Forks, Slots, batches_at_once
 from pytest_llmprobe.errors import ModelError
 from pytest_llmprobe.models.loading import load_model
@@ -165,15 +166,45 @@ def test_forks_end_with_the_process_that_has_made_them(serve, tmp_path):
     assert eventually(lambda: not is_there(int((tmp_path / "a").read_text())), 5)
 
 
-def test_a_free_slot_is_taken_whatever_the_number(tmp_path):
-    first, second = Slots(tmp_path, 2, 0), Slots(tmp_path, 2, 2)
-    with first, second:
-        blocked = threading.Thread(target=Slots(tmp_path, 2, 4).__enter__, daemon=True)
-        blocked.start()
-        blocked.join(0.3)
-        assert blocked.is_alive()
-    blocked.join(20)
-    assert not blocked.is_alive()
+def test_the_slot_that_is_free_first_is_taken(tmp_path):
+    first, second, third = (Slots(tmp_path, 2) for _ in range(3))
+    waiting = threading.Thread(target=third.__enter__, daemon=True)
+    with first:
+        with second:
+            waiting.start()
+            waiting.join(0.3)
+            assert waiting.is_alive()
+        waiting.join(20)
+        assert not waiting.is_alive()
+
+
+def test_a_client_for_whom_there_is_no_process_is_told_so_and_others_go_on(tmp_path, monkeypatch):
+    def no_fork():
+        raise BlockingIOError("no more processes")
+
+    model = ScriptedModel(str)
+    forks = Forks(tmp_path, 2, 1, print)
+    monkeypatch.setattr(server.os, "fork", no_fork)
+    here, there = socket.socketpair()
+    assert list(server.EngineServer(model, model.encode, None, forks)._attended(here)) == []
+    with pytest.raises(ModelError, match="the shared engine is gone"):
+        SharedBackend(there)
+
+
+def test_what_goes_wrong_in_a_fork_is_in_the_log(tmp_path, capfd):
+    def broken(server):
+        raise RuntimeError("cannot begin")
+
+    model = ScriptedModel(str)
+    forks = Forks(tmp_path, 2, 1, print)
+    object.__setattr__(forks, "begin", broken)
+    here, there = socket.socketpair()
+    (client,) = server.EngineServer(model, model.encode, None, forks)._attended(here)
+    while not client.has_gone():
+        time.sleep(0.02)
+    assert "RuntimeError: cannot begin" in capfd.readouterr().err
+    with pytest.raises(ModelError, match="the shared engine is gone"):
+        SharedBackend(there)
 
 
 @pytest.mark.parametrize(
