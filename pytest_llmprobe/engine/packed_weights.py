@@ -210,13 +210,14 @@ def _measured(model: Any) -> PackedWeights | str:
     wanted = sum(layer.weight.nbytes for layer in layers)
     if wanted <= FEW:
         return "not copied: they are few"
-    if wanted > MEMORY_SHARE * psutil.virtual_memory().available:
-        return (
-            f"not copied: {wanted / 2**30:.1f} GiB would be more than an eighth of the free memory"
-        )
+    memory, short = psutil.virtual_memory(), any(is_widened(x.weight.dtype) for x in layers)
+    # Answers in 16 bits must depend neither on what else is in memory nor on measurements.
+    room, whose = (memory.total, "the machine's") if short else (memory.available, "the free")
+    if wanted > MEMORY_SHARE * room:
+        size = f"{wanted / 2**30:.1f} GiB"
+        return f"not copied: {size} would be more than an eighth of {whose} memory"
     groups = groups_of(model, layers)
-    if any(is_widened(layer.weight.dtype) for layer in layers):
-        # Not by measurement: answers in 16 bits must not depend on when copies are made.
+    if short:
         return PackedWeights(groups, ("16 bits",) * len(ROWS))
     chosen: tuple[str, ...] = ("torch",) * len(ROWS)
     if wanted >= LEAST:

@@ -27,7 +27,7 @@ from pytest_llmprobe.engine.sampling import RowSampler
 from pytest_llmprobe.engine.searching import BROKEN, searched_tokens
 from pytest_llmprobe.errors import InvalidLogitsError, ModelError, RequestError, SteeringError
 from pytest_llmprobe.generation import Steer
-from pytest_llmprobe.models.context_length import even_to
+from pytest_llmprobe.models.context_length import even_to, forget_longest
 from pytest_llmprobe.models.prompts import PromptEncoder
 from pytest_llmprobe.whitebox.spans import locate
 from pytest_llmprobe.whitebox.steerability import check_steerable
@@ -140,6 +140,7 @@ class TransformersBackend(Backend):
         With a ``prefix``, which all rows share, prompts have one length.
         """
         config = rows[0].config
+        forget_longest(self.model)
         ids, mask = self._padded([row.prompt_ids for row in rows])
         cached: dict[str, Any] = {}
         if prefix is not None:

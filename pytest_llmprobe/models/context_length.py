@@ -86,3 +86,23 @@ def is_turned(model: Any, tokens: int) -> bool:
     """Whether a pass of so many tokens rotates all of them otherwise than a shorter one would."""
     limit = even_to(model.config.get_text_config(decoder=True))
     return limit is not None and tokens > limit
+
+
+def forget_longest(model: Any) -> None:
+    """Rotate what comes as if nothing had come before.
+
+    Rotary embeddings of the kind ``dynamic`` remember the longest text that they were given, and
+    rotate by it until a text comes that is shorter than their limit (transformers'
+    ``dynamic_rope_update``).
+    """
+    if even_to(model.config.get_text_config(decoder=True)) is None:
+        return
+    for module in model.modules():
+        kinds = getattr(module, "rope_type", None)
+        by_layer = kinds if isinstance(kinds, Mapping) else {"": kinds}
+        for layer, kind in by_layer.items():
+            if "dynamic" in str(kind):
+                prefix = f"{layer}_" if layer else ""
+                now, first = f"{prefix}inv_freq", getattr(module, f"{prefix}original_inv_freq")
+                setattr(module, now, first.to(getattr(module, now).device))
+                setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)

@@ -19,7 +19,7 @@ from pytest_llmprobe.errors import (
     SettingsError,
     UnsupportedError,
 )
-from pytest_llmprobe.models.context_length import is_turned
+from pytest_llmprobe.models.context_length import forget_longest, is_turned
 from pytest_llmprobe.models.date_lines import Dates, render_prompt
 from pytest_llmprobe.models.prompts import PromptEncoder
 
@@ -143,6 +143,7 @@ def _one_pass(
     layers: Sequence[int],
 ) -> list[States]:
     model = loaded.model
+    forget_longest(model)
     ids = torch.full((len(texts), max(map(len, texts))), loaded.pad_id)
     mask = torch.zeros_like(ids)
     for row, text in enumerate(texts):

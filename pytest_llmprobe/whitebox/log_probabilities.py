@@ -22,7 +22,7 @@ from pytest_llmprobe.errors import (
     PromptTooLongError,
     SettingsError,
 )
-from pytest_llmprobe.models.context_length import is_turned
+from pytest_llmprobe.models.context_length import forget_longest, is_turned
 from pytest_llmprobe.models.loading import LoadedModel
 from pytest_llmprobe.whitebox.attention import is_tapped
 
@@ -219,6 +219,7 @@ def passes(
     parameters = inspect.signature(model.forward).parameters
     rows, width = ids.shape
     most = max(1, _pass_tokens(model) // rows)
+    forget_longest(model)
     turned = is_turned(model, width)
     if loaded.capabilities.cached_continuation and not turned:
         most = max(1, min(most, token_budget // rows))

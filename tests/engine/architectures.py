@@ -64,7 +64,9 @@ LONGROPE = {
 }
 # Phi3 has a limit of its own, which goes before that of its rotation.
 TURNING = BASE | {"rope_parameters": LONGROPE, "original_max_position_embeddings": 96}
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 4.0}
 TURNED = {
+    "llama dynamic": BASE | {"rope_parameters": DYNAMIC, "max_position_embeddings": 96},
     "phi3 longrope": TURNING,
     "phi3 longrope, window": TURNING | {"sliding_window": 64},
 }
@@ -125,6 +127,15 @@ def tiny(architecture):
     return LoadedModel(spec, model, tokenizer, measure(model, tokenizer, PAD), (END,), PAD, {})
 
 
+def unturned(model):
+    """The model, with rotary embeddings that have seen no longer text yet."""
+    if "dynamic" not in str(getattr(model.config, "rope_parameters", None)):
+        return model
+    model = copy.deepcopy(model)
+    model.model.rotary_emb = type(model.model.rotary_emb)(model.config)
+    return model
+
+
 def plain_generate(loaded, prompt, max_new_tokens=12):
     """transformers' own generate on one prompt: the oracle."""
     ids = torch.tensor(
@@ -134,7 +145,7 @@ def plain_generate(loaded, prompt, max_new_tokens=12):
             )["input_ids"]
         ]
     )
-    output = loaded.model.generate(
+    output = unturned(loaded.model).generate(
         ids,
         attention_mask=torch.ones_like(ids),
         generation_config=GenerationConfig(

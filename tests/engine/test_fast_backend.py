@@ -95,6 +95,7 @@ def test_long_rows_do_not_turn_others_nor_are_cut_into_passes(architecture):
     assert max(lengths) > 200
     assert answers(Engine(model), prompts) == expected
     assert answers(Engine(model, batch_size=4), prompts) == expected
+    assert answers(Engine(model, batch_size=1), prompts[::-1]) == expected[::-1]
     assert FastBackend(model).shares_prefixes
 
 

@@ -193,7 +193,9 @@ def test_why_weights_are_not_copied(fresh, monkeypatch):
 
     monkeypatch.setattr(packing, "_fastest", lambda *_, **how: "torch")
     assert path().endswith("weights not copied: torch's own product was measured to be as fast")
-    monkeypatch.setattr(packing.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20))
+    monkeypatch.setattr(
+        packing.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20, total=2**40)
+    )
     assert "not copied: 0.0 GiB would be more than an eighth of the free memory" in path()
     monkeypatch.setattr(packing, "FEW", 2**40)
     assert path().endswith("not copied: they are few")
@@ -295,6 +297,9 @@ def test_a_model_of_16_bits_has_its_copies_from_the_first_token_on(fresh, kind, 
     wide = copy.deepcopy(fresh.model)
     short = fresh.model.to(kind)
     wide.load_state_dict(short.state_dict())
+    # Nor on what else is in memory, but on the machine's.
+    room = SimpleNamespace(available=2**20, total=2**40)
+    monkeypatch.setattr(packing.psutil, "virtual_memory", lambda: room)
     found = packed_weights(short)
     assert found.in_use
     assert found.half_s is None

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from architectures import PACKED, TURNED, tiny
+from architectures import PACKED, TURNED, tiny, unturned
 
 from pytest_llmprobe.engine.corpus import score_corpus, windows
 from pytest_llmprobe.engine.teacher_forcing import Forced, TeacherForcing
@@ -37,8 +37,11 @@ TEXTS = [
 
 @torch.no_grad()
 def plainly(model, text):
-    """Log-probabilities of all words at each token of the answer, by one pass over the text."""
-    logits = model(torch.tensor([text.ids])).logits[0, len(text.prompt) - 1 : -1]
+    """Log-probabilities of all words at each token of the answer, by one pass over the text.
+
+    Nothing follows its last token, which is not fed: one token more is another rotation.
+    """
+    logits = unturned(model)(torch.tensor([text.ids[:-1]])).logits[0, len(text.prompt) - 1 :]
     return logits.float().log_softmax(-1).numpy()
 
 

@@ -82,6 +82,19 @@ def test_a_text_that_is_rotated_by_its_length_leaves_those_beside_it_alone():
         assert relative(states, model.hidden_states[-1][0].numpy()) < 1e-5
 
 
+def test_a_longer_text_before_leaves_the_rotation_of_others_alone():
+    loaded = tiny("llama dynamic")
+    limit = even_to(loaded.model.config)
+    lengths = [limit + 90, limit + 40, limit, limit + 1, 20, limit + 40]
+    texts = [[5 + (row + at) % 90 for at in range(length)] for row, length in enumerate(lengths)]
+    found = list(hidden_states(loaded, texts, [range(length) for length in lengths]))
+    for text, states in zip(texts, found, strict=True):
+        fresh = MODELS["unturned"](loaded.model)
+        with torch.inference_mode():
+            model = fresh(torch.tensor([text]), output_hidden_states=True, use_cache=False)
+        assert relative(states, model.hidden_states[-1][0].numpy()) < 1e-5
+
+
 def test_layers_are_those_of_transformers(llama):
     text = [1, 5, 9, 200, 31]
     (found,) = hidden_states(llama, [text], [range(5)], layers=(3, 0, 1))

@@ -51,6 +51,7 @@ TEXTS = [text(length, length) for length in (9, 1, 33, 21, 2, 40, 5, 61)]
 def naive(model, ids, unfed=0):
     """One text alone, all logits, in float64; its last token may go unfed, as nothing follows."""
     fed = ids[: len(ids) - unfed]
+    model = tiny_models.unturned(model)
     log_p = model(torch.tensor([fed])).logits[0, : len(ids) - 1].double().log_softmax(-1)
     p, following = log_p.exp(), torch.tensor(ids[1:], dtype=torch.long)
     mean = (p * log_p).sum(-1)
