@@ -353,9 +353,9 @@ def test_passing_and_explaining_agree_about_every_answer(seed, kind, answer):
         *("wait, no ", "482913? no ", "~~a ", "<del>", "I cannot say ", "</thinking>"),
     ],
 )
-def test_a_quarter_of_a_megabyte_is_read_in_linear_time(fact, piece):
-    start = time.process_time()  # in quadratic time it would be minutes
-    text_needle.explain(piece * (250_000 // len(piece)), fact, OTHERS[fact.kind])
+def test_a_megabyte_is_read_in_linear_time(fact, piece):
+    start = time.process_time()
+    text_needle.explain(piece * (1_000_000 // len(piece)), fact, OTHERS[fact.kind])
     assert time.process_time() - start < 10
 
 

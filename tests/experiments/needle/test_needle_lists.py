@@ -475,16 +475,16 @@ def test_no_answer_makes_the_parser_or_the_explanation_fail(text):
 @pytest.mark.parametrize(
     "piece", ["0", "0\n", "0 ", "-", "*", "01234567-", "0123*567-89ab-", f"{A}", f"{A}\n"]
 )
-def test_a_quarter_of_a_megabyte_is_read_in_linear_time(piece):
-    start = time.process_time()  # in quadratic time it would be minutes
-    assert len(judge(piece * (250_000 // len(piece)))[0].values) <= 1
+def test_a_megabyte_is_read_in_linear_time(piece):
+    start = time.process_time()
+    assert len(judge(piece * (1_000_000 // len(piece)))[0].values) <= 1
     assert time.process_time() - start < 5
 
 
 @settings(deadline=None, max_examples=25)
 @given(st.text(alphabet="0123456789abcdefF*-{}\"', \n", min_size=1, max_size=40))
-def test_the_work_on_a_quarter_of_a_megabyte_of_anything_is_bounded(piece):
-    text = piece * (250_000 // len(piece))
+def test_the_work_on_a_megabyte_of_anything_is_bounded(piece):
+    text = piece * (1_000_000 // len(piece))
     start = time.process_time()
     explain(text, case=MULTIPLE)
     assert time.process_time() - start < 5
