@@ -67,6 +67,7 @@ def attend(
     Returns:
         Shapes as of the queries, with a batch in front.
     """
+    query, key, value = _widened(query, key, value)
     batch, heads = query.shape[:2]
     queries = query.split(max(1, LARGEST // (batch * heads * key.shape[2])), dim=2)
     if len(queries) == 1:
@@ -160,7 +161,6 @@ def _attend(
     bias: torch.Tensor | None,
     cap: float | None,
 ) -> Part:
-    query, key, value = _widened(query, key, value)
     batch, heads, count, size = query.shape
     groups = heads // key.shape[1]
     folded = query.reshape(batch, key.shape[1], groups * count, size)

@@ -29,7 +29,6 @@ from pytest_llmprobe.engine.short_forms import short_forms
 from pytest_llmprobe.engine.transformers_backend import TransformersBackend
 from pytest_llmprobe.engine.tree_trial import packs_rows
 from pytest_llmprobe.errors import InvalidLogitsError, RequestError
-from pytest_llmprobe.models.context_length import forget_longest
 from pytest_llmprobe.models.description import how_run
 from pytest_llmprobe.models.loading import LoadedModel
 
@@ -194,7 +193,6 @@ class FastBackend(TransformersBackend):
         faster: bool,
         on_end: Callable[[RowState], None] = lambda _: None,
     ) -> list[RowState]:
-        forget_longest(self.model)
         tree = prefix_tree(rows)
         ordered = depth_first(tree)
         draft_of = {row.index: draft for row, draft in zip(rows, drafts, strict=True)}

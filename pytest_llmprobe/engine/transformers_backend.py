@@ -27,7 +27,7 @@ from pytest_llmprobe.engine.sampling import RowSampler
 from pytest_llmprobe.engine.searching import BROKEN, searched_tokens
 from pytest_llmprobe.errors import InvalidLogitsError, ModelError, RequestError, SteeringError
 from pytest_llmprobe.generation import Steer
-from pytest_llmprobe.models.context_length import even_to, forget_longest
+from pytest_llmprobe.models.context_length import forget_longest, is_turned
 from pytest_llmprobe.models.prompts import PromptEncoder
 from pytest_llmprobe.whitebox.spans import locate
 from pytest_llmprobe.whitebox.steerability import check_steerable
@@ -46,7 +46,6 @@ class TransformersBackend(Backend):
         self.context_length = loaded.capabilities.context_length
         # Where pads change the answer, only rows on their own are right.
         self.max_batch_size = None if loaded.capabilities.left_padding else 1
-        self._even_to = even_to(loaded.model.config.get_text_config(decoder=True))
         self._encoder = loaded.capabilities.encoder
         self.context_is_shared = not self._encoder
         self.endings = Endings(
@@ -88,6 +87,7 @@ class TransformersBackend(Backend):
     ) -> list[Generated | RequestError]:
         """A batch together, but for rows that turn others or are searched for: those one by one."""
         if any(row.continuation for row in rows):
+            forget_longest(self.model)
             alike = not any(map(self.turns_others, rows))
             return answers(self.loaded, rows, tree=self.shares_prefixes and alike)
         apart = [row.config.searches or self.turns_others(row) for row in rows]
@@ -95,6 +95,7 @@ class TransformersBackend(Backend):
         far = [[row] for row, alone in zip(rows, apart, strict=True) if alone]
         found: dict[int, Generated | RequestError] = {}
         for batch in [near] * bool(near) + far:
+            forget_longest(self.model)
             if batch[0].config.searches:
                 said = [self.searched(batch[0], on_tokens)]
             else:
@@ -140,7 +141,6 @@ class TransformersBackend(Backend):
         With a ``prefix``, which all rows share, prompts have one length.
         """
         config = rows[0].config
-        forget_longest(self.model)
         ids, mask = self._padded([row.prompt_ids for row in rows])
         cached: dict[str, Any] = {}
         if prefix is not None:
@@ -199,7 +199,7 @@ class TransformersBackend(Backend):
 
     def turns_others(self, row: Row) -> bool:
         """Whether a row is so long that the rows of its batch would be rotated otherwise."""
-        return self._even_to is not None and row.length > self._even_to
+        return is_turned(self.model, row.length)
 
     def is_out_of_memory(self, error: Exception) -> bool:
         """Accelerate's list of messages, and the two that it does not know."""

@@ -21,6 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from pytest_llmprobe.case import Prompt, Span
 from pytest_llmprobe.errors import ModelError, SettingsError
+from pytest_llmprobe.models.context_length import forget_longest
 from pytest_llmprobe.models.loading import LoadedModel
 from pytest_llmprobe.whitebox.attention import Call, Output, Tap, is_active, own_eager, tapped
 from pytest_llmprobe.whitebox.spans import SpannedPrompt, locate
@@ -141,6 +142,7 @@ def _pass(model: Any, ids: Sequence[int], flow: _Flow) -> None:
             f"influence is not defined for {type(model).__name__}: {len(found.layers)} of its "
             f"{found.layer_count} layers have attention, and tokens meet in other ways too"
         )
+    forget_longest(model)
     few = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
     with ExitStack() as stack, tapped(model, flow):
         for name in found.modules:

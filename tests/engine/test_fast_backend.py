@@ -96,6 +96,11 @@ def test_long_rows_do_not_turn_others_nor_are_cut_into_passes(architecture):
     assert answers(Engine(model), prompts) == expected
     assert answers(Engine(model, batch_size=4), prompts) == expected
     assert answers(Engine(model, batch_size=1), prompts[::-1]) == expected[::-1]
+    beams = replace(CONFIG, num_beams=2)
+    alone, other = [Engine(model).generate([prompt], beams)[0] for prompt in shared[:2]]
+    Engine(model).generate(SHARED[:1], beams)  # a longer one
+    again = Engine(model).generate(shared[:2], beams)
+    assert [a.token_ids for a in again] == [alone.token_ids, other.token_ids]
     assert FastBackend(model).shares_prefixes
 
 

@@ -198,10 +198,9 @@ class _Client:
             return gone
         if gone:
             os.kill(self.pid, signal.SIGKILL)
-        if not gone and os.waitpid(self.pid, os.WNOHANG) == (0, 0):
-            return False
-        if gone:
             os.waitpid(self.pid, 0)
+        elif os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+            return False
         with suppress(OSError):  # it has hung up
             self.connection.shutdown(socket.SHUT_RDWR)  # later forks have it open, too
         self.connection.close()

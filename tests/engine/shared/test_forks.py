@@ -23,7 +23,7 @@ from pytest_llmprobe.models.registry import resolve
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are made on Linux alone")
 
 SERVED = """
-    import os, sys, time
+    import os, sys, threading, time
     from functools import partial
     from pathlib import Path
     from pytest_llmprobe import ScriptedModel
@@ -42,10 +42,7 @@ SERVED = """
             time.sleep(0.01)
         return str(os.getpid())
 
-    class Event:
-        is_set = staticmethod(lambda: False)
-
-    watch = partial(process._leave_with, folder, joined=Event)
+    watch = partial(process._leave_with, folder, joined=threading.Event())
     model = ScriptedModel(answer)
     forked = forks.Forks(folder, count, 1, watch)
     server.EngineServer(model, model.encode, None, forked).serve(folder / "engine.sock")
